@@ -1,0 +1,22 @@
+"""Training-free, text-guided picture editing that keeps structure. Importing this package imports no torch."""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+_LAZY = {
+    "edit": "freectl.api",
+    "EditResult": "freectl.api",
+    "FreeControlPipeline": "freectl.pipeline",
+    "FreectlError": "freectl.errors",
+    "InputError": "freectl.errors",
+}
+__all__ = ["EditResult", "FreeControlPipeline", "FreectlError", "InputError", "__version__", "edit"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'freectl' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,231 @@
+"""`freectl.edit`: one function behind the command line, the evaluation and Python callers."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+
+from freectl import config, image_io, methods
+from freectl.config import EditOptions
+from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What an edit gives.
+
+    Attributes:
+        images: results at the input's size; one.
+        source: the input as it was read, RGB.
+        record: the JSON record without "output".
+        trace: energies at each guided step (methods with guidance).
+        notes: device, dtype and why.
+    """
+
+    images: list[Image.Image]
+    source: Image.Image
+    record: dict[str, Any]
+    trace: list[dict[str, float]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def image(self) -> Image.Image:
+        """The first result."""
+        return self.images[0]
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """The cost record."""
+        return self.record["cost"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings."""
+        return self.record["settings"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose inputs have all been checked, and of which nothing has run."""
+
+    options: EditOptions
+    method: Any
+    settings: Any
+    picture: image_io.LoadedImage
+    mask: Image.Image | None
+    source: Source
+    warnings: list[str]
+
+
+def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
+    """Check everything that can be checked before weights are read.
+
+    Raises:
+        InputError: one line naming the option, what was found and what is allowed.
+    """
+    picture = image_io.load_image(image)
+    source = resolve_model(options.model)
+    if options.lora is not None:
+        check_lora(options.lora)
+    if options.concept is not None:
+        config.check_concept(options.concept, options.prompt, options.source_prompt)
+    mask = None
+    if options.mask != "none":
+        mask = image_io.load_mask(options.mask, picture.image.size)
+    warnings = list(picture.warnings)
+    if source.name == "mini":
+        warnings += _unknown_words(options.prompt, options.source_prompt)
+    method = methods.get(options.method)
+    settings = config.method_settings(method, options.preset, overrides)
+    return Plan(options, method, settings, picture, mask, source, warnings)
+
+
+def _unknown_words(*prompts: str) -> list[str]:
+    import re
+
+    from freectl.mini.domain import vocabulary
+
+    known = set(vocabulary())
+    words = {word: None for prompt in prompts for word in re.findall(r"[a-z]+", prompt.lower()) if word not in known}
+    if not words:
+        return []
+    return [f"the embedded model does not know: {', '.join(words)} (see `freectl mini words`)"]
+
+
+def edit(
+    image: Any,
+    prompt: str,
+    method: str = "freecontrol",
+    model: str = "mini",
+    *,
+    preset: str = "default",
+    source_prompt: str = "",
+    negative_prompt: str = "",
+    concept: str | None = None,
+    steps: int = 50,
+    seed: int = 0,
+    guidance_scale: float | None = None,
+    mask: str = "none",
+    lora: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    cache: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> EditResult:
+    """Change a picture as a sentence says and keep its structure.
+
+    Args:
+        image: path, "-" for stdin, or a PIL picture.
+        prompt: what the result shows.
+        method: name of a method (`freectl methods`).
+        model: "mini", a folder in Stable Diffusion layout, a .safetensors file or a hub id.
+        preset: named settings of the method; `settings` override single ones.
+        source_prompt: what the input shows; improves inversion.
+        concept: word of the prompt whose seed pictures make the semantic bases.
+        steps: 1 to 1000. seed: of the CPU generator. guidance_scale: 0 to 100, None for the family's default.
+        mask: "none", or a picture, white where the structure holds.
+        cache: keep and reuse inversions and bases on disk.
+        progress: show progress bars on stderr.
+
+    Raises:
+        InputError: an input cannot be used; nothing has been loaded then.
+        FreectlError: the model cannot be loaded.
+    """
+    options = config.validated(
+        EditOptions,
+        {
+            "prompt": prompt,
+            "method": method,
+            "model": model,
+            "preset": preset,
+            "source_prompt": source_prompt,
+            "negative_prompt": negative_prompt,
+            "concept": concept,
+            "steps": steps,
+            "seed": seed,
+            "guidance_scale": guidance_scale,
+            "mask": mask,
+            "lora": lora,
+            "device": device,
+            "dtype": dtype,
+            "offload": offload,
+        },
+    )
+    return run(plan(image, options, settings), cache=cache, progress=progress)
+
+
+@lru_cache(maxsize=1)
+def _pipeline(source: Source, device: str, dtype: Any, lora: str | None, offload: str) -> Any:
+    return load_pipeline(source, device=device, dtype=dtype, lora=lora, offload=offload)
+
+
+def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditResult:
+    """Run a checked plan."""
+    import torch
+
+    from freectl.cache import Cache
+    from freectl.cost import Cost
+
+    options, cost = checked.options, Cost()
+    with cost.stage("load"):
+        device, device_reason = resolve_device(options.device)
+        dtype, dtype_reason = resolve_dtype(options.dtype, device)
+        pipe = _pipeline(checked.source, device, dtype, options.lora, options.offload)
+    pipe.set_progress_bar_config(disable=not progress, leave=False)
+    fitted = image_io.fit(checked.picture.image, _working_size(checked, pipe))
+    store = Cache() if cache else None
+    output = pipe(
+        options.prompt,
+        fitted.image,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        negative_prompt=options.negative_prompt,
+        generator=torch.Generator().manual_seed(options.seed),
+        source_prompt=options.source_prompt,
+        concept=options.concept,
+        mask=None if checked.mask is None else fitted.fit_mask(checked.mask),
+        method=checked.method,
+        settings=checked.settings,
+        cache=store,
+        cost=cost,
+    )
+    images = [fitted.restore(picture) for picture in output.images]
+    warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
+    record = _record(checked, output.cost, warnings)
+    notes = [f"device {device} ({device_reason})", f"dtype {str(dtype).split('.')[-1]} ({dtype_reason})"]
+    return EditResult(images, checked.picture.image, record, output.trace, notes)
+
+
+def _working_size(checked: Plan, pipe: Any) -> tuple[int, int]:
+    from freectl import families
+
+    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    base = int(pipe.unet.config.sample_size) * factor
+    square = families.of(pipe.unet) is families.MINI
+    return image_io.working_size(checked.picture.image.size, base, square=square)
+
+
+def _record(checked: Plan, cost: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+    options = checked.options.model_dump(exclude={"method", "model", "prompt", "seed", "steps"})
+    return {
+        "method": checked.options.method,
+        "model": checked.options.model,
+        "prompt": checked.options.prompt,
+        "seed": checked.options.seed,
+        "steps": checked.options.steps,
+        "settings": {"image": str(checked.picture.source), **options, **checked.settings.model_dump()},
+        "cost": cost,
+        "warnings": warnings,
+    }
+
+
+def split_record(record: dict[str, Any]) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
+    """A record or config file as (image path, run options, method settings)."""
+    flat = {k: v for k, v in record.items() if k not in ("settings", "output", "cost", "warnings")}
+    flat |= record.get("settings", {})
+    image = flat.pop("image", None)
+    options = {k: v for k, v in flat.items() if k in EditOptions.model_fields}
+    return image, options, {k: v for k, v in flat.items() if k not in options}

@@ -1,0 +1,146 @@
+"""Where semantic bases come from: beside the model, from the cache, or built now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from freectl import fingerprint
+from freectl.bases import SemanticBases
+from freectl.cache import content_key
+from freectl.engine import Engine, load_shipped_bases
+from freectl.errors import FreectlError, InputError
+
+ANALYSIS_STEPS = 50
+"""Bases are made on this grid; runs with other step counts take the nearest timestep."""
+
+
+def prompts_file(name: str) -> Path:
+    """A file of `prompts/`: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "prompts" / name
+    return inside if inside.exists() else package.parent / "prompts" / name
+
+
+@dataclass(frozen=True)
+class SeedPrompts:
+    """What seed pictures are asked for: texts in turn, one negative prompt, and the concept they stand for."""
+
+    texts: tuple[str, ...]
+    negative: str
+    concept: str
+
+
+def seed_prompts(family: str, concept: str | None, prompt: str) -> SeedPrompts:
+    """Seed prompts of a concept; without one, the family's general prompts, or else the target prompt itself."""
+    entry = yaml.safe_load(prompts_file("seeds.yaml").read_text())[family]
+    if concept:
+        return SeedPrompts((entry["template"].format(concept=concept),), entry["negative"], concept)
+    if "any" in entry:
+        return SeedPrompts(tuple(entry["any"]), entry["negative"], "*")
+    return SeedPrompts((prompt,), entry["negative"], prompt)
+
+
+@dataclass(frozen=True)
+class BasesSpec:
+    """What a set of bases is made of.
+
+    Attributes:
+        prompts: see `SeedPrompts`. seeds: N_s. components: N_b. features: "sampling" or "inversion".
+        stop: fraction of the analysis grid that is covered, from the noisy end.
+        sites: tapped modules.
+    """
+
+    prompts: SeedPrompts
+    seeds: int
+    components: int
+    features: str
+    stop: float
+    sites: tuple[str, ...]
+
+    def metadata(self, engine: Engine) -> dict[str, Any]:
+        """All ingredients; two bases with equal metadata are equal."""
+        return {
+            "unet": fingerprint.fingerprint(engine.unet),
+            "text_encoder": fingerprint.combined([engine.pipe.text_encoder]),
+            "family": engine.family.name,
+            "concept": self.prompts.concept,
+            "prompts": list(self.prompts.texts),
+            "negative": self.prompts.negative,
+            "seeds": self.seeds,
+            "components": self.components,
+            "features": self.features,
+            "steps": ANALYSIS_STEPS,
+            "stop": self.stop,
+            "guidance_scale": engine.family.guidance_scale,
+            "scheduler": engine.model_key()["scheduler"],
+            "size": engine.base_size,
+            "dtype": str(engine.dtype),
+            "sites": list(self.sites),
+        }
+
+
+def key_of(metadata: dict[str, Any]) -> str:
+    """Cache key of bases with this metadata."""
+    return content_key(what="bases", **{k: v for k, v in metadata.items() if k != "key"})
+
+
+def obtain(engine: Engine, spec: BasesSpec, *, shipped: Path | None = None) -> SemanticBases:
+    """Bases for a run: those beside the model if they fit, else the cache's, else built and kept."""
+    if spec.prompts.concept == "*" and shipped is not None:
+        for bases in load_shipped_bases(shipped, engine):
+            if _fits(bases, spec):
+                engine.cost.cached["bases"] = True
+                return bases
+    metadata = spec.metadata(engine)
+    key = key_of(metadata)
+    tensors, stored = engine.cached_with_metadata("bases", key, lambda: _build(engine, spec, metadata | {"key": key}))
+    return SemanticBases.from_tensors(tensors, stored)
+
+
+def _build(engine: Engine, spec: BasesSpec, metadata: dict[str, Any]) -> tuple[dict, dict]:
+    timesteps = engine.timesteps(ANALYSIS_STEPS)
+    bases = engine.build_bases(
+        spec.prompts.texts,
+        spec.prompts.negative,
+        seeds=spec.seeds,
+        steps=ANALYSIS_STEPS,
+        guided=timesteps[: max(1, round(spec.stop * len(timesteps)))],
+        sites=spec.sites,
+        components=spec.components,
+        guidance_scale=engine.family.guidance_scale,
+        by_inversion=spec.features == "inversion",
+        metadata=metadata,
+    )
+    return bases.tensors(), metadata
+
+
+def _fits(bases: SemanticBases, spec: BasesSpec) -> bool:
+    have = bases.metadata
+    covered = set(spec.sites) <= set(have.get("sites", ())) and have.get("stop", 0) >= spec.stop  # type: ignore[operator]
+    return covered and have.get("features") == spec.features and have.get("components", 0) >= spec.components  # type: ignore[operator]
+
+
+def check_model(bases: SemanticBases, engine: Engine) -> None:
+    """Refuse bases of another model.
+
+    Raises:
+        FreectlError: their UNet's weights differ from the engine's.
+    """
+    if bases.metadata.get("unet") != fingerprint.fingerprint(engine.unet):
+        raise FreectlError("these bases were made from another UNet: build them again for this model")
+
+
+def find(entries: Sequence[Any], name: str) -> Any:
+    """The one cache entry whose key starts with `name` or whose concept is `name`.
+
+    Raises:
+        InputError: none, or several.
+    """
+    hits = [e for e in entries if e.key.startswith(name) or e.metadata.get("concept") == name]
+    if len(hits) == 1:
+        return hits[0]
+    listed = ", ".join(f"{e.key[:12]} ({e.metadata.get('concept')})" for e in entries[:6]) or "none stored"
+    raise InputError("bases", f"{len(hits)} entries named '{name}'", f"one of: {listed}")

@@ -1,0 +1,57 @@
+"""`freectl cache`."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from freectl.cli.output import Format, FormatOption, emit, size_text, table
+
+app = typer.Typer(help="Cached inversions, references and bases.", no_args_is_help=True)
+KINDS = ("inversion", "reference", "bases")
+
+
+@app.command("list")
+def list_entries(form: FormatOption = Format.human) -> None:
+    """What is stored, least recently used first."""
+    from freectl.cache import Cache
+
+    store = Cache()
+    entries = store.entries()
+    rows = [
+        [
+            e.kind,
+            e.key[:12],
+            size_text(e.bytes),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(e.last_used)),
+            _about(e.metadata),
+        ]
+        for e in entries
+    ]
+    total = sum(e.bytes for e in entries)
+    value = {
+        "folder": str(store.root),
+        "bytes": total,
+        "entries": [{"kind": e.kind, "key": e.key, "bytes": e.bytes, "last_used": e.last_used} for e in entries],
+    }
+    text = table(["kind", "key", "size", "last used", "about"], rows) if rows else "nothing is cached"
+    emit(value, f"{text}\n{len(entries)} entries, {size_text(total)} in {store.root}", form)
+
+
+@app.command()
+def clear(
+    kind: Annotated[str | None, typer.Option(help=f"Only one kind: {', '.join(KINDS)}.")] = None,
+    form: FormatOption = Format.human,
+) -> None:
+    """Remove what is stored."""
+    from freectl.cache import Cache
+    from freectl.errors import unknown
+
+    if kind is not None and kind not in KINDS:
+        raise unknown("--kind", kind, KINDS)
+    count, size = Cache().clear(kind)
+    emit({"removed": count, "bytes": size}, f"{count} entries, {size_text(size)} removed", form)
+
+
+def _about(metadata: dict) -> str:
+    return str(metadata.get("concept") or metadata.get("prompt") or "")[:40]

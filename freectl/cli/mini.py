@@ -1,0 +1,92 @@
+"""`freectl mini`: the embedded world and model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from freectl.cli.output import Format, FormatOption, emit, table
+
+app = typer.Typer(help="The embedded world and model: scenes, training, scores.", no_args_is_help=True)
+
+
+@app.command()
+def words(form: FormatOption = Format.human) -> None:
+    """The objects, styles and backgrounds that the embedded model knows."""
+    from freectl.mini.domain import BACKGROUNDS, OBJECTS, STYLES
+
+    value = {"objects": list(OBJECTS), "styles": list(STYLES), "backgrounds": list(BACKGROUNDS)}
+    emit(value, "\n".join(f"{name}: {', '.join(known)}" for name, known in value.items()), form)
+
+
+@app.command()
+def scenes(
+    out: Annotated[Path, typer.Option(help="Folder to write to; created.")],
+    count: Annotated[int, typer.Option(help="Scenes (for unpaired: a side).", min=1, max=1_000_000)] = 100,
+    seed: Annotated[int, typer.Option(help="Same seed, same scenes.", min=0)] = 0,
+    layout: Annotated[str, typer.Option(help="single, paired or unpaired.")] = "single",
+    styles: Annotated[
+        str | None, typer.Option(help="Comma-separated; paired and unpaired take two.  [default: all; noto,fluent]")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Side in pixels.", min=16, max=1024)] = 64,
+    form: FormatOption = Format.human,
+) -> None:
+    """Write pictures, exact masks and a JSONL of what they show."""
+    from freectl.errors import InputError, unknown
+    from freectl.mini.domain import STYLES
+    from freectl.mini.export import write_scenes
+
+    if layout not in ("single", "paired", "unpaired"):
+        raise unknown("--layout", layout, ("single", "paired", "unpaired"))
+    chosen = tuple(styles.split(",")) if styles else (STYLES if layout == "single" else ("noto", "fluent"))
+    for style in chosen:
+        if style not in STYLES:
+            raise unknown("--styles", style, STYLES)
+    if layout != "single" and len(chosen) != 2:
+        raise InputError("--styles", f"{len(chosen)} styles for layout {layout}", "two, such as noto,fluent")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("--out", f"'{out}', which is not an empty folder", "a new or empty folder")
+    written = write_scenes(out, count, seed, styles=chosen, layout=layout, size=size)  # type: ignore[arg-type]
+    emit({"out": str(out), "pictures": written, "layout": layout}, f"{written} pictures in {out}", form)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of checkpoints, logs and sheets; run again to go on.")],
+    model_dir: Annotated[Path, typer.Option("--model", help="Folder that the finished weights go to.")],
+    part: Annotated[str, typer.Option(help="vae, unet, judge or all (in that order).")] = "all",
+    pictures: Annotated[int | None, typer.Option(help="Pictures seen in all.  [default: by part]", min=1)] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a step.", min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", min=0)] = None,
+    seed: Annotated[int, typer.Option(help="Of data, noise and initial weights.", min=0)] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    bf16: Annotated[bool, typer.Option("--bf16/--fp32", help="Autocast to bfloat16 (CPUs with AVX-512 BF16).")] = True,
+) -> None:
+    """Train the embedded model, or go on after an interruption: how the shipped weights were made."""
+    from dataclasses import replace
+
+    from freectl.errors import unknown
+    from freectl.mini.training.run import DEFAULTS, PARTS, train_part
+
+    if part not in (*PARTS, "all"):
+        raise unknown("--part", part, (*PARTS, "all"))
+    given = {"pictures": pictures, "batch": batch, "learning_rate": learning_rate}
+    changes = {name: value for name, value in given.items() if value is not None}
+    for name in PARTS if part == "all" else (part,):
+        config = replace(DEFAULTS[name], seed=seed, bf16=bf16, **changes)  # type: ignore[arg-type]
+        train_part(name, config, out, model_dir, threads)
+
+
+@app.command()
+def score(
+    model: Annotated[Path | None, typer.Option(help="Folder of the model.  [default: the embedded one]")] = None,
+    captions: Annotated[int, typer.Option(help="Captions that are sampled and judged.", min=1)] = 300,
+    steps: Annotated[int, typer.Option(help="DDIM steps.", min=1, max=1000)] = 50,
+    form: FormatOption = Format.human,
+) -> None:
+    """Measure the embedded model: judge agreement, reconstruction, inversion, speed."""
+    from freectl.mini import MODEL_DIR
+    from freectl.mini.score import score_model
+
+    scores = score_model(model or MODEL_DIR, captions, steps)
+    emit(scores, table(["measure", "value"], [[name, str(value)] for name, value in scores.items()]), form)

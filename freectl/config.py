@@ -1,0 +1,102 @@
+"""Options of a run, closed and checked once; method settings merged in the order defaults, preset, file, flags."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from freectl.errors import InputError, unknown
+
+MAX_STEPS = 1000
+M = TypeVar("M", bound=BaseModel)
+
+
+class EditOptions(BaseModel):
+    """Everything of a run but the method's own settings. Names are those of the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    prompt: str
+    method: str = "freecontrol"
+    preset: str = "default"
+    model: str = "mini"
+    source_prompt: str = ""
+    negative_prompt: str = ""
+    concept: str | None = None
+    steps: int = Field(50, ge=1, le=MAX_STEPS)
+    seed: int = Field(0, ge=0, lt=2**63)
+    guidance_scale: float | None = Field(None, ge=0, le=100)
+    mask: str = "none"
+    lora: str | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    offload: Literal["none", "model", "sequential"] = "none"
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_empty(cls, prompt: str) -> str:
+        if not prompt.strip():
+            raise ValueError("an empty text; allowed: words that say what the result shows")
+        return prompt
+
+
+def validated(cls: type[M], values: Mapping[str, Any], prefix: str = "--") -> M:
+    """Build a closed settings class.
+
+    Raises:
+        InputError: unknown key (the nearest is suggested), wrong type, value out of range. One line, one option.
+    """
+    for key in values:
+        if key not in cls.model_fields:
+            raise unknown(
+                f"{prefix}{key.replace('_', '-')}" if prefix == "--" else f"{prefix} {key}", key, cls.model_fields
+            )
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        name = f"--{key.replace('_', '-')}" if prefix == "--" else f"{prefix} {key}"
+        raise InputError(name, repr(first.get("input")), first["msg"].removeprefix("Value error, ")) from None
+
+
+def method_settings(method: Any, preset: str, overrides: Mapping[str, Any]) -> Any:
+    """Settings of a method: its defaults, then the preset's, then `overrides`.
+
+    Raises:
+        InputError: unknown preset or setting, value out of range.
+    """
+    if preset not in method.presets:
+        raise unknown("--preset", preset, method.presets)
+    return validated(method.settings, {**method.presets[preset], **overrides}, prefix="--set")
+
+
+def parse_assignments(pairs: list[str]) -> dict[str, str]:
+    """`key=value` texts to a dict; pydantic converts the values.
+
+    Raises:
+        InputError: a text without "=".
+    """
+    values = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise InputError("--set", repr(pair), "key=value, such as structure_weight=400")
+        values[key.strip().replace("-", "_")] = value.strip()
+    return values
+
+
+def check_concept(concept: str, *prompts: str) -> None:
+    """A concept must be words of a prompt.
+
+    Raises:
+        InputError: it is in none of them; the words are listed.
+    """
+    words = [re.findall(r"[\w']+", prompt.lower()) for prompt in prompts]
+    wanted = re.findall(r"[\w']+", concept.lower())
+    for line in words:
+        if wanted and any(line[i : i + len(wanted)] == wanted for i in range(len(line))):
+            return
+    listed = ", ".join(dict.fromkeys(word for line in words for word in line))
+    raise InputError("--concept", repr(concept), f"words of the prompt: {listed}")

@@ -1,0 +1,243 @@
+"""A pipeline's components as the methods use them: encode, invert, analyse, decode, with cache and cost record."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+
+from freectl import analysis, families, fingerprint
+from freectl.bases import SemanticBases
+from freectl.cache import Cache, content_key
+from freectl.cost import Cost
+from freectl.errors import FreectlError, InputError
+from freectl.inversion import Trajectory, invert
+from freectl.sampler import Denoiser, Lane, Prompt
+
+SEED_BATCH = 10
+Build = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
+
+
+class Engine:
+    """Wraps a Stable Diffusion pipeline for one or many runs.
+
+    Args:
+        pipe: a diffusers pipeline with a DDIM scheduler.
+        cache: where inversions, bases and references are kept; None keeps nothing.
+        cost: the record that this run writes to.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        cache: Cache | None = None,
+        cost: Cost | None = None,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.pipe, self.cache, self.cost = pipe, cache, cost or Cost()
+        self.unet, self.vae, self.scheduler = pipe.unet, pipe.vae, pipe.scheduler
+        self.family = families.of(pipe.unet)
+        self.denoiser = Denoiser(pipe.unet, cross_attention_kwargs)
+        self.device, self.dtype = pipe._execution_device, pipe.unet.dtype
+        self._kwargs = cross_attention_kwargs
+
+    @property
+    def working_multiple(self) -> int:
+        """Width and height must be multiples of this many pixels."""
+        return max(8, 2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def base_size(self) -> int:
+        """Side in pixels the model was trained at."""
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return int(self.unet.config.sample_size) * factor
+
+    def timesteps(self, steps: int) -> list[int]:
+        """Set the scheduler's grid; descending.
+
+        Raises:
+            InputError: more steps than the schedule has.
+        """
+        total = self.scheduler.config.num_train_timesteps
+        if not 1 <= steps <= total:
+            raise InputError("--steps", str(steps), f"1 to {total}, the length of the model's schedule")
+        self.scheduler.set_timesteps(steps, device="cpu")
+        return [int(t) for t in self.scheduler.timesteps]
+
+    def encode_prompt(self, texts: Sequence[str], negative: Sequence[str] | None = None) -> Prompt:
+        """Encode texts; with `negative` (one each) also the unconditional half."""
+        scale = (self._kwargs or {}).get("scale")
+        with torch.no_grad():
+            cond, uncond = self.pipe.encode_prompt(
+                list(texts),
+                self.device,
+                1,
+                negative is not None,
+                negative_prompt=list(negative) if negative is not None else None,
+                lora_scale=scale,
+            )[:2]
+        return Prompt(cond, uncond if negative is not None else None)
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""
+        pixels = self.pipe.image_processor.preprocess(list(images)).to(self.device, self.vae.dtype)
+        with torch.no_grad():
+            latents = self.vae.encode(pixels).latent_dist.mode()
+        return (latents * self.vae.config.scaling_factor).to(self.dtype)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents to pictures (B, 3, H, W), -1 to 1."""
+        with torch.no_grad():
+            return self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+
+    def noise(self, size: tuple[int, int], generators: Sequence[torch.Generator]) -> Tensor:
+        """Initial noise, one CPU generator an image."""
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        width, height = size
+        shape = (len(generators), self.unet.config.in_channels, height // factor, width // factor)
+        sigma = self.scheduler.init_noise_sigma
+        return randn_tensor(shape, generator=list(generators), device=self.device, dtype=self.dtype) * sigma
+
+    def model_key(self) -> dict[str, Any]:
+        """Everything of the model that an inversion depends on."""
+        parts = [self.pipe.unet, self.pipe.vae, self.pipe.text_encoder, getattr(self.pipe, "text_encoder_2", None)]
+        config = {k: v for k, v in self.scheduler.config.items() if not k.startswith("_")}
+        return {
+            "weights": fingerprint.combined(parts),
+            "scheduler": repr(sorted(config.items())),
+            "dtype": str(self.dtype),
+            "device": self.device.type,
+            "attention_kwargs": repr(self._kwargs),
+        }
+
+    def invert(self, image: Image.Image, source_prompt: str, timesteps: Sequence[int]) -> tuple[Trajectory, str]:
+        """DDIM inversion of one picture, from the cache if it was made before, and its cache key."""
+        key = content_key(
+            what="inversion",
+            model=self.model_key(),
+            image=image.tobytes(),
+            size=list(image.size),
+            prompt=source_prompt,
+            timesteps=list(timesteps),
+        )
+
+        def build() -> tuple[dict[str, Tensor], dict]:
+            clean = self.encode_images([image])
+            with self.progress(len(timesteps), "inverting") as bar:
+                made = invert(
+                    self.denoiser,
+                    self.scheduler,
+                    clean,
+                    self.encode_prompt([source_prompt]),
+                    timesteps,
+                    lambda _: bar.update(),
+                )
+            return {"clean": made.clean, **{str(t): x for t, x in made.levels.items()}}, {"prompt": source_prompt}
+
+        tensors = self.cached("inversion", key, build)
+        clean = tensors.pop("clean").to(self.device)
+        return Trajectory(clean, {int(t): x.to(self.device) for t, x in tensors.items()}), key
+
+    def reference(
+        self,
+        trajectory: Trajectory,
+        trajectory_key: str,
+        source_prompt: str,
+        bases: SemanticBases,
+        guided: Sequence[int],
+        sites: Sequence[str],
+        normalize: str,
+    ) -> analysis.Reference:
+        """Semantic coordinates of an inverted picture at the guided timesteps, cached."""
+        key = content_key(
+            what="reference",
+            trajectory=trajectory_key,
+            bases=content_key(tensors=bases.tensors()),
+            guided=list(guided),
+            sites=list(sites),
+            normalize=normalize,
+        )
+
+        def build() -> tuple[dict[str, Tensor], dict]:
+            prompt = self.encode_prompt([source_prompt])
+            features = analysis.features_at(self.denoiser, trajectory, prompt, guided, sites)
+            return analysis.reference_coordinates(features, bases, normalize).to_tensors(), {}
+
+        tensors = self.cached("reference", key, build)
+        return analysis.Reference.from_tensors({name: t.to(self.device) for name, t in tensors.items()})
+
+    def build_bases(
+        self,
+        texts: Sequence[str],
+        negative: str,
+        *,
+        seeds: int,
+        steps: int,
+        guided: Sequence[int],
+        sites: Sequence[str],
+        components: int,
+        guidance_scale: float,
+        by_inversion: bool,
+        metadata: dict[str, Any],
+    ) -> SemanticBases:
+        """Semantic bases from `seeds` pictures; the texts take turns, seed i has generator seed i."""
+        timesteps = self.timesteps(steps)
+        grams: dict[analysis.Site, Any] = {}
+        size = (self.base_size, self.base_size)
+        batches = math.ceil(seeds / SEED_BATCH)
+        steps_each = 2 * steps if by_inversion else timesteps.index(min(guided)) + 1
+        with self.progress(batches * steps_each, "semantic bases") as bar:
+            for first in range(0, seeds, SEED_BATCH):
+                numbers = range(first, min(first + SEED_BATCH, seeds))
+                prompt = self.encode_prompt([texts[i % len(texts)] for i in numbers], [negative] * len(numbers))
+                noise = self.noise(size, [torch.Generator().manual_seed(i) for i in numbers])
+                analysis.seed_features(
+                    self.denoiser,
+                    self.scheduler,
+                    Lane(noise, prompt, guidance_scale),
+                    timesteps,
+                    guided,
+                    sites,
+                    grams,
+                    by_inversion=by_inversion,
+                    on_step=bar.update,
+                )
+        return analysis.solve(grams, components, metadata)
+
+    def cached(self, kind: str, key: str, build: Build) -> dict[str, Tensor]:
+        """Tensors of a cache entry, built if missing; the cost record says which."""
+        return self.cached_with_metadata(kind, key, build)[0]
+
+    def cached_with_metadata(self, kind: str, key: str, build: Build) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata of a cache entry, built if missing."""
+        if self.cache is None:
+            (tensors, metadata), hit = build(), False
+        else:
+            tensors, metadata, hit = self.cache.get_or_build(kind, key, build)
+        if kind in self.cost.cached:
+            self.cost.cached[kind] = hit
+        return tensors, metadata
+
+    def progress(self, total: int, label: str) -> Any:
+        """The pipeline's own progress bar, labelled."""
+        bar = self.pipe.progress_bar(total=total)
+        bar.set_description(label)
+        return bar
+
+
+def load_shipped_bases(folder: Path, engine: Engine) -> list[SemanticBases]:
+    """Bases that lie beside a model and were made from its weights."""
+    found = []
+    for path in sorted(folder.glob("bases/*.safetensors")):
+        try:
+            bases = SemanticBases.load(path)
+        except (FreectlError, OSError):
+            continue
+        if bases.metadata.get("unet") == fingerprint.fingerprint(engine.unet):
+            found.append(bases)
+    return found

@@ -1,0 +1,144 @@
+"""From `--model` to a pipeline: the embedded model, a folder, a single file or a hub id; device and dtype with reasons."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freectl.errors import FreectlError, InputError, suggest
+from freectl.mini import MODEL_DIR
+
+HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked `--model`: `kind` is "folder", "file" or "hub"; `path` a path or a hub id."""
+
+    kind: str
+    path: str
+    name: str
+
+
+def resolve_model(model: str) -> Source:
+    """Check a model's name without reading weights.
+
+    Raises:
+        InputError: a pickled checkpoint, a folder without model_index.json, or nothing that exists or could.
+    """
+    allowed = f"mini, a folder in Stable Diffusion layout, a .safetensors file, or a hub id such as {HUB_EXAMPLE}"
+    if model == "mini":
+        return Source("folder", str(MODEL_DIR), "mini")
+    path = Path(model).expanduser()
+    if path.suffix.lower() in PICKLED:
+        raise InputError("--model", f"'{model}', a pickled checkpoint, which can run any code", "safetensors only")
+    if path.is_dir():
+        if not (path / "model_index.json").exists():
+            raise InputError("--model", f"folder '{model}' without model_index.json", allowed)
+        return Source("folder", str(path), model)
+    if path.is_file():
+        if path.suffix.lower() != ".safetensors":
+            raise InputError("--model", f"file '{model}'", allowed)
+        return Source("file", str(path), model)
+    if HUB_ID.fullmatch(model) and not model.startswith(".") and path.suffix.lower() != ".safetensors":
+        return Source("hub", model, model)
+    hint = suggest(model, ["mini"])
+    raise InputError(
+        "--model", f"'{model}', which is neither a name, a folder nor a file{' - ' + hint if hint else ''}", allowed
+    )
+
+
+def resolve_device(device: str) -> tuple[str, str]:
+    """Device and the reason for it.
+
+    Raises:
+        InputError: unknown, or not present.
+    """
+    import torch
+
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        chosen = next(name for name, present in has.items() if present)
+        return chosen, "auto: " + (
+            "no CUDA or MPS device" if chosen == "cpu" else f"a {chosen.upper()} device is present"
+        )
+    base = device.split(":", maxsplit=1)[0]
+    if base not in has:
+        raise InputError("--device", repr(device), "auto, cpu, cuda, mps")
+    if not has[base]:
+        present = ", ".join(name for name, there in has.items() if there)
+        raise InputError("--device", f"{device!r}, which this machine does not have", f"auto, {present}")
+    return device, "as asked"
+
+
+def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
+    """torch dtype and the reason for it.
+
+    Raises:
+        InputError: fp16 on a CPU, which lacks the kernels.
+    """
+    import torch
+
+    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    on_cpu = device.startswith("cpu")
+    if dtype == "auto":
+        return (names["fp32"], "auto: fp32 on a CPU") if on_cpu else (names["fp16"], "auto: fp16 on a GPU")
+    if dtype == "fp16" and on_cpu:
+        raise InputError("--dtype", "fp16 on a CPU", "auto, fp32, bf16")
+    return names[dtype], "as asked"
+
+
+def check_lora(path: str) -> Path:
+    """A LoRA file.
+
+    Raises:
+        InputError: missing, or not safetensors.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError("--lora", f"no file '{path}'", "a .safetensors file")
+    if file.suffix.lower() != ".safetensors":
+        raise InputError("--lora", f"'{path}'", "a .safetensors file; pickled ones are refused")
+    return file
+
+
+def load_pipeline(source: Source, *, device: str, dtype: Any, lora: str | None = None, offload: str = "none") -> Any:
+    """The model as a `FreeControlPipeline`.
+
+    Raises:
+        FreectlError: not in the hub's local cache while offline, damaged, or of an unsupported kind.
+    """
+    from freectl.pipeline import FreeControlPipeline
+
+    options = {"dtype": dtype, "use_safetensors": True}
+    try:
+        if source.kind == "file":
+            pipe = FreeControlPipeline.from_single_file(source.path, **options)
+        else:
+            pipe = FreeControlPipeline.from_pretrained(source.path, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise _explained(source, error) from error
+    pipe.source_folder = source.path if source.kind == "folder" else None
+    if lora is not None:
+        pipe.load_lora_weights(str(check_lora(lora)))
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    return pipe
+
+
+def _explained(source: Source, error: Exception) -> FreectlError:
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    if source.kind == "hub":
+        return FreectlError(
+            f"--model {source.path}: not in the local hub cache, and the hub could not be read; connect once with "
+            f"`hf download {source.path}`, or use --model mini or a folder ({first})"
+        )
+    return FreectlError(
+        f"--model {source.path}: cannot be loaded as Stable Diffusion 1.x / 2.x from safetensors ({first})"
+    )

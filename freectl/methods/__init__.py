@@ -1,0 +1,23 @@
+"""The registry of methods: a new method is a new file and a line here. Imports no method until one is asked for."""
+
+from importlib import import_module
+from typing import Any
+
+from freectl.errors import unknown
+
+REGISTRY: dict[str, str] = {
+    "freecontrol": "freectl.methods.freecontrol:FreeControl",
+    "sdedit": "freectl.methods.sdedit:SDEdit",
+}
+
+
+def get(name: str, option: str = "--method") -> Any:
+    """The method of that name.
+
+    Raises:
+        InputError: unknown name; the nearest is suggested.
+    """
+    if name not in REGISTRY:
+        raise unknown(option, name, REGISTRY)
+    module, _, attribute = REGISTRY[name].partition(":")
+    return getattr(import_module(module), attribute)()

@@ -1,0 +1,91 @@
+"""What a method is: a name, closed settings, and one function that runs it on an engine."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from PIL import Image
+from pydantic import BaseModel
+from torch import Tensor
+
+from freectl.engine import Engine
+from freectl.sampler import Lane, OnStep, Prompt, Step
+
+S = TypeVar("S", bound=BaseModel)
+
+
+@dataclass
+class Request:
+    """One run, whatever the method; every list has one entry an output picture (B).
+
+    Attributes:
+        images: input pictures at the working size, RGB; empty where a method needs none.
+        prompt: encoded target text with its unconditional half, batch B.
+        texts: the target prompts themselves.
+        source_prompts: what the inputs show, in words; may be empty strings.
+        size: working (width, height) in pixels.
+        concept: the word whose seed pictures make the semantic bases, or None.
+        latents: noise to start from instead of the generators' (B, C, h, w).
+        mask: picture of the working size, white where the structure applies, or None for everywhere.
+    """
+
+    images: list[Image.Image]
+    prompt: Prompt
+    texts: list[str]
+    source_prompts: list[str]
+    size: tuple[int, int]
+    steps: int = 50
+    guidance_scale: float = 7.5
+    eta: float = 0.0
+    generators: list[torch.Generator] = field(default_factory=list)
+    concept: str | None = None
+    latents: Tensor | None = None
+    mask: Image.Image | None = None
+    on_step: OnStep | None = None
+
+
+@dataclass
+class Outcome:
+    """Final latents (B, C, h, w), scaled, and what the method recorded at each step."""
+
+    latents: Tensor
+    trace: list[dict[str, float]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Method(Generic[S]):
+    """Base of all methods; a new one is a new file and a line in the registry.
+
+    Attributes:
+        name: on the command line.
+        summary: one line.
+        paper: where it is published.
+        settings: closed pydantic class; presets: named overrides of its defaults.
+        needs: what it uses besides the target prompt, of "image", "inversion", "gradient".
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    settings: ClassVar[type[BaseModel]]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+    needs: ClassVar[tuple[str, ...]] = ("image",)
+
+    def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
+        """Run the method; UNet calls happen inside the engine's cost counting."""
+        raise TypeError(f"{type(self).__name__} does not implement run()")
+
+    def row_forwards(self, steps: int, settings: S) -> str:
+        """Cost formula with its value at `steps`, in words."""
+        raise TypeError(f"{type(self).__name__} does not implement row_forwards()")
+
+
+def progress_reporter(bar: Any, then: OnStep | None) -> Callable[[Step, dict[str, Lane]], bool | None]:
+    """An `on_step` that advances a progress bar and then calls the user's own."""
+
+    def report(step: Step, lanes: dict[str, Lane]) -> bool | None:
+        bar.update()
+        return then(step, lanes) if then is not None else None
+
+    return report

@@ -1,0 +1,159 @@
+"""FreeControl (Mo et al., CVPR 2024, arXiv 2312.07536): training-free spatial control by semantic bases."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from freectl import bases_store
+from freectl.analysis import Reference
+from freectl.bases import SemanticBases
+from freectl.engine import Engine
+from freectl.errors import InputError
+from freectl.methods.base import Method, Outcome, Request, progress_reporter
+from freectl.methods.freecontrol_guide import FreeControlGuide
+from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings
+from freectl.sampler import Lane, Step, sample
+
+
+class FreeControl(Method[FreeControlSettings]):
+    """Analysis (bases, inversion, coordinates), then guided synthesis."""
+
+    name = "freecontrol"
+    summary = "structure and appearance guidance on semantic bases of self-attention keys"
+    paper = "Mo et al., FreeControl, CVPR 2024, arXiv 2312.07536"
+    settings = FreeControlSettings
+    presets = PRESETS
+    needs = ("image", "inversion", "gradient")
+
+    def run(self, engine: Engine, request: Request, settings: FreeControlSettings) -> Outcome:
+        """Edit the request's pictures; see `FreeControlSettings`."""
+        sites = engine.family.sites(engine.unet, settings.layers)
+        with engine.cost.counting(engine.unet):
+            with engine.cost.stage("analysis"):
+                bases = self._bases(engine, request, settings, sites)
+                timesteps = engine.timesteps(request.steps)
+                guided = guided_timesteps(timesteps, settings)
+                start, reference = self._analyse(engine, request, settings, bases, timesteps, guided, sites)
+            with engine.cost.stage("synthesis"):
+                guide = FreeControlGuide(
+                    engine.scheduler,
+                    settings,
+                    bases,
+                    reference,
+                    sites,
+                    mask=self._mask(engine, request, reference),
+                    cost=engine.cost,
+                )
+                latents = self._synthesise(engine, request, settings, guide, timesteps, start)
+        warnings = []
+        if guide.non_finite:
+            warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")
+        return Outcome(latents, guide.trace, warnings)
+
+    def row_forwards(self, steps: int, settings: FreeControlSettings) -> str:
+        """Rows of a first run with cached bases."""
+        guided = len(guided_timesteps(list(range(steps)), settings))
+        sibling = 2 * guided if settings.appearance_weight > 0 else 0
+        return (
+            f"inversion {steps} + reference {guided} x executed share + synthesis {2 * steps + sibling} "
+            f"(+ {guided} row backwards)"
+        )
+
+    def _bases(
+        self, engine: Engine, request: Request, settings: FreeControlSettings, sites: Sequence[str]
+    ) -> SemanticBases:
+        spec = bases_store.BasesSpec(
+            prompts=bases_store.seed_prompts(engine.family.name, request.concept, request.texts[0]),
+            seeds=settings.seeds,
+            components=settings.components,
+            features=settings.seed_features,
+            stop=0.6 if settings.window_stop <= 0.6 else 1.0,
+            sites=tuple(sites),
+        )
+        folder = getattr(engine.pipe, "source_folder", None)
+        bases = bases_store.obtain(engine, spec, shipped=Path(folder) if folder else None)
+        entries = {
+            key: replace(
+                basis.to(engine.device),
+                components=basis.components[: settings.components].to(engine.device),
+                explained_variance=basis.explained_variance[: settings.components].to(engine.device),
+            )
+            for key, basis in bases.items()
+        }
+        return SemanticBases(entries, bases.metadata)
+
+    def _analyse(
+        self,
+        engine: Engine,
+        request: Request,
+        settings: FreeControlSettings,
+        bases: SemanticBases,
+        timesteps: list[int],
+        guided: list[int],
+        sites: list[str],
+    ) -> tuple[Tensor, Reference]:
+        """x_T of each picture, and the guidance coordinates."""
+        pairs = list(zip(request.images, request.source_prompts, strict=True))
+        found: dict[tuple[bytes, str], tuple[Tensor, Reference]] = {}
+        for image, source in pairs:
+            if (image.tobytes(), source) not in found:
+                trajectory, key = engine.invert(image, source, timesteps)
+                reference = engine.reference(trajectory, key, source, bases, guided, sites, settings.normalize)
+                found[image.tobytes(), source] = (trajectory.start, reference)
+        each = [found[image.tobytes(), source] for image, source in pairs]
+        coordinates = {site: torch.cat([r.coordinates[site] for _, r in each]) for site in each[0][1].coordinates}
+        if request.latents is not None:
+            start = request.latents
+        elif settings.start == "inverted":
+            start = torch.cat([x for x, _ in each])
+        else:
+            start = engine.noise(request.size, request.generators)
+        return start, Reference(coordinates)
+
+    def _mask(self, engine: Engine, request: Request, reference: Reference) -> Tensor | None:
+        """The picture's mask on the token grid, (1, tokens)."""
+        if request.mask is None:
+            return None
+        tokens = next(iter(reference.coordinates.values())).shape[1]
+        width, height = request.size
+        rows = round((tokens * height / width) ** 0.5)
+        small = request.mask.convert("L").resize((tokens // rows, rows), Image.Resampling.BOX)
+        mask = torch.tensor(list(small.tobytes()), dtype=torch.float32, device=engine.device)[None] / 255
+        if not (mask > 0.5).any():
+            raise InputError("--mask", "no token of the model's feature grid more than half white", "a larger area")
+        return (mask > 0.5).float()
+
+    def _synthesise(
+        self,
+        engine: Engine,
+        request: Request,
+        settings: FreeControlSettings,
+        guide: FreeControlGuide,
+        timesteps: list[int],
+        start: Tensor,
+    ) -> Tensor:
+        lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
+        if settings.appearance_weight > 0 and guided_timesteps(timesteps, settings):
+            lanes["sibling"] = Lane(start.clone(), request.prompt, request.guidance_scale)
+        with engine.progress(len(timesteps), "editing") as bar:
+            sample(
+                engine.denoiser,
+                engine.scheduler,
+                lanes,
+                timesteps,
+                guide,
+                eta=request.eta,
+                generators=request.generators,
+                on_step=progress_reporter(bar, request.on_step),
+            )
+        return lanes["edit"].latents
+
+
+def guided_timesteps(timesteps: Sequence[int], settings: FreeControlSettings) -> list[int]:
+    """The timesteps inside the guidance window."""
+    steps = [Step(i, len(timesteps), int(t)) for i, t in enumerate(timesteps)]
+    return [s.timestep for s in steps if s.within(settings.window_start, settings.window_stop)]

@@ -1,0 +1,65 @@
+"""Settings of FreeControl, closed and frozen; the presets reproduce the two published forms and ours."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class FreeControlSettings(BaseModel):
+    """What shapes the guidance (arXiv 2312.07536; equation numbers of that paper's section 3).
+
+    Weights are per unit of the diffusion process: with `step_scaling="invariant"` they mean what they mean at 200
+    steps, the published step count, whatever the number of steps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    structure_weight: float = Field(800.0, ge=0, le=100_000, description="lambda_s: strength of the structure energy")
+    appearance_weight: float = Field(40.0, ge=0, le=100_000, description="lambda_a: strength of the appearance energy")
+    window_start: float = Field(0.0, ge=0, le=1, description="guidance starts at this fraction of the steps")
+    window_stop: float = Field(0.6, ge=0, le=1, description="guidance stops at this fraction of the steps")
+    warmup: float = Field(0.05, ge=0, le=1, description="weights grow linearly over this fraction of the steps")
+    components: int = Field(64, ge=1, le=1024, description="N_b: semantic components that carry structure")
+    appearance_components: int = Field(2, ge=1, le=64, description="N_a: components that carry appearance")
+    normalize: Literal["minmax", "none"] = Field(
+        "minmax", description="scale each coordinate to [0, 1] over the picture"
+    )
+    appearance_gate: Literal["gated", "sigmoid"] = Field("gated", description="weights of appearance vectors")
+    appearance_threshold: float = Field(0.5, ge=0, le=1, description="gate of the appearance weights")
+    reduction: Literal["mean", "sum"] = Field("mean", description="squares over components and channels")
+    background_weight: float = Field(10.0, ge=0, description="w: weight of the background term where there is a mask")
+    background_area: Literal["unmasked", "all"] = Field(
+        "unmasked", description="what the background term averages over"
+    )
+    update: Literal["official", "paper"] = Field("official", description="gradient on the latents, or through eps")
+    step_scaling: Literal["invariant", "per_step"] = Field("invariant", description="what a weight refers to")
+    start: Literal["inverted", "noise"] = Field("inverted", description="x_T: the inverted input, or noise")
+    layers: Literal["all", "first"] = Field("all", description="which self-attentions of the family's block are used")
+    seed_features: Literal["sampling", "inversion"] = Field("sampling", description="how seed features are recorded")
+    seeds: int = Field(20, ge=1, le=1000, description="N_s: seed pictures that a basis is made of")
+
+
+PRESETS: dict[str, dict] = {
+    "default": {},
+    "official": {
+        "structure_weight": 600.0,
+        "appearance_weight": 60.0,
+        "window_stop": 0.6,
+        "background_area": "all",
+        "step_scaling": "per_step",
+    },
+    "paper": {
+        "structure_weight": 600.0,
+        "appearance_weight": 120.0,
+        "window_stop": 0.6,
+        "warmup": 0.0,
+        "normalize": "none",
+        "appearance_gate": "sigmoid",
+        "reduction": "sum",
+        "update": "paper",
+        "step_scaling": "per_step",
+        "layers": "first",
+        "seed_features": "inversion",
+    },
+}
+"""Named settings; anything not named is the default."""

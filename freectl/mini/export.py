@@ -1,0 +1,59 @@
+"""Writing scenes to folders: single pictures, exact pairs of two styles, or two unpaired collections."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from freectl.mini.scene import Scene, random_scene, render, render_mask
+
+Layout = Literal["single", "paired", "unpaired"]
+TEST_SHARE = 0.1
+
+
+def scenes(count: int, seed: int, styles: tuple[str, ...]) -> Iterator[Scene]:
+    """`count` scenes; the first n of two calls with equal seed and styles are equal."""
+    rng = random.Random(f"scenes/{seed}")
+    for _ in range(count):
+        yield random_scene(rng, styles=styles)
+
+
+def split_of(index: int) -> str:
+    """Every tenth scene is a test scene, starting with the tenth."""
+    return "test" if index % round(1 / TEST_SHARE) == round(1 / TEST_SHARE) - 1 else "train"
+
+
+def write_scenes(
+    out: Path, count: int, seed: int, *, styles: tuple[str, ...], layout: Layout = "single", size: int = 64
+) -> int:
+    """Write pictures, masks and `scenes.jsonl`; returns the number of pictures.
+
+    single: `pictures/`, `masks/`. paired: `train/A`, `train/B`, `test/A`, `test/B` with the same scene in styles[0]
+    and styles[1] under the same name. unpaired: `trainA`, `trainB`, `testA`, `testB` of different scenes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for folder, name, scene in _placements(count, seed, styles, layout):
+        picture = Path(folder) / f"{name}.png"
+        mask = Path("masks") / folder / f"{name}.png" if layout != "single" else Path("masks") / f"{name}.png"
+        for path, image in ((picture, render(scene, size)), (mask, render_mask(scene, size))):
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
+            image.save(out / path)
+        lines.append(json.dumps({"picture": picture.as_posix(), "mask": mask.as_posix(), **scene.to_dict()}))
+    (out / "scenes.jsonl").write_text("\n".join(lines) + "\n")
+    return len(lines)
+
+
+def _placements(count: int, seed: int, styles: tuple[str, ...], layout: Layout) -> Iterator[tuple[str, str, Scene]]:
+    if layout == "single":
+        for index, scene in enumerate(scenes(count, seed, styles)):
+            yield "pictures", f"{index:05d}", scene
+    elif layout == "paired":
+        for index, scene in enumerate(scenes(count, seed, styles[:1])):
+            for side, style in zip("AB", styles, strict=True):
+                yield f"{split_of(index)}/{side}", f"{index:05d}", scene.with_words(style=style)
+    else:
+        for offset, (side, style) in enumerate(zip("AB", styles, strict=True)):
+            for index, scene in enumerate(scenes(count, 2 * seed + offset, (style,))):
+                yield f"{split_of(index)}{side}", f"{index:05d}", scene

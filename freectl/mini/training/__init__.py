@@ -1,0 +1,1 @@
+"""How the embedded weights are made: `freectl mini train`."""

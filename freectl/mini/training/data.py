@@ -1,0 +1,39 @@
+"""Training batches: scenes drawn from the step number alone, so that a resumed run sees what it would have seen."""
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from freectl.mini.domain import caption
+from freectl.mini.scene import Scene, random_scene, render
+
+DROP_CAPTION, DROP_WORD = 0.10, 0.10
+
+
+def batch_rng(seed: int, step: int) -> random.Random:
+    """The random source of one step."""
+    return random.Random(f"{seed}/{step}")
+
+
+def to_tensor(pictures: list) -> Tensor:
+    """RGB pictures of equal size -> (B, 3, H, W), -1 to 1."""
+    array = np.stack([np.asarray(picture, dtype=np.float32) for picture in pictures])
+    return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def scene_batch(rng: random.Random, count: int, *, held_out: bool | None = False) -> tuple[list[Scene], Tensor]:
+    """Scenes and their pictures (count, 3, 64, 64)."""
+    scenes = [random_scene(rng, held_out=held_out) for _ in range(count)]
+    return scenes, to_tensor([render(scene) for scene in scenes])
+
+
+def training_caption(scene: Scene, rng: random.Random) -> str:
+    """The caption, empty at times (classifier-free guidance) and with words missing at times."""
+    if rng.random() < DROP_CAPTION:
+        return ""
+    style, object_, background = (
+        None if rng.random() < DROP_WORD else word for word in (scene.style, scene.object, scene.background)
+    )
+    return caption(style, object_, background)

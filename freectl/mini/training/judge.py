@@ -1,0 +1,129 @@
+"""The judge part: heavy augmentation, so that it judges generated pictures and not only clean ones."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from freectl.mini.judge import Judge, save_judge
+from freectl.mini.scene import Scene, random_scene, render, render_mask
+from freectl.mini.training.data import batch_rng, to_tensor
+from freectl.mini.training.vae import tile
+
+SMOOTHING = 0.05
+NOTHING_SHARE = 0.06
+
+
+class JudgePart:
+    """Classifies augmented scenes; noise and mixtures of two scenes are labelled with no class at all.
+
+    Args:
+        model_dir: holds `vae`, for round trips; the judge is written to `judge` below it.
+    """
+
+    name = "judge"
+
+    def __init__(self, model_dir: Path) -> None:
+        torch.manual_seed(2)
+        self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
+        self.judge = Judge().to(memory_format=torch.channels_last)
+        self.modules: dict[str, nn.Module] = {"judge": self.judge}
+
+    def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
+        """Cross-entropy of the three heads and of the mask."""
+        rng = batch_rng(seed, step)
+        scenes = [random_scene(rng) for _ in range(batch)]
+        pictures = to_tensor([render(scene) for scene in scenes])
+        masks = to_tensor([render_mask(scene).convert("RGB") for scene in scenes])[:, :1].add(1).div(2)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        pictures, masks = distort(pictures, masks, generator)
+        if step % 4 == 0:
+            with torch.no_grad():
+                pictures = self.vae.decode(self.vae.encode(pictures).latent_dist.mode()).sample.float()
+        pictures = degrade(pictures, generator)
+        pictures, nothing = with_nothing(pictures, generator)
+        self.judge.train()
+        logits, mask = self.judge(pictures.contiguous(memory_format=torch.channels_last))
+        targets = self.targets(scenes, nothing)
+        terms = {
+            name: -(target * values.float().log_softmax(-1)).sum(-1).mean()
+            for (name, values), target in zip(logits.items(), targets, strict=True)
+        }
+        per_picture = functional.binary_cross_entropy_with_logits(mask.float(), masks, reduction="none").mean((1, 2, 3))
+        terms["mask"] = (per_picture * ~nothing).mean()
+        return {"loss": sum(terms.values(), torch.zeros(())), **{k: v.detach() for k, v in terms.items()}}
+
+    def targets(self, scenes: list[Scene], nothing: Tensor) -> list[Tensor]:
+        """Smoothed one-hot targets a head; uniform where the picture shows nothing."""
+        found = []
+        for name, labels in self.judge.heads.items():
+            index = torch.tensor([labels.index(getattr(scene, name)) for scene in scenes])
+            target = functional.one_hot(index, len(labels)).float()
+            target = target * (1 - SMOOTHING) + SMOOTHING / len(labels)
+            target[nothing] = 1 / len(labels)
+            found.append(target)
+        return found
+
+    @torch.no_grad()
+    def sheet(self) -> Image.Image:
+        """Augmented scenes above the masks found in them."""
+        self.judge.eval()
+        rng = batch_rng(-1, 0)
+        scenes = [random_scene(rng) for _ in range(8)]
+        pictures = degrade(to_tensor([render(scene) for scene in scenes]), torch.Generator().manual_seed(0))
+        _, masks = self.judge(pictures)
+        return tile(torch.cat([pictures, (masks.sigmoid() * 2 - 1).expand(-1, 3, -1, -1)]), 8)
+
+    def export(self, folder: Path) -> None:
+        """Write the judge; its batch statistics are recomputed for the averaged weights first."""
+        self.judge.train()
+        for module in self.judge.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+                module.momentum = None
+        with torch.no_grad():
+            for step in range(40):
+                self.losses(-3, step, 32)
+        save_judge(self.judge, folder)
+
+
+def distort(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Smooth random displacement of up to about three pixels, the same for picture and mask."""
+    batch = pictures.shape[0]
+    strength = torch.rand(batch, 1, 1, 1, generator=generator) * 0.1
+    coarse = (torch.rand(batch, 2, 4, 4, generator=generator) - 0.5) * 2 * strength
+    offset = functional.interpolate(coarse, pictures.shape[-2:], mode="bicubic", align_corners=True)
+    identity = functional.affine_grid(torch.eye(2, 3).expand(batch, 2, 3), list(pictures.shape), align_corners=False)
+    grid = identity + offset.permute(0, 2, 3, 1)
+    options = {"padding_mode": "border", "align_corners": False}
+    return functional.grid_sample(pictures, grid, **options), functional.grid_sample(masks, grid, **options)  # type: ignore[arg-type]
+
+
+def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Random blur by resampling, contrast, brightness and noise, a different strength for each picture."""
+    batch = pictures.shape[0]
+    if torch.rand((), generator=generator) < 0.5:
+        side = int(torch.randint(22, 60, (), generator=generator))
+        small = functional.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
+        blurred = functional.interpolate(small, pictures.shape[-2:], mode="bicubic")
+        share = torch.rand(batch, 1, 1, 1, generator=generator)
+        pictures = pictures + share * (blurred - pictures)
+    gain = 1 + (torch.rand(batch, 1, 1, 1, generator=generator) - 0.5) * 0.3
+    shift = (torch.rand(batch, 3, 1, 1, generator=generator) - 0.5) * 0.16
+    noise = torch.randn(pictures.shape, generator=generator) * torch.rand(batch, 1, 1, 1, generator=generator) * 0.2
+    return (pictures * gain + shift + noise).clamp(-1, 1)
+
+
+def with_nothing(pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Replace a share of the pictures by noise or by a mixture of two; returns which ones."""
+    batch = pictures.shape[0]
+    nothing = torch.rand(batch, generator=generator) < NOTHING_SHARE
+    noise = torch.randn(pictures.shape, generator=generator).clamp(-1, 1)
+    coarse = functional.interpolate(noise[..., :6, :6], pictures.shape[-2:], mode="bicubic").clamp(-1, 1)
+    mixture = (pictures + pictures.roll(1, 0)) / 2
+    kind = torch.randint(3, (batch, 1, 1, 1), generator=generator)
+    other = torch.where(kind == 0, noise, torch.where(kind == 1, coarse, mixture))
+    return torch.where(nothing[:, None, None, None], other, pictures), nothing

@@ -1,0 +1,35 @@
+"""Train parts of the embedded model in order; each writes into the model folder when it is done."""
+
+from pathlib import Path
+
+import torch
+
+from freectl.mini.training.judge import JudgePart
+from freectl.mini.training.tokenizer import write_tokenizer
+from freectl.mini.training.trainer import Part, TrainConfig, Trainer
+from freectl.mini.training.unet import UNetPart
+from freectl.mini.training.vae import VAEPart
+
+PARTS: tuple[str, ...] = ("vae", "unet", "judge")
+DEFAULTS: dict[str, TrainConfig] = {
+    "vae": TrainConfig(pictures=60_000, batch=8, learning_rate=2e-3, ema_decay=0.999, sheet_steps=1000),
+    "unet": TrainConfig(pictures=1_000_000),
+    "judge": TrainConfig(pictures=120_000, batch=32, learning_rate=2e-3, ema_decay=0.998),
+}
+
+
+def make_part(name: str, model_dir: Path) -> Part:
+    """The part of that name."""
+    if name == "vae":
+        return VAEPart()
+    return UNetPart(model_dir) if name == "unet" else JudgePart(model_dir)
+
+
+def train_part(name: str, config: TrainConfig, run_dir: Path, model_dir: Path, threads: int | None = None) -> None:
+    """Train one part (or go on with it) and write its weights below `model_dir`."""
+    if threads:
+        torch.set_num_threads(threads)
+    write_tokenizer(model_dir / "tokenizer")
+    part = make_part(name, model_dir)
+    Trainer(part, config, run_dir / name).run()
+    part.export(model_dir if name == "unet" else model_dir / name)

@@ -1,0 +1,97 @@
+"""The generator part: UNet and text encoder, v-prediction with plain mean squared error, on fresh scenes each step."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, caption
+from freectl.mini.training.data import batch_rng, scene_batch, training_caption
+from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet
+from freectl.mini.training.vae import tile
+
+
+class UNetPart:
+    """Trains UNet and text encoder on the frozen VAE's latents.
+
+    Args:
+        model_dir: holds `vae` and `tokenizer`; the finished model is written there.
+    """
+
+    name = "unet"
+
+    def __init__(self, model_dir: Path) -> None:
+        torch.manual_seed(1)
+        self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
+        self.vae.to(memory_format=torch.channels_last)
+        self.tokenizer = CLIPTokenizer.from_pretrained(model_dir / "tokenizer")
+        self.text_encoder = make_text_encoder(self.tokenizer)
+        self.unet = make_unet().to(memory_format=torch.channels_last)
+        # The fused attention kernel's backward is slow in bfloat16 on a CPU: a third of a step.
+        self.unet.set_attn_processor(AttnProcessor())
+        self.scheduler = make_scheduler()
+        self.modules: dict[str, nn.Module] = {"unet": self.unet, "text_encoder": self.text_encoder}
+
+    def encode_text(self, captions: list[str]) -> Tensor:
+        """Captions to (B, 24, 128)."""
+        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.text_encoder(ids)[0]
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """Pictures to scaled latents."""
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        return self.vae.encode(pictures).latent_dist.mode().float() * self.vae.config.scaling_factor
+
+    def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
+        """Mean squared error of the predicted velocity."""
+        rng = batch_rng(seed, step)
+        scenes, pictures = scene_batch(rng, batch)
+        captions = [training_caption(scene, rng) for scene in scenes]
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        latents = self.encode_pictures(pictures)
+        noise = torch.randn(latents.shape, generator=generator)
+        # One timestep from each of `batch` equal strata: lower variance than independent draws.
+        strata = torch.arange(batch) + torch.rand(batch, generator=generator)
+        timesteps = (strata * self.scheduler.config.num_train_timesteps / batch).long()
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        target = self.scheduler.get_velocity(latents, noise, timesteps)
+        predicted = self.unet(noisy, timesteps, self.encode_text(captions)).sample.float()
+        return {"loss": (predicted - target).square().mean()}
+
+    def pipeline(self) -> StableDiffusionPipeline:
+        """The model as a plain Stable Diffusion pipeline."""
+        return StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.unet,
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+    @torch.no_grad()
+    def sheet(self) -> Image.Image:
+        """24 samples at 25 steps, a fixed caption and noise each."""
+        pipe = self.pipeline()
+        pipe.set_progress_bar_config(disable=True)
+        colours = list(BACKGROUNDS)
+        captions = [
+            caption(ARTWORK[i % 3], list(OBJECTS)[i * 5 % len(OBJECTS)], colours[i * 3 % 10]) for i in range(24)
+        ]
+        generators = [torch.Generator().manual_seed(i) for i in range(24)]
+        pictures = pipe(captions, num_inference_steps=25, guidance_scale=4.0, generator=generators, output_type="pt")
+        return tile(pictures.images * 2 - 1, 8)
+
+    def export(self, folder: Path) -> None:
+        """Write the whole model in fp16, Stable Diffusion layout."""
+        self.unet.set_attn_processor(AttnProcessor2_0())
+        self.pipeline().to(dtype=torch.float16).save_pretrained(folder)
+        for module in (self.unet, self.text_encoder, self.vae):
+            module.float()

@@ -1,0 +1,290 @@
+"""`FreeControlPipeline`: FreeControl image-to-image and spatial control as a diffusers pipeline."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from freectl.cache import Cache
+from freectl.cost import Cost
+from freectl.engine import Engine
+from freectl.errors import InputError
+from freectl.methods.base import Method, Outcome, Request
+from freectl.methods.freecontrol import FreeControl
+from freectl.sampler import Lane, Prompt, Step
+
+
+@dataclass
+class FreeControlPipelineOutput(BaseOutput):
+    """Output of the pipeline.
+
+    Attributes:
+        images: B PIL pictures, or an array or tensor as `output_type` says.
+        nsfw_content_detected: one flag a picture where the model has a safety checker, else None.
+        trace: energies (mean over the batch) at each guided step.
+        cost: the cost record, as in the command line's JSON.
+        warnings: what went less than well.
+    """
+
+    images: list[Image.Image] | Any
+    nsfw_content_detected: list[bool] | None
+    trace: list[dict[str, float]]
+    cost: dict[str, Any]
+    warnings: list[str]
+
+
+def ddim(scheduler: Any) -> DDIMScheduler:
+    """The scheduler as DDIM, which inversion needs; the noise schedule and prediction type stay."""
+    if isinstance(scheduler, DDIMScheduler):
+        return scheduler
+    known = {"clip_sample": False, "set_alpha_to_one": False} | {
+        k: scheduler.config[k] for k in ("clip_sample", "set_alpha_to_one") if k in scheduler.config
+    }
+    return DDIMScheduler.from_config(scheduler.config, **known)
+
+
+class FreeControlPipeline(StableDiffusionPipeline):
+    """Training-free structure and appearance control for Stable Diffusion 1.x and 2.x (arXiv 2312.07536).
+
+    A `StableDiffusionPipeline` in all but `__call__`: `from_pretrained`, `from_pipe`, `from_single_file`,
+    `save_pretrained`, LoRA, textual inversion, IP-Adapter and offload work as usual. Any scheduler is replaced by DDIM.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        safety_checker: StableDiffusionSafetyChecker,
+        feature_extractor: CLIPImageProcessor,
+        image_encoder: CLIPVisionModelWithProjection = None,
+        requires_safety_checker: bool = True,
+    ) -> None:
+        super().__init__(
+            vae,
+            text_encoder,
+            tokenizer,
+            unet,
+            ddim(scheduler),
+            safety_checker,
+            feature_extractor,
+            image_encoder,
+            requires_safety_checker,
+        )
+
+    @torch.no_grad()
+    def __call__(  # type: ignore[override]
+        self,
+        prompt: str | list[str] | None = None,
+        image: Image.Image | list[Image.Image] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float | None = None,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable[[Any, int, int, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+        *,
+        source_prompt: str = "",
+        concept: str | None = None,
+        mask: Image.Image | None = None,
+        method: Method | None = None,
+        cache: Cache | None = None,
+        cost: Cost | None = None,
+        settings: Any = None,
+        **overrides: Any,
+    ) -> FreeControlPipelineOutput | tuple:
+        """Edit pictures, or make pictures with their structure.
+
+        Args:
+            prompt: what the result shows; a list makes one picture for each.
+            image: RGB picture(s) whose structure is kept; one for all prompts, or one a prompt.
+            height, width: working size in pixels; default: the pictures' own, rounded to what the UNet takes.
+            guidance_scale: classifier-free guidance, 1 switches it off; default of the model family if None.
+            generator: one CPU generator, or one a picture; only `start="noise"` and `eta > 0` draw from it.
+            latents: (B, C, h, w) to start from instead of the inverted picture.
+            output_type: "pil", "np", "pt" (0 to 1) or "latent".
+            callback_on_step_end: as in diffusers; may return a dict with changed "latents".
+            source_prompt: what the input shows; used while inverting.
+            concept: word whose seed pictures make the semantic bases; default: the family's general bases, or the
+                prompt.
+            mask: picture, white where the structure holds; None is everywhere.
+            method: another registered method to run on the same inputs; default FreeControl.
+            cache: where inversions and bases are kept; None recomputes them.
+            settings: the method's settings object; `overrides` set single fields of its defaults instead.
+
+        Raises:
+            InputError: an argument cannot be used; nothing has run then.
+        """
+        method = method or FreeControl()
+        settings = settings if settings is not None else method.settings(**overrides)
+        names = callback_on_step_end_tensor_inputs or ["latents"]
+        self._check(prompt, prompt_embeds, negative_prompt_embeds, image, names, output_type, num_images_per_prompt)
+        self._interrupt = False
+        engine = Engine(self, cache=cache, cost=cost, cross_attention_kwargs=cross_attention_kwargs)
+        if guidance_scale is None:
+            guidance_scale = engine.family.guidance_scale
+        self._guidance_scale = guidance_scale
+        texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * len(prompt_embeds))
+        texts = [text for text in texts for _ in range(num_images_per_prompt)]
+        images, size = _fit_images(image, len(texts), num_images_per_prompt, width, height, engine)
+        request = Request(
+            images=images,
+            prompt=self._prompt(engine, texts, negative_prompt, prompt_embeds, negative_prompt_embeds, guidance_scale),
+            texts=texts,
+            source_prompts=[source_prompt] * len(texts),
+            size=size,
+            steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            eta=eta,
+            generators=_generators(generator, len(texts)),
+            concept=concept,
+            latents=None if latents is None else latents.to(engine.device, engine.dtype),
+            mask=mask,
+            on_step=self._on_step(callback_on_step_end, names),
+        )
+        outcome = method.run(engine, request, settings)
+        output = self._finish(engine, outcome, output_type)
+        self.maybe_free_model_hooks()
+        return output if return_dict else (output.images, output.nsfw_content_detected)
+
+    def _check(
+        self,
+        prompt: Any,
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+        image: Any,
+        names: list[str],
+        output_type: str,
+        count: int,
+    ) -> None:
+        if (prompt is None) == (prompt_embeds is None):
+            raise InputError("prompt", "both or neither of prompt and prompt_embeds", "exactly one of them")
+        texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+        if prompt_embeds is None and (not texts or any(not isinstance(t, str) or not t.strip() for t in texts)):
+            raise InputError("prompt", repr(prompt), "text that is not empty, or a list of such")
+        if prompt_embeds is not None and negative_prompt_embeds is None:
+            raise InputError("negative_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
+        if image is None:
+            raise InputError("image", "None", "a PIL picture, or a list of them")
+        unknown = [name for name in names if name not in self._callback_tensor_inputs]
+        if unknown:
+            allowed = ", ".join(self._callback_tensor_inputs)
+            raise InputError("callback_on_step_end_tensor_inputs", str(unknown), allowed)
+        if output_type not in ("pil", "np", "pt", "latent"):
+            raise InputError("output_type", repr(output_type), "pil, np, pt, latent")
+        if count < 1:
+            raise InputError("num_images_per_prompt", str(count), "1 or more")
+
+    def _prompt(
+        self,
+        engine: Engine,
+        texts: list[str],
+        negative: str | list[str] | None,
+        embeds: Tensor | None,
+        negative_embeds: Tensor | None,
+        guidance_scale: float,
+    ) -> Prompt:
+        guided = guidance_scale > 1
+        if embeds is not None:
+            repeat = len(texts) // embeds.shape[0]
+            both = [e.repeat_interleave(repeat, 0).to(engine.device, engine.dtype) for e in (embeds, negative_embeds)]  # type: ignore[union-attr]
+            return Prompt(both[0], both[1] if guided else None)
+        if isinstance(negative, list):
+            repeat = len(texts) // max(1, len(negative))
+            if repeat * len(negative) != len(texts):
+                raise InputError("negative_prompt", f"{len(negative)} texts", "one text, or one a prompt")
+            negatives = [text for text in negative for _ in range(repeat)]
+        else:
+            negatives = [negative or ""] * len(texts)
+        return engine.encode_prompt(texts, negatives if guided else None)
+
+    def _on_step(self, callback: Any, names: list[str]) -> Callable[[Step, dict[str, Lane]], bool]:
+        def report(step: Step, lanes: dict[str, Lane]) -> bool:
+            edit = lanes["edit"]
+            if callback is not None:
+                tensors = {
+                    "latents": edit.latents,
+                    "prompt_embeds": edit.prompt.cond,
+                    "negative_prompt_embeds": edit.prompt.uncond,
+                }
+                changed = callback(self, step.index, step.timestep, {name: tensors[name] for name in names}) or {}
+                edit.latents = changed.get("latents", edit.latents)
+                edit.prompt = Prompt(
+                    changed.get("prompt_embeds", edit.prompt.cond),
+                    changed.get("negative_prompt_embeds", edit.prompt.uncond),
+                    edit.prompt.added,
+                )
+            return bool(self._interrupt)
+
+        return report
+
+    def _finish(self, engine: Engine, outcome: Outcome, output_type: str) -> FreeControlPipelineOutput:
+        engine.cost.record_memory(engine.device)
+        if output_type == "latent":
+            return FreeControlPipelineOutput(
+                outcome.latents, None, outcome.trace, engine.cost.to_dict(), outcome.warnings
+            )
+        with engine.cost.stage("synthesis"):
+            pixels = engine.decode(outcome.latents)
+            pixels, flagged = self.run_safety_checker(pixels, engine.device, engine.dtype)
+            normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
+            images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
+        return FreeControlPipelineOutput(images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings)
+
+
+def _generators(generator: Any, count: int) -> list[torch.Generator]:
+    """One CPU generator a picture: given ones, or seeds drawn from a single one, so that pictures differ."""
+    if isinstance(generator, list):
+        if len(generator) != count:
+            raise InputError("generator", f"{len(generator)} generators for {count} pictures", "one a picture")
+        return generator
+    first = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
+    if count == 1:
+        return [first]
+    seeds = torch.randint(2**62, (count,), generator=first, device=first.device).tolist()
+    return [torch.Generator(first.device).manual_seed(seed) for seed in seeds]
+
+
+def _fit_images(
+    image: Any, count: int, per_prompt: int, width: int | None, height: int | None, engine: Engine
+) -> tuple[list[Image.Image], tuple[int, int]]:
+    """Pictures repeated to the batch and resized to a size the UNet takes."""
+    images = list(image) if isinstance(image, list | tuple) else [image]
+    if len(images) == 1:
+        images = images * count
+    elif len(images) * per_prompt == count:
+        images = [one for one in images for _ in range(per_prompt)]
+    if len(images) != count:
+        raise InputError("image", f"{len(images)} pictures for {count} results", "one, or one a prompt")
+    multiple = engine.working_multiple
+    size = tuple(
+        given or max(multiple, round(own / multiple) * multiple)
+        for given, own in zip((width, height), images[0].size, strict=True)
+    )
+    for name, side in zip(("width", "height"), size, strict=True):
+        if side % 8 or side < 8:
+            raise InputError(name, str(side), "a multiple of 8")
+    return [
+        one.convert("RGB").resize(size, Image.Resampling.LANCZOS) if one.size != size else one.convert("RGB")
+        for one in images
+    ], size  # type: ignore[return-value]

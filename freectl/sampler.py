@@ -1,0 +1,188 @@
+"""The one denoising loop, and the rows it is made of.
+
+A lane is one trajectory of latents (the edit, its sibling, the source). A row is one latent through the UNet once; a lane
+under classifier-free guidance has two. Methods steer the loop through a `Controller`; none of them owns a loop.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor, nn
+
+Half = Literal["uncond", "cond"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Encoded text of a lane.
+
+    Attributes:
+        cond: (B, tokens, channels).
+        uncond: the same shape, or None for no classifier-free guidance.
+        added: extra UNet inputs by half, for models that have them (SDXL: text_embeds, time_ids).
+    """
+
+    cond: Tensor
+    uncond: Tensor | None = None
+    added: Mapping[Half, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def half(self, half: Half) -> Tensor:
+        """The embeddings of one half."""
+        embeds = self.cond if half == "cond" else self.uncond
+        if embeds is None:
+            raise ValueError("this lane has no unconditional half")
+        return embeds
+
+
+@dataclass
+class Lane:
+    """One trajectory.
+
+    Attributes:
+        latents: (B, C, h, w), at the noise level of the next timestep.
+        prompt: encoded text, batch B.
+        guidance_scale: as in diffusers; eps = uncond + guidance_scale (cond - uncond).
+    """
+
+    latents: Tensor
+    prompt: Prompt
+    guidance_scale: float = 1.0
+
+    @property
+    def halves(self) -> tuple[Half, ...]:
+        """The rows this lane needs for its guided prediction."""
+        return ("cond",) if self.prompt.uncond is None else ("uncond", "cond")
+
+    def combine(self, outputs: Mapping[Half, Tensor]) -> Tensor:
+        """Classifier-free guidance of the two halves' outputs."""
+        if "uncond" not in outputs:
+            return outputs["cond"]
+        return outputs["uncond"] + self.guidance_scale * (outputs["cond"] - outputs["uncond"])
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the loop stands: `index` of `count`, and the timestep."""
+
+    index: int
+    count: int
+    timestep: int
+
+    def within(self, start: float, stop: float) -> bool:
+        """Whether the step lies in a window given as fractions of the schedule, `start` included, `stop` not."""
+        return start * self.count <= self.index + 1e-9 and self.index < stop * self.count - 1e-9
+
+
+RowKey = tuple[str, Half]
+
+
+class Denoiser:
+    """Runs named rows through the UNet in one call.
+
+    Args:
+        unet: the model.
+        cross_attention_kwargs: passed on to the attention processors, as in diffusers.
+    """
+
+    def __init__(self, unet: nn.Module, cross_attention_kwargs: dict[str, Any] | None = None) -> None:
+        self.unet = unet
+        self.cross_attention_kwargs = cross_attention_kwargs
+
+    def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: int) -> dict[RowKey, Tensor]:
+        """UNet outputs (B, C, h, w) of the rows `keys`, stacked in that order."""
+        latents = torch.cat([lanes[name].latents for name, _ in keys])
+        embeds = torch.cat([lanes[name].prompt.half(half) for name, half in keys])
+        added = [lanes[name].prompt.added.get(half) for name, half in keys]
+        output = self.forward(latents, timestep, embeds, _stack_added(added))
+        parts = output.split([lanes[name].latents.shape[0] for name, _ in keys])
+        return dict(zip(keys, parts, strict=True))
+
+    def forward(
+        self, latents: Tensor, timestep: int | Tensor, embeds: Tensor, added: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """One UNet call; `timestep` may be a tensor with one value a row."""
+        return self.unet(
+            latents.to(embeds.dtype),
+            timestep,
+            encoder_hidden_states=embeds,
+            cross_attention_kwargs=self.cross_attention_kwargs,
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
+
+
+def _stack_added(added: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:
+    present = [entry for entry in added if entry]
+    if not present:
+        return None
+    return {name: torch.cat([entry[name] for entry in present]) for name in present[0]}
+
+
+class Controller:
+    """Plain classifier-free-guided sampling; methods override what they change."""
+
+    def active(self, step: Step, lanes: Mapping[str, Lane]) -> tuple[str, ...]:
+        """Names of the lanes that take this step; a lane that is no longer needed is left out."""
+        return tuple(lanes)
+
+    def before(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """May change latents before they are denoised."""
+
+    def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
+        """Guided model output of each active lane."""
+        keys = [(name, half) for name, lane in lanes.items() for half in lane.halves]
+        outputs = denoiser.rows(lanes, keys, step.timestep)
+        return {name: lane.combine({h: outputs[name, h] for h in lane.halves}) for name, lane in lanes.items()}
+
+    def after(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """May change latents after the scheduler's step."""
+
+
+OnStep = Callable[[Step, dict[str, Lane]], bool | None]
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoiser,
+    scheduler: Any,
+    lanes: dict[str, Lane],
+    timesteps: Sequence[int],
+    controller: Controller | None = None,
+    *,
+    eta: float = 0.0,
+    generators: Sequence[torch.Generator] | None = None,
+    on_step: OnStep | None = None,
+) -> dict[str, Lane]:
+    """Denoise all lanes along `timesteps`.
+
+    Args:
+        scheduler: a `DDIMScheduler` whose `set_timesteps` has been called.
+        lanes: changed in place and returned.
+        timesteps: descending; a tail of the scheduler's grid starts in the middle.
+        eta: DDIM's stochasticity, 0 to 1; needs `generators`.
+        generators: one CPU generator an image, so that an image does not depend on the batch it is in.
+        on_step: called after each step; returning True ends the loop.
+    """
+    controller = controller or Controller()
+    for index, timestep in enumerate(timesteps):
+        step = Step(index, len(timesteps), int(timestep))
+        active = {name: lanes[name] for name in controller.active(step, lanes)}
+        controller.before(step, active)
+        outputs = controller.predict(step, active, denoiser)
+        for name, lane in active.items():
+            output = outputs[name].to(lane.latents.dtype)
+            noise = _noise(lane.latents, generators) if eta > 0 else None
+            lane.latents = scheduler.step(output, timestep, lane.latents, eta=eta, variance_noise=noise).prev_sample
+        controller.after(step, active)
+        if on_step is not None and on_step(step, lanes):
+            break
+    return lanes
+
+
+def _noise(latents: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+    return randn_tensor(
+        latents.shape, generator=list(generators) if generators else None, device=latents.device, dtype=latents.dtype
+    )

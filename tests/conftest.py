@@ -1,0 +1,49 @@
+"""Settings and fixtures shared by all tests: offline, one thread, a cache folder of their own, toy models."""
+
+import os
+
+# read once, when the hub libraries are imported
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from toy import toy_pipeline, toy_unet, toy_xl_pipeline
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def freectl_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Send the package's cache to a temporary folder for the whole session."""
+    folder = tmp_path_factory.mktemp("freectl_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FREECTL_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def toy_pipe(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPipeline:
+    """Tiny Stable Diffusion 1 pipeline (eps prediction). Shared: deep-copy it before changing it."""
+    return toy_pipeline(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def toy_pipe_v(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPipeline:
+    """Tiny Stable Diffusion 2 pipeline (v prediction). Shared: deep-copy it before changing it."""
+    return toy_pipeline(tmp_path_factory.mktemp("toy_v"), prediction_type="v_prediction", family="sd2")
+
+
+@pytest.fixture(scope="session")
+def toy_xl_pipe(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionXLPipeline:
+    """Tiny SDXL pipeline. Shared: deep-copy it before changing it."""
+    return toy_xl_pipeline(tmp_path_factory.mktemp("toy_xl"))
+
+
+@pytest.fixture
+def unet() -> UNet2DConditionModel:
+    """Tiny Stable Diffusion 1 UNet of the test's own."""
+    return toy_unet()

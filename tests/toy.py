@@ -1,0 +1,181 @@
+"""Tiny diffusers components with random weights, made on the spot: the real classes at toy width, always seeded."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+Family = Literal["sd1", "sd2", "sdxl"]
+Prediction = Literal["epsilon", "v_prediction"]
+TEXT_WIDTH = 16
+TOKENS = 77
+PICTURE = 32
+LATENT = 8
+BOS, EOS = 512, 513
+TIME_WIDTH = 8
+
+
+def toy_unet(
+    family: Family = "sd1", cross_attention_dim: int | None = None, sample_size: int = LATENT, seed: int = 0
+) -> UNet2DConditionModel:
+    """UNet of three levels with the family's block names; in every family `up_blocks.1` has self-attention.
+
+    `up_blocks.1` holds three attentions, as in Stable Diffusion. For sdxl `up_blocks.0` has them too, with two
+    transformer blocks each, and the text width is that of both encoders together.
+    """
+    xl = family == "sdxl"
+    down = ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * 2 if xl else ["CrossAttnDownBlock2D"] * 2 + ["DownBlock2D"]
+    extra = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": TIME_WIDTH,
+        "projection_class_embeddings_input_dim": 6 * TIME_WIDTH + TEXT_WIDTH,
+        "transformer_layers_per_block": (1, 1, 2),
+    }
+    torch.manual_seed(seed)
+    return UNet2DConditionModel(
+        sample_size=sample_size,
+        block_out_channels=(8, 16, 16),
+        layers_per_block=2,
+        down_block_types=tuple(down),
+        up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
+        attention_head_dim=2,  # diffusers reads it as the number of heads
+        norm_num_groups=4,
+        cross_attention_dim=cross_attention_dim or TEXT_WIDTH * (2 if xl else 1),
+        use_linear_projection=family != "sd1",
+        **(extra if xl else {}),
+    ).eval()
+
+
+def toy_inputs(
+    unet: UNet2DConditionModel, batch: int = 2, tokens: int = 7, timestep: int = 501, seed: int = 1
+) -> dict[str, object]:
+    """Keyword arguments for one call of a toy UNet, with the extra inputs SDXL wants."""
+    generator = torch.Generator().manual_seed(seed)
+    config = unet.config
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    inputs: dict[str, object] = {
+        "sample": noise(batch, config.in_channels, config.sample_size, config.sample_size),
+        "timestep": timestep,
+        "encoder_hidden_states": noise(batch, tokens, config.cross_attention_dim),
+    }
+    if config.addition_embed_type == "text_time":
+        sizes = torch.tensor([[PICTURE, PICTURE, 0, 0, PICTURE, PICTURE]] * batch)
+        inputs["added_cond_kwargs"] = {"text_embeds": noise(batch, TEXT_WIDTH), "time_ids": sizes}
+    return inputs
+
+
+def toy_vae(seed: int = 0) -> AutoencoderKL:
+    """Autoencoder of three levels: factor 4, four latent channels."""
+    torch.manual_seed(seed)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=PICTURE,
+    ).eval()
+
+
+def toy_text_encoder(projection: bool = False, seed: int = 0) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """CLIP text tower of width 16 for the toy tokenizer; with a projection for SDXL's second encoder."""
+    torch.manual_seed(seed)
+    config = CLIPTextConfig(
+        vocab_size=EOS + 1,
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=2 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=TOKENS,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        pad_token_id=EOS,
+    )
+    return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
+
+
+def _byte_alphabet() -> list[str]:
+    # byte-level BPE writes printable Latin-1 bytes as themselves and moves the others past 255
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + place) for place in range(len(others))]
+
+
+def toy_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Write and load a CLIP tokenizer without merges: every letter is a token, 514 entries."""
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = _byte_alphabet()
+    entries = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": TOKENS,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    (folder / "vocab.json").write_text(json.dumps({entry: i for i, entry in enumerate(entries)}), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def toy_scheduler(prediction_type: Prediction = "epsilon") -> DDIMScheduler:
+    """Stable Diffusion's DDIM scheduler."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+
+
+def toy_pipeline(
+    tmp_path: Path, prediction_type: Prediction = "epsilon", family: Literal["sd1", "sd2"] = "sd1"
+) -> StableDiffusionPipeline:
+    """Stable Diffusion pipeline for 32 px pictures, progress bar off."""
+    pipe = StableDiffusionPipeline(
+        vae=toy_vae(),
+        text_encoder=toy_text_encoder(),
+        tokenizer=toy_tokenizer(tmp_path / "tokenizer"),
+        unet=toy_unet(family),
+        scheduler=toy_scheduler(prediction_type),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def toy_xl_pipeline(tmp_path: Path) -> StableDiffusionXLPipeline:
+    """SDXL pipeline for 32 px pictures, without watermark, progress bar off."""
+    pipe = StableDiffusionXLPipeline(
+        vae=toy_vae(),
+        text_encoder=toy_text_encoder(),
+        text_encoder_2=toy_text_encoder(projection=True, seed=1),
+        tokenizer=toy_tokenizer(tmp_path / "tokenizer"),
+        tokenizer_2=toy_tokenizer(tmp_path / "tokenizer_2"),
+        unet=toy_unet("sdxl"),
+        scheduler=toy_scheduler(),
+        add_watermarker=False,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
