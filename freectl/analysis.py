@@ -1,7 +1,7 @@
-"""Analysis (arXiv 2312.07536, section 3.1): features of seed pictures and of the guidance picture, and their coordinates."""
+"""Analysis (arXiv 2312.07536, section 3.1): features and coordinates of the seed pictures and the guidance picture."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from freectl.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
 from freectl.taps import tap
 
 BATCH_ROWS = 8
+MASK = "mask"
 Site = tuple[int, str]
 """(timestep, module name)."""
 
@@ -117,18 +118,27 @@ def features_at(
 
 @dataclass(frozen=True)
 class Reference:
-    """Semantic coordinates of the guidance picture: (timestep, site) -> (B, tokens, N), normalised."""
+    """What the guidance picture is compared by.
+
+    Attributes:
+        coordinates: (timestep, site) -> semantic coordinates (B, tokens, N), normalised.
+        masks: timestep -> (B, tokens) of 0 and 1; empty = the whole picture.
+    """
 
     coordinates: dict[Site, Tensor]
+    masks: dict[int, Tensor] = field(default_factory=dict)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Flat names for the cache."""
-        return {f"{timestep}/{site}": value for (timestep, site), value in self.coordinates.items()}
+        masks = {f"{timestep}/{MASK}": value for timestep, value in self.masks.items()}
+        return masks | {f"{timestep}/{site}": value for (timestep, site), value in self.coordinates.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Reference":
         """Inverse of `to_tensors`."""
-        return cls({(int(name.split("/")[0]), name.split("/")[1]): value for name, value in tensors.items()})
+        named = [(int(name.split("/")[0]), name.split("/")[1], value) for name, value in tensors.items()]
+        coordinates = {(timestep, site): value for timestep, site, value in named if site != MASK}
+        return cls(coordinates, {timestep: value for timestep, site, value in named if site == MASK})
 
 
 def reference_coordinates(features: Mapping[Site, Tensor], bases: SemanticBases, normalize: str) -> Reference:

@@ -53,7 +53,8 @@ class Plan:
     method: Any
     settings: Any
     picture: image_io.LoadedImage
-    mask: Image.Image | None
+    mask: Image.Image | str | None
+    appearance: Image.Image | None
     source: Source
     warnings: list[str]
 
@@ -70,15 +71,21 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
         check_lora(options.lora)
     if options.concept is not None:
         config.check_concept(options.concept, options.prompt, options.source_prompt)
-    mask = None
-    if options.mask != "none":
+    mask: Image.Image | str | None = None
+    if options.mask == "attention":
+        mask = "attention"
+        config.check_attention(options.concept, options.source_prompt)
+    elif options.mask != "none":
         mask = image_io.load_mask(options.mask, picture.image.size)
+    appearance = None
+    if options.appearance_image is not None:
+        appearance = image_io.load_image(options.appearance_image, "--appearance-image").image
     warnings = list(picture.warnings)
     if source.name == "mini":
         warnings += _unknown_words(options.prompt, options.source_prompt)
     method = methods.get(options.method)
     settings = config.method_settings(method, options.preset, overrides)
-    return Plan(options, method, settings, picture, mask, source, warnings)
+    return Plan(options, method, settings, picture, mask, appearance, source, warnings)
 
 
 def _unknown_words(*prompts: str) -> list[str]:
@@ -107,6 +114,7 @@ def edit(
     seed: int = 0,
     guidance_scale: float | None = None,
     mask: str = "none",
+    appearance_image: str | None = None,
     lora: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -126,7 +134,9 @@ def edit(
         source_prompt: what the input shows; improves inversion.
         concept: word of the prompt whose seed pictures make the semantic bases.
         steps: 1 to 1000. seed: of the CPU generator. guidance_scale: 0 to 100, None for the family's default.
-        mask: "none", or a picture, white where the structure holds.
+        mask: "none", "attention" (where the concept is in the input), or the path of a picture of the input's size,
+            white where the structure holds.
+        appearance_image: path of a picture whose appearance is taken.
         cache: keep and reuse inversions and bases on disk.
         progress: show progress bars on stderr.
 
@@ -148,6 +158,7 @@ def edit(
             "seed": seed,
             "guidance_scale": guidance_scale,
             "mask": mask,
+            "appearance_image": appearance_image,
             "lora": lora,
             "device": device,
             "dtype": dtype,
@@ -175,7 +186,8 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
         dtype, dtype_reason = resolve_dtype(options.dtype, device)
         pipe = _pipeline(checked.source, device, dtype, options.lora, options.offload)
     pipe.set_progress_bar_config(disable=not progress, leave=False)
-    fitted = image_io.fit(checked.picture.image, _working_size(checked, pipe))
+    size = _working_size(checked, pipe)
+    fitted = image_io.fit(checked.picture.image, size)
     store = Cache() if cache else None
     output = pipe(
         options.prompt,
@@ -186,7 +198,8 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
         generator=torch.Generator().manual_seed(options.seed),
         source_prompt=options.source_prompt,
         concept=options.concept,
-        mask=None if checked.mask is None else fitted.fit_mask(checked.mask),
+        mask=fitted.fit_mask(checked.mask) if isinstance(checked.mask, Image.Image) else checked.mask,
+        appearance_image=None if checked.appearance is None else image_io.fit(checked.appearance, size).image,
         method=checked.method,
         settings=checked.settings,
         cache=store,

@@ -28,6 +28,7 @@ class EditOptions(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     guidance_scale: float | None = Field(None, ge=0, le=100)
     mask: str = "none"
+    appearance_image: str | None = None
     lora: str | None = None
     device: str = "auto"
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
@@ -100,3 +101,16 @@ def check_concept(concept: str, *prompts: str) -> None:
             return
     listed = ", ".join(dict.fromkeys(word for line in words for word in line))
     raise InputError("--concept", repr(concept), f"words of the prompt: {listed}")
+
+
+def check_attention(concept: str | None, source_prompt: str) -> None:
+    """An attention mask needs a concept that the source prompt names.
+
+    Raises:
+        InputError: no concept, or it is not in the source prompt.
+    """
+    if concept is None:
+        raise InputError("--mask", "attention without --concept", "a --concept that is in the --source-prompt")
+    if not source_prompt.strip():
+        raise InputError("--mask", "attention without --source-prompt", "a --source-prompt that names the --concept")
+    check_concept(concept, source_prompt)

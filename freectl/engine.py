@@ -10,13 +10,14 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
-from freectl import analysis, families, fingerprint
+from freectl import analysis, families, fingerprint, masks
 from freectl.bases import SemanticBases
 from freectl.cache import Cache, content_key
 from freectl.cost import Cost
 from freectl.errors import FreectlError, InputError
 from freectl.inversion import Trajectory, invert
 from freectl.sampler import Denoiser, Lane, Prompt
+from freectl.taps import cross_attention_sites
 
 SEED_BATCH = 10
 Build = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
@@ -152,8 +153,15 @@ class Engine:
         guided: Sequence[int],
         sites: Sequence[str],
         normalize: str,
+        concept: str | None = None,
     ) -> analysis.Reference:
-        """Semantic coordinates of an inverted picture at the guided timesteps, cached."""
+        """Semantic coordinates of an inverted picture at the guided timesteps, cached.
+
+        With a `concept`, a word of the source prompt, also its cross-attention masks, from the same forwards.
+        """
+        block = self.family.structure_block
+        pairs = cross_attention_sites(self.unet, block) if concept is not None else []
+        positions = masks.token_positions(self.pipe.tokenizer, source_prompt, concept) if concept is not None else []
         key = content_key(
             what="reference",
             trajectory=trajectory_key,
@@ -161,12 +169,20 @@ class Engine:
             guided=list(guided),
             sites=list(sites),
             normalize=normalize,
+            mask_tokens=positions,
         )
 
         def build() -> tuple[dict[str, Tensor], dict]:
             prompt = self.encode_prompt([source_prompt])
-            features = analysis.features_at(self.denoiser, trajectory, prompt, guided, sites)
-            return analysis.reference_coordinates(features, bases, normalize).to_tensors(), {}
+            tapped = [*sites, *(name for pair in pairs for name in pair)]
+            features = analysis.features_at(self.denoiser, trajectory, prompt, guided, tapped)
+            keys = {(t, site): value for (t, site), value in features.items() if site in sites}
+            made = analysis.reference_coordinates(keys, bases, normalize)
+            if pairs:
+                by_time = {t: {site: features[t, site] for site in tapped} for t in guided}
+                maps = {t: masks.cross_attention_maps(self.unet, by_time[t], pairs, positions) for t in guided}
+                made.masks.update(masks.running_masks(maps))
+            return made.to_tensors(), {}
 
         tensors = self.cached("reference", key, build)
         return analysis.Reference.from_tensors({name: t.to(self.device) for name, t in tensors.items()})

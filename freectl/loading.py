@@ -1,4 +1,4 @@
-"""From `--model` to a pipeline: the embedded model, a folder, a single file or a hub id; device and dtype with reasons."""
+"""From `--model` to a pipeline: the embedded model, a folder, a file or a hub id; device and dtype with reasons."""
 
 import re
 from dataclasses import dataclass

@@ -106,7 +106,8 @@ class FreeControlPipeline(StableDiffusionPipeline):
         *,
         source_prompt: str = "",
         concept: str | None = None,
-        mask: Image.Image | None = None,
+        mask: Image.Image | str | None = None,
+        appearance_image: Image.Image | None = None,
         method: Method | None = None,
         cache: Cache | None = None,
         cost: Cost | None = None,
@@ -127,7 +128,9 @@ class FreeControlPipeline(StableDiffusionPipeline):
             source_prompt: what the input shows; used while inverting.
             concept: word whose seed pictures make the semantic bases; default: the family's general bases, or the
                 prompt.
-            mask: picture, white where the structure holds; None is everywhere.
+            mask: picture, white where the structure holds; "attention" for where the concept is, found by the
+                cross-attention of its tokens in `source_prompt`; None is everywhere.
+            appearance_image: picture whose appearance is taken, instead of that of an unguided sibling.
             method: another registered method to run on the same inputs; default FreeControl.
             cache: where inversions and bases are kept; None recomputes them.
             settings: the method's settings object; `overrides` set single fields of its defaults instead.
@@ -160,6 +163,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
             concept=concept,
             latents=None if latents is None else latents.to(engine.device, engine.dtype),
             mask=mask,
+            appearance_image=None if appearance_image is None else _resized(appearance_image, size),
             on_step=self._on_step(callback_on_step_end, names),
         )
         outcome = method.run(engine, request, settings)
@@ -284,7 +288,8 @@ def _fit_images(
     for name, side in zip(("width", "height"), size, strict=True):
         if side % 8 or side < 8:
             raise InputError(name, str(side), "a multiple of 8")
-    return [
-        one.convert("RGB").resize(size, Image.Resampling.LANCZOS) if one.size != size else one.convert("RGB")
-        for one in images
-    ], size  # type: ignore[return-value]
+    return [_resized(one, size) for one in images], size
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image.convert("RGB") if image.size == size else image.convert("RGB").resize(size, Image.Resampling.LANCZOS)

@@ -1,7 +1,7 @@
 """The one denoising loop, and the rows it is made of.
 
-A lane is one trajectory of latents (the edit, its sibling, the source). A row is one latent through the UNet once; a lane
-under classifier-free guidance has two. Methods steer the loop through a `Controller`; none of them owns a loop.
+A lane is one trajectory of latents (the edit, its sibling, the source). A row is one latent through the UNet once; a
+lane under classifier-free guidance has two. Methods steer the loop through a `Controller`; none of them owns a loop.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,7 @@
 """Taps: what they read is what the layer computed, what they leave behind is nothing."""
 
 import gc
+import sys
 import weakref
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from toy import toy_inputs, toy_unet
 
-from freectl.taps import TapError, cross_attention_sites, run_until, self_attention_keys, tap
+from freectl.taps import EarlyExit, TapError, cross_attention_sites, run_until, self_attention_keys, tap
 
 BLOCK = "up_blocks.1"
 LATE = "up_blocks.2.attentions.2.transformer_blocks.0.attn2.to_k"
@@ -132,8 +133,9 @@ def test_early_exit_of_an_inner_or_outer_tap_reaches_its_own_with(unet):
         eps(unet)
         assert torch.equal(outer.pop_all()[first], values[first])
     after_call = False
-    with tap(unet, [second], stop_after=True) as outer, tap(unet, [first]) as inner:
-        eps(unet)
+    with tap(unet, [second], stop_after=True) as outer:
+        with tap(unet, [first]) as inner:
+            eps(unet)
         after_call = True
     assert not after_call
     assert list(outer.pop_all()) == [second]
@@ -163,7 +165,9 @@ def test_truncated_forward_has_same_values_and_gradient(unet):
 @torch.no_grad()
 def test_truncated_forward_frees_skip_connections_without_garbage_collection(unet):
     held: list[weakref.ref] = []
+    kept: list[BaseException | None] = []
     handle = unet.conv_in.register_forward_hook(lambda _m, _args, out: held.append(weakref.ref(out)))
+    keeper = unet.register_forward_hook(lambda *_: kept.append(sys.exception()), always_call=True)
     gc.disable()
     try:
         values = run_until(unet, keys_of(unet), **toy_inputs(unet))
@@ -171,7 +175,10 @@ def test_truncated_forward_frees_skip_connections_without_garbage_collection(une
     finally:
         gc.enable()
         handle.remove()
+        keeper.remove()
     assert len(values) == 3
+    # although somebody keeps the exception, as a debugger does
+    assert isinstance(kept[0], EarlyExit)
     assert hooks_on(unet) == 0
 
 
@@ -199,13 +206,14 @@ def test_everything_is_restored_after_an_error_behind_the_cut(unet, error):
     def fail(_value: Tensor) -> Tensor:
         raise error
 
-    with (
-        pytest.raises(error),
-        tap(unet, keys_of(unet), edits={LATE: fail}, cut_grad=True),
-        torch.enable_grad(),
-    ):
-        eps(unet, with_grad(unet))
+    inputs = with_grad(unet)
+    with pytest.raises(error), tap(unet, keys_of(unet), edits={LATE: fail}, cut_grad=True):
+        eps(unet, inputs)
     assert torch.is_grad_enabled()
+    with torch.no_grad():
+        with pytest.raises(error), tap(unet, keys_of(unet), edits={LATE: fail}, cut_grad=True), torch.enable_grad():
+            eps(unet, inputs)
+        assert not torch.is_grad_enabled()
     assert hooks_on(unet) == 0
     assert torch.equal(eps(unet), plain)
 
@@ -252,6 +260,23 @@ def test_truncated_forward_under_gradient_checkpointing(unet):
         grads.append(torch.autograd.grad(loss, inputs["sample"])[0])
         unet.enable_gradient_checkpointing()
     torch.testing.assert_close(*grads, rtol=1e-5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_first_value_of_a_module_called_twice_is_kept():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1, bias=False)
+            nn.init.constant_(self.layer.weight, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.layer(x))
+
+    model = Twice()
+    with tap(model, ["layer"]) as seen:
+        assert model(torch.ones(1, 1)).item() == 4
+    assert seen.pop_all()["layer"].item() == 2
 
 
 @torch.no_grad()

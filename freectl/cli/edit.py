@@ -44,7 +44,12 @@ def edit(
     appearance_weight: Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")] = None,
     mask: Annotated[
         str | None,
-        typer.Option(help="Where the structure holds: white in a picture of the input's size.", metavar="none|PATH"),
+        typer.Option(
+            help="Where the structure holds: white in a picture of the input's size.", metavar="none|attention|PATH"
+        ),
+    ] = None,
+    appearance_image: Annotated[
+        str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")
     ] = None,
     lora: Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
@@ -69,7 +74,7 @@ def edit(
     from freectl.errors import InputError
 
     names = ("prompt", "method", "model", "source_prompt", "negative_prompt", "concept", "steps", "seed",
-             "guidance_scale", "mask", "lora", "device", "dtype", "offload", "preset")  # fmt: skip
+             "guidance_scale", "mask", "appearance_image", "lora", "device", "dtype", "offload", "preset")  # fmt: skip
     flags = {name: context.params[name] for name in names if context.params[name] is not None}
     overrides: dict[str, Any] = parse_assignments(set_ or [])
     weights = {"structure_weight": structure_weight, "appearance_weight": appearance_weight}
@@ -112,9 +117,10 @@ def _run(
         records.save_image(sheet, beside)
         lines.append(str(beside))
     cost = record["cost"]
+    hits = ", ".join(kind for kind, hit in cost["cached"].items() if hit) or "nothing"
     lines.append(
         f"{cost['row_forwards']:g} row forwards, {cost['row_backwards']} row backwards, "
-        f"{cost['seconds']['total']:.1f} s; cached: {', '.join(k for k, hit in cost['cached'].items() if hit) or 'nothing'}"
+        f"{cost['seconds']['total']:.1f} s; cached: {hits}"
     )
     if form is not Format.human:
         for text in record["warnings"]:

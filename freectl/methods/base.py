@@ -27,7 +27,9 @@ class Request:
         size: working (width, height) in pixels.
         concept: the word whose seed pictures make the semantic bases, or None.
         latents: noise to start from instead of the generators' (B, C, h, w).
-        mask: picture of the working size, white where the structure applies, or None for everywhere.
+        mask: picture of the working size, white where the structure applies; "attention" for the concept's
+            cross-attention; or None for everywhere.
+        appearance_image: picture of the working size whose appearance is taken, or None.
     """
 
     images: list[Image.Image]
@@ -41,7 +43,8 @@ class Request:
     generators: list[torch.Generator] = field(default_factory=list)
     concept: str | None = None
     latents: Tensor | None = None
-    mask: Image.Image | None = None
+    mask: Image.Image | str | None = None
+    appearance_image: Image.Image | None = None
     on_step: OnStep | None = None
 
 

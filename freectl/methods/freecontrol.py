@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from freectl import bases_store
-from freectl.analysis import Reference
+from freectl.analysis import Reference, Site, features_at
 from freectl.bases import SemanticBases
 from freectl.engine import Engine
 from freectl.errors import InputError
@@ -45,9 +45,10 @@ class FreeControl(Method[FreeControlSettings]):
                     bases,
                     reference,
                     sites,
-                    mask=self._mask(engine, request, reference),
                     cost=engine.cost,
                 )
+                if request.appearance_image is not None:
+                    guide.appearance = self._appearance(engine, request.appearance_image, guide, timesteps, guided)
                 latents = self._synthesise(engine, request, settings, guide, timesteps, start)
         warnings = []
         if guide.non_finite:
@@ -97,12 +98,15 @@ class FreeControl(Method[FreeControlSettings]):
         sites: list[str],
     ) -> tuple[Tensor, Reference]:
         """x_T of each picture, and the guidance coordinates."""
+        concept = request.concept if request.mask == "attention" else None
+        if request.mask == "attention" and concept is None:
+            raise InputError("--mask", "attention without a concept", "--concept with a word of the source prompt")
         pairs = list(zip(request.images, request.source_prompts, strict=True))
         found: dict[tuple[bytes, str], tuple[Tensor, Reference]] = {}
         for image, source in pairs:
             if (image.tobytes(), source) not in found:
                 trajectory, key = engine.invert(image, source, timesteps)
-                reference = engine.reference(trajectory, key, source, bases, guided, sites, settings.normalize)
+                reference = engine.reference(trajectory, key, source, bases, guided, sites, settings.normalize, concept)
                 found[image.tobytes(), source] = (trajectory.start, reference)
         each = [found[image.tobytes(), source] for image, source in pairs]
         coordinates = {site: torch.cat([r.coordinates[site] for _, r in each]) for site in each[0][1].coordinates}
@@ -112,16 +116,26 @@ class FreeControl(Method[FreeControlSettings]):
             start = torch.cat([x for x, _ in each])
         else:
             start = engine.noise(request.size, request.generators)
-        return start, Reference(coordinates)
+        masks = {t: torch.cat([r.masks[t] for _, r in each]) for t in each[0][1].masks}
+        if isinstance(request.mask, Image.Image):
+            given = self._token_mask(engine, request, next(iter(coordinates.values())).shape[1])
+            masks = dict.fromkeys(guided, given)
+        return start, Reference(coordinates, masks)
 
-    def _mask(self, engine: Engine, request: Request, reference: Reference) -> Tensor | None:
+    def _appearance(
+        self, engine: Engine, image: Image.Image, guide: FreeControlGuide, timesteps: list[int], guided: list[int]
+    ) -> dict[Site, Tensor]:
+        """Appearance vectors of a picture at the guided timesteps, in place of a sibling's."""
+        trajectory, _ = engine.invert(image, "", timesteps)
+        features = features_at(engine.denoiser, trajectory, engine.encode_prompt([""]), guided, guide.sites)
+        return {(t, site): guide.appearance_vectors(t, site, keys) for (t, site), keys in features.items()}
+
+    def _token_mask(self, engine: Engine, request: Request, tokens: int) -> Tensor:
         """The picture's mask on the token grid, (1, tokens)."""
-        if request.mask is None:
-            return None
-        tokens = next(iter(reference.coordinates.values())).shape[1]
         width, height = request.size
         rows = round((tokens * height / width) ** 0.5)
-        small = request.mask.convert("L").resize((tokens // rows, rows), Image.Resampling.BOX)
+        picture = request.mask.convert("L")  # type: ignore[union-attr]
+        small = picture.resize((tokens // rows, rows), Image.Resampling.BOX)
         mask = torch.tensor(list(small.tobytes()), dtype=torch.float32, device=engine.device)[None] / 255
         if not (mask > 0.5).any():
             raise InputError("--mask", "no token of the model's feature grid more than half white", "a larger area")
@@ -137,7 +151,8 @@ class FreeControl(Method[FreeControlSettings]):
         start: Tensor,
     ) -> Tensor:
         lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
-        if settings.appearance_weight > 0 and guided_timesteps(timesteps, settings):
+        wanted = settings.appearance_weight > 0 and not guide.appearance
+        if wanted and guided_timesteps(timesteps, settings):
             lanes["sibling"] = Lane(start.clone(), request.prompt, request.guidance_scale)
         with engine.progress(len(timesteps), "editing") as bar:
             sample(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from freectl import energies
-from freectl.analysis import Reference
+from freectl.analysis import Reference, Site
 from freectl.bases import SemanticBases
 from freectl.cost import Cost
 from freectl.inversion import alpha_bar, clean_and_noise, previous_timestep
@@ -44,7 +44,7 @@ class FreeControlGuide(Controller):
         bases: semantic bases of the sites.
         reference: normalised coordinates of the guidance picture at the guided timesteps.
         sites: the tapped `to_k` modules.
-        mask: (B, tokens) in [0, 1], or None for the whole picture.
+        appearance: (timestep, site) -> appearance vectors to reach instead of a sibling's.
         cost: counts backward rows.
     """
 
@@ -56,11 +56,12 @@ class FreeControlGuide(Controller):
         reference: Reference,
         sites: list[str],
         *,
-        mask: Tensor | None = None,
+        appearance: Mapping[Site, Tensor] | None = None,
         cost: Cost | None = None,
     ) -> None:
         self.scheduler, self.settings, self.cost = scheduler, settings, cost
-        self.bases, self.reference, self.sites, self.mask = bases, reference, sites, mask
+        self.bases, self.reference, self.sites = bases, reference, sites
+        self.appearance = dict(appearance or {})
         self.trace: list[dict[str, float]] = []
         self.non_finite = 0
         self._gradient: Tensor | None = None
@@ -90,13 +91,14 @@ class FreeControlGuide(Controller):
         plain: list[RowKey] = [(n, h) for n, lane in lanes.items() for h in lane.halves if (n, h) != ("edit", "cond")]
         # The sibling's conditional row goes last so that its features are the last B rows.
         plain.sort(key=lambda key: key == ("sibling", "cond"))
-        vectors: dict[str, Tensor] = {}
+        vectors = {site: v for (timestep, site), v in self.appearance.items() if timestep == step.timestep}
         outputs: dict[RowKey, Tensor] = {}
         if plain:
             with tap(denoiser.unet, self.sites if "sibling" in lanes else ()) as seen:
                 outputs = denoiser.rows(lanes, plain, step.timestep)
                 batch = lanes["edit"].latents.shape[0]
-                vectors = {site: self._appearance(step, site, f[-batch:]) for site, f in seen.pop_all().items()}
+                for site, features in seen.pop_all().items():
+                    vectors[site] = self.appearance_vectors(step.timestep, site, features[-batch:])
         outputs["edit", "cond"], self._gradient = self._edit_row(step, lanes, denoiser, vectors)
         guided = {n: lane.combine({h: outputs[n, h] for h in lane.halves}) for n, lane in lanes.items()}
         if self.settings.update == "paper":
@@ -137,33 +139,39 @@ class FreeControlGuide(Controller):
         settings = self.settings
         structure, appearance = [], []
         for site, keys in features.items():
-            coordinates = self._coordinates(step, site, keys)
+            coordinates = self._coordinates(step.timestep, site, keys)
             structure.append(
                 energies.structure_energy(
                     coordinates,
                     self.reference.coordinates[step.timestep, site].to(coordinates),
-                    mask=self.mask,
+                    mask=self.reference.masks.get(step.timestep),
                     background_weight=settings.background_weight,
                     background_area=settings.background_area,
                     reduction=settings.reduction,
                 )
             )
             if site in vectors:
-                own = self._appearance(step, site, keys, coordinates)
+                own = self.appearance_vectors(step.timestep, site, keys, coordinates)
                 appearance.append(energies.appearance_energy(own, vectors[site], reduction=settings.reduction))
         g_s = torch.stack(structure).mean(0)
         g_a = torch.stack(appearance).mean(0) if appearance else torch.zeros_like(g_s)
-        self.trace.append({"timestep": step.timestep, "structure": float(g_s.mean()), "appearance": float(g_a.mean())})
+        self.trace.append(
+            {
+                "timestep": step.timestep,
+                "structure": float(g_s.detach().mean()),
+                "appearance": float(g_a.detach().mean()),
+            }
+        )
         return settings.structure_weight * g_s + settings.appearance_weight * g_a
 
-    def _coordinates(self, step: Step, site: str, keys: Tensor) -> Tensor:
-        basis = self.bases.at(step.timestep, site)
+    def _coordinates(self, timestep: int, site: str, keys: Tensor) -> Tensor:
+        basis = self.bases.at(timestep, site)
         return energies.normalise_coordinates(basis.project(keys), self.settings.normalize)
 
-    def _appearance(self, step: Step, site: str, keys: Tensor, coordinates: Tensor | None = None) -> Tensor:
+    def appearance_vectors(self, timestep: int, site: str, keys: Tensor, coordinates: Tensor | None = None) -> Tensor:
         """Appearance vectors v^(k) (B, N_a, C) of the keys (eq. 5)."""
         if coordinates is None:
-            coordinates = self._coordinates(step, site, keys)
+            coordinates = self._coordinates(timestep, site, keys)
         count = min(self.settings.appearance_components, coordinates.shape[-1])
         weights = energies.appearance_weights(
             coordinates, count, self.settings.appearance_gate, threshold=self.settings.appearance_threshold

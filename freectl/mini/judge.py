@@ -6,6 +6,7 @@ No method and no other network of this project sees it; it is trained apart from
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -29,16 +30,18 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
+def _double(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 class Judge(nn.Module):
     """Pictures (B, 3, 64, 64), -1 to 1, to logits a head and mask logits (B, 1, 64, 64)."""
 
     def __init__(self, heads: dict[str, Sequence[str]] | None = None) -> None:
         super().__init__()
         self.heads = {name: tuple(labels) for name, labels in (heads or HEADS).items()}
-        widths = (24, 48, 96, 160)
-        self.stages = nn.ModuleList(
-            [_stage(3, widths[0], 1), *(_stage(a, b, 2) for a, b in zip(widths, widths[1:], strict=False))]
-        )
+        widths = (32, 64, 96, 160)
+        self.stages = nn.ModuleList([_stage(3, widths[0], 2), *(_stage(a, b, 2) for a, b in pairwise(widths))])
         self.up = nn.ModuleList([nn.Conv2d(width, 24, 1) for width in widths])
         self.mask = nn.Sequential(nn.Conv2d(24, 24, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(24, 1, 3, 1, 1))
         self.out = nn.ModuleDict({name: nn.Linear(2 * widths[-1], len(labels)) for name, labels in self.heads.items()})
@@ -52,8 +55,8 @@ class Judge(nn.Module):
         pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
         y = self.up[-1](pyramid[-1])
         for lateral, features in zip(reversed(self.up[:-1]), reversed(pyramid[:-1]), strict=True):
-            y = nn.functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False) + lateral(features)
-        return {name: head(pooled) for name, head in self.out.items()}, self.mask(y)
+            y = _double(y) + lateral(features)
+        return {name: head(pooled) for name, head in self.out.items()}, _double(self.mask(y))
 
 
 @dataclass(frozen=True)

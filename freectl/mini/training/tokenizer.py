@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 from freectl.mini.domain import vocabulary
@@ -21,7 +22,7 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
     split = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while any(len(symbols) > 1 for symbols in split):
-        pairs = Counter(pair for symbols in split for pair in zip(symbols, symbols[1:], strict=False))
+        pairs = Counter(pair for symbols in split for pair in pairwise(symbols))
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         split = [_merge(symbols, best) for symbols in split]

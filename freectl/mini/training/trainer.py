@@ -1,4 +1,4 @@
-"""One trainer for every part of the embedded model: seeded, resumable after kill -9, with EMA, a loss log and sample sheets.
+"""One trainer for every part of the embedded model: seeded, resumable after kill -9, with EMA, loss log and sheets.
 
 A step's data and noise are functions of (seed, step) alone, so the state to keep is the networks, their EMA and the
 optimiser; a run that was killed repeats at most the steps since its last checkpoint.

@@ -1,0 +1,77 @@
+"""Where a word is in a picture: cross-attention of its tokens (arXiv 2312.07536, section 3.2; the code's threshold)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from freectl.errors import InputError
+
+THRESHOLD = 0.3
+
+
+def token_positions(tokenizer: Any, prompt: str, words: str, option: str = "--concept") -> list[int]:
+    """Positions of all sub-tokens of all occurrences of `words` in the encoded prompt, the start token counted.
+
+    Raises:
+        InputError: the words are not in the prompt; its tokens are listed.
+    """
+    ids = tokenizer(prompt, truncation=True).input_ids
+    wanted = tokenizer(words).input_ids[1:-1]
+    found = [
+        position + offset
+        for position in range(len(ids) - len(wanted) + 1)
+        if wanted and ids[position : position + len(wanted)] == wanted
+        for offset in range(len(wanted))
+    ]
+    if not found:
+        tokens = ", ".join(tokenizer.convert_ids_to_tokens(ids[1:-1])) or "(none)"
+        raise InputError(option, f"'{words}', which is not in '{prompt}'", f"words of its tokens: {tokens}")
+    return found
+
+
+def attention_maps(attention: nn.Module, queries: Tensor, keys: Tensor, positions: Sequence[int]) -> Tensor:
+    """Attention that each picture token pays to the tokens at `positions`, summed over them, mean over heads.
+
+    Args:
+        attention: the diffusers `Attention` layer that queries and keys belong to.
+        queries: (B, tokens, C). keys: (B, text tokens, C), both before the head split.
+
+    Returns:
+        (B, tokens), 0 to 1.
+    """
+    heads = attention.heads
+    q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys))
+    scores = (q @ k.transpose(-1, -2)) * float(attention.scale)  # type: ignore[arg-type]
+    return scores.softmax(-1)[..., list(positions)].sum(-1).mean(1)
+
+
+def running_masks(maps: Mapping[int, Tensor], threshold: float = THRESHOLD) -> dict[int, Tensor]:
+    """Binary masks (B, tokens) by timestep: mean of the maps of all noisier timesteps, min-max scaled, thresholded.
+
+    Raises:
+        InputError: a map is flat, so that it says nothing of where the word is.
+    """
+    total, masks = None, {}
+    for count, timestep in enumerate(sorted(maps, reverse=True), start=1):
+        total = maps[timestep] if total is None else total + maps[timestep]
+        mean = total / count
+        low, high = mean.amin(-1, keepdim=True), mean.amax(-1, keepdim=True)
+        if bool((high - low < 1e-8).any()):
+            allowed = "a concept that the picture shows, another --source-prompt, or --mask none"
+            raise InputError("--mask", "attention, whose map is flat", allowed)
+        masks[timestep] = ((mean - low) / (high - low) > threshold).to(mean)
+    return masks
+
+
+def cross_attention_maps(
+    unet: nn.Module, captured: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], positions: Sequence[int]
+) -> Tensor:
+    """Mean over layers of `attention_maps`, from captured (to_q, to_k) outputs; (B, tokens)."""
+    modules = dict(unet.named_modules())
+    layers = [
+        attention_maps(modules[query.removesuffix(".to_q")], captured[query], captured[key], positions)
+        for query, key in pairs
+    ]
+    return torch.stack(layers).mean(0)
