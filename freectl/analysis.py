@@ -14,6 +14,8 @@ from freectl.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
 from freectl.taps import tap
 
 BATCH_ROWS = 8
+TOLERANCE = 21
+"""Largest distance from a timestep to its basis: a gap of the 50-step analysis grid, since other grids begin higher."""
 MASK = "mask"
 Site = tuple[int, str]
 """(timestep, module name)."""
@@ -145,7 +147,7 @@ def reference_coordinates(features: Mapping[Site, Tensor], bases: SemanticBases,
     """S_t^g = (F_t^g - mu_t) B_t^T of every site (section 3.1), normalised as the settings say."""
     return Reference(
         {
-            (timestep, site): normalise_coordinates(bases.at(timestep, site).project(value), normalize)
+            (timestep, site): normalise_coordinates(bases.at(timestep, site, TOLERANCE).project(value), normalize)
             for (timestep, site), value in features.items()
         }
     )

@@ -207,7 +207,7 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
     )
     images = [fitted.restore(picture) for picture in output.images]
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
-    record = _record(checked, output.cost, warnings)
+    record = _record(checked, output, warnings)
     notes = [f"device {device} ({device_reason})", f"dtype {str(dtype).split('.')[-1]} ({dtype_reason})"]
     return EditResult(images, checked.picture.image, record, output.trace, notes)
 
@@ -221,7 +221,7 @@ def _working_size(checked: Plan, pipe: Any) -> tuple[int, int]:
     return image_io.working_size(checked.picture.image.size, base, square=square)
 
 
-def _record(checked: Plan, cost: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
+def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:
     options = checked.options.model_dump(exclude={"method", "model", "prompt", "seed", "steps"})
     return {
         "method": checked.options.method,
@@ -229,8 +229,8 @@ def _record(checked: Plan, cost: dict[str, Any], warnings: list[str]) -> dict[st
         "prompt": checked.options.prompt,
         "seed": checked.options.seed,
         "steps": checked.options.steps,
-        "settings": {"image": str(checked.picture.source), **options, **checked.settings.model_dump()},
-        "cost": cost,
+        "settings": {"image": str(checked.picture.source), **options, **output.settings.model_dump()},
+        "cost": output.cost,
         "warnings": warnings,
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from freectl import fingerprint
+from freectl.analysis import TOLERANCE
 from freectl.bases import SemanticBases
 from freectl.cache import content_key
 from freectl.engine import Engine, load_shipped_bases
@@ -15,6 +16,8 @@ from freectl.errors import FreectlError, InputError
 
 ANALYSIS_STEPS = 50
 """Bases are made on this grid; runs with other step counts take the nearest timestep."""
+PUBLISHED_STOP = 0.6
+"""The published window, which bases cover unless a run needs more."""
 
 
 def prompts_file(name: str) -> Path:
@@ -80,6 +83,13 @@ class BasesSpec:
             "dtype": str(engine.dtype),
             "sites": list(self.sites),
         }
+
+
+def needed_stop(engine: Engine, guided: Sequence[int]) -> float:
+    """Fraction of the analysis grid that bases for these timesteps cover: the published one if near enough, else 1."""
+    grid = engine.timesteps(ANALYSIS_STEPS)
+    last = grid[round(PUBLISHED_STOP * len(grid)) - 1]
+    return PUBLISHED_STOP if min(guided, default=last) >= last - TOLERANCE else 1.0
 
 
 def key_of(metadata: dict[str, Any]) -> str:

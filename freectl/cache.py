@@ -156,6 +156,10 @@ class Cache:
                 count, size = count + 1, size + stat.st_size
         return count, size
 
+    def remove(self, kind: str, key: str) -> bool:
+        """Remove one entry; return whether it was there."""
+        return _remove(self._path(kind, key))
+
     def _path(self, kind: str, key: str) -> Path:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", kind) or not re.fullmatch(r"[0-9a-f]{8,}", key):
             raise ValueError(f"kind {kind!r} must be lower-case letters, digits, - or _, and key {key!r} hex digits")

@@ -68,7 +68,10 @@ class Engine:
         if not 1 <= steps <= total:
             raise InputError("--steps", str(steps), f"1 to {total}, the length of the model's schedule")
         self.scheduler.set_timesteps(steps, device="cpu")
-        return [int(t) for t in self.scheduler.timesteps]
+        timesteps = [int(t) for t in self.scheduler.timesteps]
+        if max(timesteps) >= total:  # an offset moves the full schedule past its end
+            raise InputError("--steps", str(steps), f"1 to {total - 1}, the length of the model's schedule")
+        return timesteps
 
     def encode_prompt(self, texts: Sequence[str], negative: Sequence[str] | None = None) -> Prompt:
         """Encode texts; with `negative` (one each) also the unconditional half."""

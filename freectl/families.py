@@ -1,5 +1,6 @@
 """What differs between UNet families: which self-attentions carry structure, and how seed pictures are asked for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,13 @@ class Family:
         name: key of `prompts/seeds.yaml`.
         structure_block: the decoder block whose self-attention keys are tapped (arXiv 2312.07536, section 4).
         guidance_scale: default of the family's samplers.
+        freecontrol: FreeControl's settings that depend on the UNet's width and the size of its feature grid.
     """
 
     name: str
     structure_block: str
     guidance_scale: float
+    freecontrol: Mapping[str, float]
 
     def sites(self, unet: nn.Module, layers: str = "all") -> list[str]:
         """Names of the tapped `to_k` modules, in execution order."""
@@ -28,9 +31,11 @@ class Family:
         return sites[:1] if layers == "first" else sites
 
 
-SD = Family("sd", "up_blocks.1", 7.5)
-SDXL = Family("sdxl", "up_blocks.0", 5.0)
-MINI = Family("mini", "up_blocks.1", 4.0)
+# Published for Stable Diffusion (freecontrol: section 4 and the published interface); measured for the embedded model.
+PUBLISHED = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64}
+SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED)
+SDXL = Family("sdxl", "up_blocks.0", 5.0, PUBLISHED)
+MINI = Family("mini", "up_blocks.1", 4.0, {"structure_weight": 400.0, "appearance_weight": 40.0, "components": 16})
 
 
 def of(unet: Any) -> Family:

@@ -32,6 +32,7 @@ class FreeControlPipelineOutput(BaseOutput):
         trace: energies (mean over the batch) at each guided step.
         cost: the cost record, as in the command line's JSON.
         warnings: what went less than well.
+        settings: the method's settings as they were used.
     """
 
     images: list[Image.Image] | Any
@@ -39,6 +40,7 @@ class FreeControlPipelineOutput(BaseOutput):
     trace: list[dict[str, float]]
     cost: dict[str, Any]
     warnings: list[str]
+    settings: Any
 
 
 def ddim(scheduler: Any) -> DDIMScheduler:
@@ -147,6 +149,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
         self._guidance_scale = guidance_scale
+        settings = method.resolved(settings, engine.family)
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * len(prompt_embeds))
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
         images, size = _fit_images(image, len(texts), num_images_per_prompt, width, height, engine)
@@ -167,7 +170,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
             on_step=self._on_step(callback_on_step_end, names),
         )
         outcome = method.run(engine, request, settings)
-        output = self._finish(engine, outcome, output_type)
+        output = self._finish(engine, outcome, output_type, settings)
         self.maybe_free_model_hooks()
         return output if return_dict else (output.images, output.nsfw_content_detected)
 
@@ -242,18 +245,20 @@ class FreeControlPipeline(StableDiffusionPipeline):
 
         return report
 
-    def _finish(self, engine: Engine, outcome: Outcome, output_type: str) -> FreeControlPipelineOutput:
+    def _finish(self, engine: Engine, outcome: Outcome, output_type: str, settings: Any) -> FreeControlPipelineOutput:
         engine.cost.record_memory(engine.device)
         if output_type == "latent":
             return FreeControlPipelineOutput(
-                outcome.latents, None, outcome.trace, engine.cost.to_dict(), outcome.warnings
+                outcome.latents, None, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings
             )
         with engine.cost.stage("synthesis"):
             pixels = engine.decode(outcome.latents)
             pixels, flagged = self.run_safety_checker(pixels, engine.device, engine.dtype)
             normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
             images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
-        return FreeControlPipelineOutput(images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings)
+        return FreeControlPipelineOutput(
+            images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings
+        )
 
 
 def _generators(generator: Any, count: int) -> list[torch.Generator]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from freectl.engine import Engine
+from freectl.families import Family
 from freectl.sampler import Lane, OnStep, Prompt, Step
 
 S = TypeVar("S", bound=BaseModel)
@@ -78,6 +79,10 @@ class Method(Generic[S]):
     def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
         """Run the method; UNet calls happen inside the engine's cost counting."""
         raise TypeError(f"{type(self).__name__} does not implement run()")
+
+    def resolved(self, settings: S, family: Family) -> S:
+        """The settings with whatever depends on the model family filled in."""
+        return settings
 
     def row_forwards(self, steps: int, settings: S) -> str:
         """Cost formula with its value at `steps`, in words."""

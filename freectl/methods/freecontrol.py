@@ -13,10 +13,15 @@ from freectl.analysis import Reference, Site, features_at
 from freectl.bases import SemanticBases
 from freectl.engine import Engine
 from freectl.errors import InputError
+from freectl.families import Family
 from freectl.methods.base import Method, Outcome, Request, progress_reporter
 from freectl.methods.freecontrol_guide import FreeControlGuide
-from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings
+from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings, resolved
 from freectl.sampler import Lane, Step, sample
+
+
+STORED_COMPONENTS = 64
+"""Bases are kept with this many components, so that runs with fewer share them."""
 
 
 class FreeControl(Method[FreeControlSettings]):
@@ -31,12 +36,13 @@ class FreeControl(Method[FreeControlSettings]):
 
     def run(self, engine: Engine, request: Request, settings: FreeControlSettings) -> Outcome:
         """Edit the request's pictures; see `FreeControlSettings`."""
+        settings = self.resolved(settings, engine.family)
         sites = engine.family.sites(engine.unet, settings.layers)
         with engine.cost.counting(engine.unet):
             with engine.cost.stage("analysis"):
-                bases = self._bases(engine, request, settings, sites)
+                guided = guided_timesteps(engine.timesteps(request.steps), settings)
+                bases = self._bases(engine, request, settings, sites, guided)
                 timesteps = engine.timesteps(request.steps)
-                guided = guided_timesteps(timesteps, settings)
                 start, reference = self._analyse(engine, request, settings, bases, timesteps, guided, sites)
             with engine.cost.stage("synthesis"):
                 guide = FreeControlGuide(
@@ -55,24 +61,33 @@ class FreeControl(Method[FreeControlSettings]):
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")
         return Outcome(latents, guide.trace, warnings)
 
+    def resolved(self, settings: FreeControlSettings, family: Family) -> FreeControlSettings:
+        """Weights and component count of the family where none are given."""
+        return resolved(settings, family)
+
     def row_forwards(self, steps: int, settings: FreeControlSettings) -> str:
         """Rows of a first run with cached bases."""
         guided = len(guided_timesteps(list(range(steps)), settings))
-        sibling = 2 * guided if settings.appearance_weight > 0 else 0
+        sibling = 0 if settings.appearance_weight == 0 else 2 * guided
         return (
             f"inversion {steps} + reference {guided} x executed share + synthesis {2 * steps + sibling} "
             f"(+ {guided} row backwards)"
         )
 
     def _bases(
-        self, engine: Engine, request: Request, settings: FreeControlSettings, sites: Sequence[str]
+        self,
+        engine: Engine,
+        request: Request,
+        settings: FreeControlSettings,
+        sites: Sequence[str],
+        guided: Sequence[int],
     ) -> SemanticBases:
         spec = bases_store.BasesSpec(
             prompts=bases_store.seed_prompts(engine.family.name, request.concept, request.texts[0]),
             seeds=settings.seeds,
-            components=settings.components,
+            components=max(STORED_COMPONENTS, settings.components or 0),
             features=settings.seed_features,
-            stop=0.6 if settings.window_stop <= 0.6 else 1.0,
+            stop=bases_store.needed_stop(engine, guided),
             sites=tuple(sites),
         )
         folder = getattr(engine.pipe, "source_folder", None)

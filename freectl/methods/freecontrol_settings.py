@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from freectl.families import Family
+
 
 class FreeControlSettings(BaseModel):
     """What shapes the guidance (arXiv 2312.07536; equation numbers of that paper's section 3).
@@ -14,12 +16,18 @@ class FreeControlSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    structure_weight: float = Field(800.0, ge=0, le=100_000, description="lambda_s: strength of the structure energy")
-    appearance_weight: float = Field(40.0, ge=0, le=100_000, description="lambda_a: strength of the appearance energy")
+    structure_weight: float | None = Field(
+        None, ge=0, le=100_000, description="lambda_s: strength of the structure energy; None = the model family's"
+    )
+    appearance_weight: float | None = Field(
+        None, ge=0, le=100_000, description="lambda_a: strength of the appearance energy; None = the model family's"
+    )
     window_start: float = Field(0.0, ge=0, le=1, description="guidance starts at this fraction of the steps")
     window_stop: float = Field(0.6, ge=0, le=1, description="guidance stops at this fraction of the steps")
     warmup: float = Field(0.05, ge=0, le=1, description="weights grow linearly over this fraction of the steps")
-    components: int = Field(64, ge=1, le=1024, description="N_b: semantic components that carry structure")
+    components: int | None = Field(
+        None, ge=1, le=1024, description="N_b: semantic components that carry structure; None = the model family's"
+    )
     appearance_components: int = Field(2, ge=1, le=64, description="N_a: components that carry appearance")
     normalize: Literal["minmax", "none"] = Field(
         "minmax", description="scale each coordinate to [0, 1] over the picture"
@@ -39,11 +47,18 @@ class FreeControlSettings(BaseModel):
     seeds: int = Field(20, ge=1, le=1000, description="N_s: seed pictures that a basis is made of")
 
 
+def resolved(settings: FreeControlSettings, family: Family) -> FreeControlSettings:
+    """The settings with every None replaced by the family's value."""
+    missing = {name: value for name, value in family.freecontrol.items() if getattr(settings, name) is None}
+    return settings.model_copy(update=missing)
+
+
 PRESETS: dict[str, dict] = {
     "default": {},
     "official": {
         "structure_weight": 600.0,
         "appearance_weight": 60.0,
+        "components": 64,
         "window_stop": 0.6,
         "background_area": "all",
         "step_scaling": "per_step",
@@ -51,6 +66,7 @@ PRESETS: dict[str, dict] = {
     "paper": {
         "structure_weight": 600.0,
         "appearance_weight": 120.0,
+        "components": 64,
         "window_stop": 0.6,
         "warmup": 0.0,
         "normalize": "none",

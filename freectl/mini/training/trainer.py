@@ -176,7 +176,7 @@ class Trainer:
         self.step = int(next(iter(state.values()))["step"]) if state else 0
 
     def _log(self, terms: dict[str, Tensor], bar: tqdm) -> None:
-        values = {name: round(float(value), 6) for name, value in terms.items()}
+        values = {name: round(float(value.detach()), 6) for name, value in terms.items()}
         bar.set_postfix(loss=values["loss"])
         line = {"step": self.step, "lr": self.config.rate(self.step), "seconds": round(bar.format_dict["elapsed"], 1)}
         with open(self.folder / "log.jsonl", "a") as log:

@@ -1,0 +1,1 @@
+"""Metrics, benchmark and reports; run from a checkout."""

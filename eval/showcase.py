@@ -1,0 +1,148 @@
+"""What the README shows: the input pictures, the edits of its commands, and ten edits with exact answers.
+
+`python -m eval.showcase inputs` writes `prompts/images/*.png`, `edits` the results of the README's commands, `ten` the
+sheet and the table of ten edits next to SDEdit (plain diffusers img2img on the same model).
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from PIL import Image
+
+from freectl import api
+from freectl.image_io import compare_sheet
+from freectl.mini import MODEL_DIR
+from freectl.mini.domain import ARTWORK
+from freectl.mini.export import scenes
+from freectl.mini.scene import Scene, render, render_mask
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "prompts" / "images"
+app = typer.Typer(help=__doc__, no_args_is_help=True)
+
+
+def plan() -> dict[str, Any]:
+    """The contents of prompts/showcase.yaml."""
+    return yaml.safe_load((ROOT / "prompts" / "showcase.yaml").read_text())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One edit with an exact answer: the scene, the scene it should become, and the word that changes."""
+
+    source: Scene
+    target: Scene
+    kind: str
+
+
+def ten_cases() -> list[Case]:
+    """The ten edits."""
+    shown = plan()
+    drawn = list(scenes(10, shown["ten_seed"], ARTWORK))
+    return [Case(drawn[i], drawn[i].with_words(**change), next(iter(change))) for i, change in shown["ten"]]
+
+
+@app.command()
+def inputs() -> None:
+    """Write the four input pictures."""
+    for name, fields in plan()["inputs"].items():
+        scene = Scene(**{**fields, "shift": tuple(fields["shift"])})
+        render(scene).save(IMAGES / f"{name}.png")
+
+
+@app.command()
+def edits() -> None:
+    """Write the results of the README's commands, input and result side by side."""
+    pictures = []
+    for name, prompt in plan()["edits"]:
+        result = api.edit(IMAGES / f"{name}.png", prompt)
+        pictures += [(f"{name}.png", result.source), (prompt, result.image)]
+    compare_sheet(pictures, columns=4).save(IMAGES / "edits.png")
+
+
+def sdedit(strength: float) -> Callable[[Case], Image.Image]:
+    """Plain diffusers img2img on the embedded model."""
+    import torch
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    from freectl.families import MINI
+
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+
+    def run(case: Case) -> Image.Image:
+        return pipe(
+            case.target.caption,
+            render(case.source),
+            strength=strength,
+            num_inference_steps=50,
+            guidance_scale=MINI.guidance_scale,
+            generator=torch.Generator().manual_seed(0),
+        ).images[0]
+
+    return run
+
+
+def freecontrol(**settings: Any) -> Callable[[Case], Image.Image]:
+    """FreeControl with the default preset; `settings` override it."""
+
+    def run(case: Case) -> Image.Image:
+        return api.edit(render(case.source), case.target.caption, **settings).image
+
+    return run
+
+
+def judged(cases: list[Case], results: list[Image.Image]) -> list[dict[str, Any]]:
+    """For each case: target word reached, all words right, foreground IoU with the true mask of the answer."""
+    from freectl.mini.judge import HEADS, judge_pictures, load_judge, mask_iou
+
+    verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), results)
+    rows = []
+    for case, verdict in zip(cases, verdicts, strict=True):
+        right = {head: verdict.labels[head] == getattr(case.target, head) for head in HEADS}
+        rows.append(
+            {
+                "prompt": case.target.caption,
+                "kind": case.kind,
+                "seen": " ".join(verdict.labels[head] for head in ("style", "object", "background")),
+                "reached": right[case.kind],
+                "all_right": all(right.values()),
+                "iou": round(mask_iou(verdict.mask, render_mask(case.target)), 3),
+            }
+        )
+    return rows
+
+
+@app.command()
+def ten(output: Path = IMAGES / "ten.png", table: Path | None = None) -> None:
+    """Run the ten edits with FreeControl and SDEdit; write the sheet, print the table as JSON."""
+    cases = ten_cases()
+    runs = {"freecontrol": freecontrol(), "sdedit 0.5": sdedit(0.5), "sdedit 0.75": sdedit(0.75)}
+    results = {name: [run(case) for case in cases] for name, run in runs.items()}
+    pictures = []
+    for case, result in zip(cases, results["freecontrol"], strict=True):
+        pictures += [(case.source.caption, render(case.source)), (case.target.caption, result)]
+    compare_sheet(pictures, columns=4).save(output)
+    rows = {name: judged(cases, found) for name, found in results.items()}
+    summary = {
+        name: {
+            "reached": sum(r["reached"] for r in found),
+            "all_right": sum(r["all_right"] for r in found),
+            "mean_iou": round(sum(r["iou"] for r in found) / len(found), 3),
+        }
+        for name, found in rows.items()
+    }
+    text = json.dumps({"summary": summary, "rows": rows}, indent=1)
+    if table is not None:
+        table.write_text(text + "\n")
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,72 @@
+"""The shipped model: plain diffusers loads it, it is small, and it knows its words."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from freectl.mini import MODEL_DIR
+from freectl.mini.domain import caption, vocabulary
+from freectl.mini.judge import HEADS, judge_pictures, load_judge, mask_iou
+from freectl.mini.scene import random_scene, render, render_mask
+from freectl.mini.score import reconstruction
+from freectl.mini.training.data import batch_rng
+from freectl.mini.training.tokenizer import MAX_TOKENS, write_tokenizer
+
+
+@pytest.fixture(scope="module")
+def pipe() -> StableDiffusionPipeline:
+    pipe = StableDiffusionPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_every_word_is_one_token(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
+    ids = {word: tokenizer(word).input_ids for word in vocabulary()}
+    assert all(len(found) == 3 for found in ids.values()), ids
+    assert len({found[1] for found in ids.values()}) == len(ids)
+    assert len(tokenizer("zebra").input_ids) > 3
+    assert len(tokenizer(caption("silhouette", "pumpkin", "purple"), padding="max_length").input_ids) == MAX_TOKENS
+
+
+def test_shipped_tokenizer_is_the_built_one(pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    text = "a fluent fox on a blue background, zebra"
+    assert pipe.tokenizer(text).input_ids == CLIPTokenizer.from_pretrained(tmp_path)(text).input_ids
+
+
+def test_all_shipped_files_are_small_and_not_pickled() -> None:
+    files = [path for path in MODEL_DIR.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 30e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
+
+
+def test_vae_reconstructs(pipe: StableDiffusionPipeline) -> None:
+    assert reconstruction(pipe, 50)["vae_psnr_db"] >= 28
+
+
+def test_samples_show_background_and_style_as_the_judge_sees_them(pipe: StableDiffusionPipeline) -> None:
+    rng = batch_rng(99, 0)
+    scenes = [random_scene(rng, held_out=False) for _ in range(12)]
+    pictures = pipe(
+        [scene.caption for scene in scenes],
+        num_inference_steps=20,
+        guidance_scale=4.0,
+        generator=[torch.Generator().manual_seed(i) for i in range(12)],
+    ).images
+    verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), pictures)
+    right = [v.labels["background"] == s.background for v, s in zip(verdicts, scenes, strict=True)]
+    assert sum(right) >= 10
+
+
+def test_judge_is_right_on_clean_scenes() -> None:
+    rng = batch_rng(98, 0)
+    scenes = [random_scene(rng) for _ in range(100)]
+    verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), [render(scene) for scene in scenes])
+    for head in HEADS:
+        assert sum(v.labels[head] == getattr(s, head) for v, s in zip(verdicts, scenes, strict=True)) >= 95
+    assert sum(mask_iou(v.mask, render_mask(s)) for v, s in zip(verdicts, scenes, strict=True)) / 100 > 0.85

@@ -1,0 +1,97 @@
+"""The trainer: seeded, resumable to the same bytes, safe against a kill in the middle of a checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from freectl.mini.training.data import batch_rng, scene_batch, training_caption
+from freectl.mini.training.trainer import TrainConfig, Trainer
+
+CONFIG = TrainConfig(pictures=24, batch=4, warmup=2, log_steps=1, sheet_steps=100, checkpoint_seconds=0.0, bf16=False)
+
+
+class LinePart:
+    """Fits a line; stops itself at a given step, as a kill would."""
+
+    name = "line"
+
+    def __init__(self, die_at: int | None = None) -> None:
+        torch.manual_seed(0)
+        self.line = nn.Linear(2, 1)
+        self.modules = {"line": self.line}
+        self.die_at = die_at
+
+    def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
+        if step == self.die_at:
+            raise KeyboardInterrupt
+        x = torch.randn(batch, 2, generator=torch.Generator().manual_seed(1000 * seed + step))
+        return {"loss": (self.line(x) - x.sum(-1, keepdim=True)).square().mean()}
+
+    def sheet(self) -> Image.Image:
+        return Image.new("RGB", (2, 2))
+
+    def export(self, folder: Path) -> None:
+        raise AssertionError("not used here")
+
+
+def weights(part: LinePart) -> list[Tensor]:
+    return [p.detach().clone() for p in part.line.parameters()]
+
+
+def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    straight = LinePart()
+    Trainer(straight, CONFIG, tmp_path / "straight").run()
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(LinePart(die_at=3), CONFIG, tmp_path / "killed").run()
+    (tmp_path / "killed" / "state.tmp").write_bytes(b"half a checkpoint")
+    resumed = LinePart()
+    trainer = Trainer(resumed, CONFIG, tmp_path / "killed")
+    assert trainer.step == 3
+    trainer.run()
+    assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(resumed), strict=True))
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    first, second = LinePart(), LinePart()
+    Trainer(first, CONFIG, tmp_path / "a").run()
+    Trainer(second, replace(CONFIG, seed=1), tmp_path / "b").run()
+    assert not torch.equal(weights(first)[0], weights(second)[0])
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    config = TrainConfig(pictures=1000, batch=1, warmup=10)
+    rates = [config.rate(step) for step in range(1000)]
+    assert rates[0] < rates[5] < rates[9] <= config.learning_rate == max(rates)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] == pytest.approx(0.01 * config.learning_rate, rel=0.05)
+
+
+def test_log_has_a_line_a_step(tmp_path: Path) -> None:
+    Trainer(LinePart(), CONFIG, tmp_path).run()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == CONFIG.steps
+    assert list((tmp_path / "sheets").glob("*.png"))
+
+
+def test_batches_depend_on_seed_and_step_alone() -> None:
+    first = scene_batch(batch_rng(5, 7), 3)
+    again = scene_batch(batch_rng(5, 7), 3)
+    other = scene_batch(batch_rng(5, 8), 3)
+    assert first[0] == again[0]
+    assert torch.equal(first[1], again[1])
+    assert first[0] != other[0]
+    assert first[1].shape == (3, 3, 64, 64)
+    assert first[1].min() >= -1
+    assert first[1].max() <= 1
+
+
+def test_training_captions_drop_words_and_whole_captions() -> None:
+    rng = batch_rng(0, 0)
+    scene = scene_batch(rng, 1)[0][0]
+    captions = {training_caption(scene, rng) for _ in range(300)}
+    assert "" in captions
+    assert scene.caption in captions
+    assert any(scene.object not in text for text in captions if text)
