@@ -92,7 +92,8 @@ class Engine:
         pixels = self.pipe.image_processor.preprocess(list(images)).to(self.device, self.vae.dtype)
         with torch.no_grad():
             latents = self.vae.encode(pixels).latent_dist.mode()
-        return (latents * self.vae.config.scaling_factor).to(self.dtype)
+        # pixels come channels-last; a cached inversion does not, and kernels of the two layouts round differently
+        return (latents * self.vae.config.scaling_factor).to(self.dtype).contiguous()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents to pictures (B, 3, H, W), -1 to 1."""

@@ -51,19 +51,22 @@ def alpha_table() -> Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("level", ["lower", "upper"])
 @pytest.mark.parametrize("steps", [4, 7])
-def test_equals_the_equations_in_float64(kind, steps):
+def test_equals_the_equations_in_float64(kind, steps, level):
     """x_{t+1} = sqrt(abar') x0_hat + sqrt(1 - abar') eps, written out for both kinds of network."""
     unet = toy_unet().double()
     clean, text = normal(2, 4, 8, 8, dtype=torch.float64), normal(2, 7, TEXT_WIDTH, seed=1, dtype=torch.float64)
-    got = invert(Denoiser(unet), scheduler_of(kind, steps), clean, Prompt(text), scheduler_of(kind, steps).timesteps)
+    scheduler = scheduler_of(kind, steps)
+    got = invert(Denoiser(unet), scheduler, clean, Prompt(text), scheduler.timesteps, evaluate_at=level)
     abars, x, expected = alpha_table(), clean, {}
     ratio = 1000 // steps
     for k in range(steps):
         t = 1 + k * ratio
         here, there = (abars[0] if k == 0 else abars[t - ratio]), abars[t]
         with torch.no_grad():
-            out = unet(x, t, encoder_hidden_states=text).sample
+            given = t if level == "upper" else max(0, t - ratio)
+            out = unet(x, given, encoder_hidden_states=text).sample
         if kind == "epsilon":
             eps = out
             x0 = (x - math.sqrt(1 - here) * eps) / math.sqrt(here)
@@ -87,7 +90,8 @@ def test_equals_diffusers_inverse_scheduler(unet, kind, steps):
     inverse = DDIMInverseScheduler.from_config(scheduler.config)
     inverse.set_timesteps(steps)
     clean, text = normal(1, 4, 8, 8), normal(1, 7, TEXT_WIDTH, seed=1)
-    got = invert(Denoiser(unet), scheduler, clean, Prompt(text), scheduler.timesteps.tolist())
+    grid = scheduler.timesteps.tolist()
+    got = invert(Denoiser(unet), scheduler, clean, Prompt(text), grid, evaluate_at="upper")
     x = clean
     for timestep in inverse.timesteps.tolist():
         with torch.no_grad():
@@ -107,8 +111,9 @@ def test_keys_are_the_sampling_grid(steps):
     assert list(got.levels) == reached == sorted(scheduler.timesteps.tolist())
 
 
+@pytest.mark.parametrize("level", ["lower", "upper"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_converges_to_the_solution_of_the_ode(kind):
+def test_converges_to_the_solution_of_the_ode(kind, level):
     """x_t / x_0 = sqrt(var_t / var_0) for Gaussian data; the error of a first-order method falls with the steps."""
     model = GaussianModel(kind)
     clean = normal(1, 4, 4, 4, dtype=torch.float64)
@@ -116,7 +121,7 @@ def test_converges_to_the_solution_of_the_ode(kind):
     errors = []
     for steps in (10, 50, 250):
         scheduler = scheduler_of(kind, steps)
-        got = invert(Denoiser(model), scheduler, clean, prompt, scheduler.timesteps)
+        got = invert(Denoiser(model), scheduler, clean, prompt, scheduler.timesteps, evaluate_at=level)
         top = max(got.levels)
         exact = clean * (model.variance(top) / model.variance(0)).sqrt()
         errors.append(float((got.start - exact).norm() / exact.norm()))

@@ -68,10 +68,13 @@ class FreeControl(Method[FreeControlSettings]):
     def row_forwards(self, steps: int, settings: FreeControlSettings) -> str:
         """Rows of a first run with cached bases."""
         guided = len(guided_timesteps(list(range(steps)), settings))
-        sibling = 0 if settings.appearance_weight == 0 else 2 * guided
+        # the sibling runs from the first step on; a warm-up starts with a step of weight 0
+        through = len(guided_timesteps(list(range(steps)), settings.model_copy(update={"window_start": 0.0})))
+        sibling = 0 if settings.appearance_weight == 0 or not guided else 2 * through
+        idle = settings.window_start == 0 and round(settings.warmup * steps) > 0
         return (
             f"inversion {steps} + reference {guided} x executed share + synthesis {2 * steps + sibling} "
-            f"(+ {guided} row backwards)"
+            f"(+ {max(0, guided - idle)} row backwards)"
         )
 
     def _bases(

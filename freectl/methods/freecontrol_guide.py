@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from freectl import energies
-from freectl.analysis import Reference, Site
+from freectl.analysis import TOLERANCE, Reference, Site
 from freectl.bases import SemanticBases
 from freectl.cost import Cost
 from freectl.inversion import alpha_bar, clean_and_noise, previous_timestep
@@ -165,7 +165,7 @@ class FreeControlGuide(Controller):
         return settings.structure_weight * g_s + settings.appearance_weight * g_a
 
     def _coordinates(self, timestep: int, site: str, keys: Tensor) -> Tensor:
-        basis = self.bases.at(timestep, site)
+        basis = self.bases.at(timestep, site, TOLERANCE)
         return energies.normalise_coordinates(basis.project(keys), self.settings.normalize)
 
     def appearance_vectors(self, timestep: int, site: str, keys: Tensor, coordinates: Tensor | None = None) -> Tensor:

@@ -1,0 +1,518 @@
+"""FreeControl's guided step against a plain computation, and relations between whole runs."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from toy import TEXT_WIDTH, toy_scheduler, toy_unet
+
+from freectl import bases_store
+from freectl.analysis import Reference
+from freectl.bases import Basis, SemanticBases
+from freectl.cache import Cache
+from freectl.cost import Cost, truncated_share
+from freectl.engine import Engine
+from freectl.families import SD
+from freectl.methods.freecontrol import FreeControl, guided_timesteps
+from freectl.methods.freecontrol_guide import FreeControlGuide
+from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings
+from freectl.pipeline import FreeControlPipeline
+from freectl.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
+
+STEPS = 8
+SCALE = 4.0
+BATCH = 2
+CHANNELS, TOKENS, COMPONENTS = 16, 16, 5
+Settings = partial(
+    FreeControlSettings, structure_weight=300.0, appearance_weight=40.0, warmup=0.0, components=COMPONENTS
+)
+
+
+def normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+class World:
+    """A toy UNet with made-up bases and reference, and what a guide for it is built from."""
+
+    def __init__(self, kind: str = "epsilon", dtype: torch.dtype = torch.float64) -> None:
+        self.unet, self.dtype = toy_unet().to(dtype), dtype
+        self.scheduler = toy_scheduler(kind)
+        self.scheduler.set_timesteps(STEPS)
+        self.timesteps = self.scheduler.timesteps.tolist()
+        self.sites = SD.sites(self.unet)
+        entries, coordinates = {}, {}
+        for i, t in enumerate(self.timesteps):
+            for j, site in enumerate(self.sites):
+                directions = torch.linalg.qr(normal(CHANNELS, COMPONENTS, seed=100 * i + j))[0].T.contiguous()
+                entries[t, site] = Basis(normal(CHANNELS, seed=7 + j), directions, torch.ones(COMPONENTS))
+                coordinates[t, site] = normal(BATCH, TOKENS, COMPONENTS, seed=50 * i + j).sigmoid()
+        self.bases, self.reference = SemanticBases(entries), Reference(coordinates)
+        prompt = [normal(BATCH, 7, TEXT_WIDTH, seed=seed, dtype=dtype) for seed in (1, 2)]
+        self.prompt = Prompt(*prompt)
+
+    def lanes(self, sibling: bool = True) -> dict[str, Lane]:
+        edit = Lane(normal(BATCH, 4, 8, 8, seed=3, dtype=self.dtype), self.prompt, SCALE)
+        # a sibling of other latents: equal ones have zero appearance energy
+        other = Lane(normal(BATCH, 4, 8, 8, seed=4, dtype=self.dtype), self.prompt, SCALE)
+        return {"edit": edit, "sibling": other} if sibling else {"edit": edit}
+
+    def guide(self, settings: FreeControlSettings, mask: Tensor | None = None, **options: Any) -> FreeControlGuide:
+        sites = self.sites[:1] if settings.layers == "first" else self.sites
+        masks = {} if mask is None else dict.fromkeys(self.timesteps, mask)
+        reference = Reference(self.reference.coordinates, masks)
+        return FreeControlGuide(self.scheduler, settings, self.bases, reference, sites, **options)
+
+    def run(self, controller: Controller | None, steps: int, lanes: dict[str, Lane], first: int = 0) -> dict[str, Lane]:
+        stop: Callable[[Step, dict], bool] = lambda step, _: step.index + 1 == steps  # noqa: E731
+        timesteps = self.timesteps[first:]
+        return sample(Denoiser(self.unet), self.scheduler, lanes, timesteps, controller, on_step=stop)
+
+    def abar(self, timestep: int) -> float:
+        alphas = self.scheduler.alphas_cumprod.double()
+        return float(alphas[timestep] if timestep >= 0 else self.scheduler.final_alpha_cumprod)
+
+
+def naive_coordinates(keys: Tensor, basis: Basis, normalize: str) -> Tensor:
+    """(tokens, N) of one picture."""
+    columns = []
+    for component in basis.components.to(keys):
+        column = torch.stack([(row - basis.mean.to(keys)) @ component for row in keys])
+        if normalize == "minmax":
+            low, high = column.detach().min(), column.detach().max()
+            column = (column - low) / (high - low + 1e-7)
+        columns.append(column)
+    return torch.stack(columns, 1)
+
+
+def naive_structure(s: Tensor, ref: Tensor, mask: Tensor | None, settings: FreeControlSettings) -> Tensor:
+    over = torch.mean if settings.reduction == "mean" else torch.sum
+    inside = torch.ones(len(s)) if mask is None else mask
+    energy = sum(m * over((a - b) ** 2) for m, a, b in zip(inside, s, ref, strict=True)) / inside.sum()
+    if mask is None or bool(mask.all()):
+        return energy
+    tau = torch.stack([r for m, r in zip(mask, ref, strict=True) if m < 0.5]).max(0).values
+    excess = sum((1 - m) * over((a - tau).clamp(min=0) ** 2) for m, a in zip(mask, s, strict=True))
+    area = (1 - mask).sum() if settings.background_area == "unmasked" else len(mask)
+    return energy + settings.background_weight * excess / area
+
+
+def naive_vectors(keys: Tensor, s: Tensor, settings: FreeControlSettings) -> Tensor:
+    found = []
+    for k in range(settings.appearance_components):
+        if settings.appearance_gate == "sigmoid":
+            weights = torch.sigmoid(s[:, k])
+        else:
+            scaled = (s[:, k] - s[:, k].detach().min()) / (s[:, k].detach().max() - s[:, k].detach().min() + 1e-7)
+            weights = torch.where(scaled > settings.appearance_threshold, scaled, 0)
+        found.append((weights[:, None] * keys).sum(0) / (weights.sum() + 1e-5))
+    return torch.stack(found)
+
+
+def plain_gradient(world: World, settings: FreeControlSettings, mask: Tensor | None, step: Step) -> Tensor:
+    """Weighted energies' gradient: all rows in one call, gradients everywhere, one picture after the other."""
+    lanes, unet = world.lanes(settings.appearance_weight > 0), world.unet
+    sites = world.sites[:1] if settings.layers == "first" else world.sites
+    names = [(name, half) for name in lanes for half in ("uncond", "cond")]
+    x = torch.cat([lanes[name].latents for name, _ in names]).requires_grad_(True)
+    text = torch.cat([world.prompt.half(half) for _, half in names])
+    seen: dict[str, Tensor] = {}
+    handles = [
+        unet.get_submodule(site).register_forward_hook(lambda _m, _a, out, site=site: seen.__setitem__(site, out))
+        for site in sites
+    ]
+    unet(x, step.timestep, encoder_hidden_states=text)
+    for handle in handles:
+        handle.remove()
+    total = torch.zeros((), dtype=x.dtype)
+    for site in sites:
+        rows = dict(zip(names, seen[site].split(BATCH), strict=True))
+        basis = world.bases[step.timestep, site]
+        for i in range(BATCH):
+            keys = rows["edit", "cond"][i]
+            s = naive_coordinates(keys, basis, settings.normalize)
+            ref = world.reference.coordinates[step.timestep, site][i].to(x)
+            g = settings.structure_weight * naive_structure(s, ref, None if mask is None else mask[i], settings)
+            if settings.appearance_weight:
+                other = rows["sibling", "cond"][i].detach()
+                target = naive_vectors(other, naive_coordinates(other, basis, settings.normalize), settings)
+                over = torch.mean if settings.reduction == "mean" else torch.sum
+                distances = [over((a - b) ** 2) for a, b in zip(naive_vectors(keys, s, settings), target, strict=True)]
+                g = g + settings.appearance_weight * sum(distances) / len(distances)
+            total = total + g / len(sites)
+    (gradient,) = torch.autograd.grad(total, x)
+    unet.zero_grad()
+    return gradient[names.index(("edit", "cond")) * BATCH :][:BATCH]
+
+
+def applied_gradient(world: World, settings: FreeControlSettings, mask: Tensor | None, **options: Any) -> Tensor:
+    """What the official update took from the latents in the first step, over its factor."""
+    sibling = settings.appearance_weight > 0
+    plain = world.run(None, 1, world.lanes(sibling))["edit"].latents
+    guided = world.run(world.guide(settings, mask, **options), 1, world.lanes(sibling))["edit"].latents
+    t = world.timesteps[0]
+    factor = ((1 - world.abar(t)) * (1 - world.abar(t - 1000 // STEPS))) ** 0.5
+    return (plain - guided) / factor
+
+
+HALF = torch.stack([torch.arange(TOKENS) < 6, torch.arange(TOKENS) % 2 == 0]).double()
+CASES = {
+    "default": Settings(),
+    "structure only": Settings(appearance_weight=0.0),
+    "appearance only": Settings(structure_weight=0.0),
+    "paper": Settings(**(PRESETS["paper"] | {"update": "official"})),
+    "first layer": Settings(layers="first", appearance_components=3),
+    "official background": Settings(background_area="all", background_weight=25.0),
+}
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_equals_the_plain_computation(case, masked, kind):
+    """The edit row alone, grad cut after the last site, frozen weights: the same gradient, and the official update."""
+    world, mask = World(kind), HALF if masked else None
+    settings = CASES[case].model_copy(update={"step_scaling": "per_step"})
+    expected = plain_gradient(world, settings, mask, Step(0, STEPS, world.timesteps[0]))
+    got = applied_gradient(world, settings, mask)
+    assert expected.norm() > 0
+    assert (got - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_paper_update_changes_the_noise_before_the_step(kind):
+    """Equation 7: eps + g, in whichever form the network predicts, then the scheduler's own step."""
+    world = World(kind)
+    settings = Settings(update="paper", step_scaling="per_step", structure_weight=3.0, appearance_weight=1.0)
+    t = world.timesteps[0]
+    gradient = plain_gradient(world, settings, None, Step(0, STEPS, t))
+    x = world.lanes()["edit"].latents
+    with torch.no_grad():
+        halves = [world.unet(x, t, encoder_hidden_states=e).sample for e in (world.prompt.uncond, world.prompt.cond)]
+    output = halves[0] + SCALE * (halves[1] - halves[0])
+    a, s = world.abar(t) ** 0.5, (1 - world.abar(t)) ** 0.5
+    if kind == "epsilon":
+        changed = output + gradient
+    else:
+        noise = a * output + s * x + gradient
+        changed = a * noise - s * (x - s * noise) / a
+    expected = world.scheduler.step(changed, t, x).prev_sample
+    got = world.run(world.guide(settings), 1, world.lanes())["edit"].latents
+    plain = world.run(None, 1, world.lanes())["edit"].latents
+    assert (got - expected).norm() <= 1e-5 * (expected - plain).norm()
+
+
+def test_gradient_with_mask_of_everything_equals_no_mask():
+    world = World()
+    ones = torch.ones(BATCH, TOKENS).double()
+    torch.testing.assert_close(applied_gradient(world, Settings(), ones), applied_gradient(world, Settings(), None))
+
+
+def test_batch_rows_do_not_touch_each_other():
+    """Each picture of a batch is guided as it would be alone."""
+    world = World()
+    together = world.run(world.guide(Settings()), 3, world.lanes())["edit"].latents
+    for i in range(BATCH):
+        row = slice(i, i + 1)
+        alone = Prompt(world.prompt.cond[row], world.prompt.uncond[row])
+        lanes = {name: Lane(lane.latents[row], alone, SCALE) for name, lane in world.lanes().items()}
+        reference = Reference({key: value[row] for key, value in world.reference.coordinates.items()})
+        guide = FreeControlGuide(world.scheduler, Settings(), world.bases, reference, world.sites)
+        torch.testing.assert_close(together[row], world.run(guide, 3, lanes)["edit"].latents, rtol=0, atol=1e-4)
+
+
+def test_sibling_is_plain_sampling():
+    world = World()
+    guided = world.run(world.guide(Settings(window_stop=1.0)), STEPS, world.lanes())
+    plain = world.run(None, STEPS, world.lanes())
+    torch.testing.assert_close(guided["sibling"].latents, plain["sibling"].latents, rtol=0, atol=1e-8)
+    assert (guided["edit"].latents - plain["edit"].latents).abs().max() > 1e-3
+
+
+def test_invariant_scaling_multiplies_by_published_over_own_steps():
+    world = World()
+    per_step = applied_gradient(world, Settings(step_scaling="per_step"), None)
+    invariant = applied_gradient(world, Settings(step_scaling="invariant"), None)
+    torch.testing.assert_close(invariant, per_step * 200 / STEPS, rtol=1e-6, atol=1e-12)
+
+
+def test_warmup_grows_from_an_unguided_first_step():
+    world, settings = World(), Settings(warmup=0.5, window_stop=1.0)  # 4 of 8 steps
+    guide = world.guide(settings)
+    ramps = [guide.ramp(Step(i, STEPS, 1)) * STEPS / 200 for i in range(STEPS)]
+    assert ramps == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
+    first = world.run(guide, 1, world.lanes())["edit"].latents
+    assert guide.trace == []
+    assert torch.equal(first, world.run(None, 1, world.lanes())["edit"].latents)
+    world.run(guide := world.guide(settings), STEPS, world.lanes())
+    assert [entry["timestep"] for entry in guide.trace] == world.timesteps[1:]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.0, 0.0), (0.3, 0.3)])
+def test_steps_outside_the_window_are_plain(start, stop):
+    world = World()
+    guide = world.guide(Settings(window_start=start, window_stop=stop))
+    inside = [t for i, t in enumerate(world.timesteps) if start * STEPS <= i < stop * STEPS]
+    states: dict[int, Tensor] = {}
+    lanes = world.lanes()
+    sample(
+        Denoiser(world.unet), world.scheduler, lanes, world.timesteps, guide,
+        on_step=lambda step, now: states.__setitem__(step.timestep, now["edit"].latents),
+    )  # fmt: skip
+    assert [entry["timestep"] for entry in guide.trace] == inside
+    x = world.lanes()["edit"].latents
+    for t in world.timesteps:
+        lane = {"edit": Lane(x, world.prompt, SCALE)}
+        plain = sample(Denoiser(world.unet), world.scheduler, lane, [t])["edit"].latents
+        assert ((states[t] - plain).abs().max() > 1e-6) == (t in inside)
+        x = states[t]
+
+
+def rows_per_step(world: World, guide: FreeControlGuide, lanes: dict[str, Lane]) -> list[int]:
+    """UNet rows of each step, by a hook of the test's own."""
+    per_step: list[int] = [0]
+
+    def count(_unet, args, kwargs) -> None:
+        per_step[-1] += len(args[0] if args else kwargs["sample"])
+
+    handle = world.unet.register_forward_pre_hook(count, with_kwargs=True)
+    sample(Denoiser(world.unet), world.scheduler, lanes, world.timesteps, guide, on_step=lambda *_: per_step.append(0))
+    handle.remove()
+    return per_step[:-1]
+
+
+def test_sibling_is_dropped_after_the_window():
+    world, cost = World(), Cost()
+    guide = world.guide(Settings(window_stop=0.5, warmup=0.25), cost=cost)
+    assert rows_per_step(world, guide, world.lanes()) == [4 * BATCH] * 4 + [2 * BATCH] * 4
+    assert cost.row_backwards == 3 * BATCH  # the first step has weight 0
+
+
+def test_no_sibling_means_two_rows_a_step():
+    world = World()
+    guide = world.guide(Settings(appearance_weight=0.0))
+    assert rows_per_step(world, guide, world.lanes(sibling=False)) == [2 * BATCH] * STEPS
+
+
+def test_a_given_appearance_replaces_the_sibling():
+    """Vectors of the sibling's own features, given by hand, guide as the sibling does."""
+    world, settings = World(), Settings()
+    probe, t = world.guide(settings), world.timesteps[0]
+    seen: dict[tuple[int, str], Tensor] = {}
+    handles = [
+        world.unet.get_submodule(site).register_forward_hook(lambda _m, _a, out, s=site: seen.__setitem__((t, s), out))
+        for site in world.sites
+    ]
+    with torch.no_grad():
+        world.unet(world.lanes()["sibling"].latents, t, encoder_hidden_states=world.prompt.cond)
+    for handle in handles:
+        handle.remove()
+    given = {key: probe.appearance_vectors(*key, keys) for key, keys in seen.items()}
+    guide = world.guide(settings, appearance=given)
+    by_picture = world.run(guide, 1, world.lanes(sibling=False))["edit"].latents
+    by_sibling = world.run(world.guide(settings), 1, world.lanes())["edit"].latents
+    torch.testing.assert_close(by_picture, by_sibling, rtol=0, atol=1e-6)
+
+
+def test_non_finite_gradient_leaves_the_step_unguided():
+    world = World()
+    broken = dict(world.reference.coordinates)
+    second = world.timesteps[1]
+    broken[second, world.sites[0]] = torch.full((BATCH, TOKENS, COMPONENTS), torch.nan)
+    guide = FreeControlGuide(world.scheduler, Settings(), world.bases, Reference(broken), world.sites)
+    states: list[Tensor] = []
+    sample(
+        Denoiser(world.unet), world.scheduler, world.lanes(), world.timesteps[:3], guide,
+        on_step=lambda _, now: states.append(now["edit"].latents),
+    )  # fmt: skip
+    assert guide.non_finite == 1
+    assert all(torch.isfinite(state).all() for state in states)
+    lane = {"edit": Lane(states[0], world.prompt, SCALE)}
+    plain = sample(Denoiser(world.unet), world.scheduler, lane, [second])["edit"].latents
+    torch.testing.assert_close(states[1], plain, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_unet_is_as_before_after_a_guided_step(fail):
+    world = World()
+    frozen = world.unet.conv_in.weight.requires_grad_(False)
+    flags = [p.requires_grad for p in world.unet.parameters()]
+    guide = world.guide(Settings())
+    if fail:
+        guide.reference.coordinates.clear()
+        with pytest.raises(KeyError):
+            world.run(guide, 1, world.lanes())
+    else:
+        world.run(guide, 1, world.lanes())
+    assert [p.requires_grad for p in world.unet.parameters()] == flags
+    assert not frozen.requires_grad
+    assert all(p.grad is None for p in world.unet.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in world.unet.modules())
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+
+
+# Whole runs through the pipeline
+
+
+@pytest.fixture(scope="module")
+def pipe(toy_pipe) -> FreeControlPipeline:
+    pipe = FreeControlPipeline.from_pipe(toy_pipe)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+def run(pipe, cache: Cache | None, steps: int = 10, **settings: Any):
+    few = {"seeds": 4, "components": 4, "concept": "cat", "output_type": "latent", "guidance_scale": SCALE}
+    few |= {"structure_weight": 200.0, "appearance_weight": 40.0}
+    return pipe("a cat", picture(), num_inference_steps=steps, cache=cache, **(few | settings))
+
+
+def test_zero_weights_are_plain_sampling_from_the_inverted_latent(pipe, cache, toy_pipe):
+    got = run(pipe, cache, structure_weight=0.0, appearance_weight=0.0)
+    engine = Engine(pipe)
+    trajectory, _ = engine.invert(picture(), "", engine.timesteps(10))
+    expected = toy_pipe(
+        "a cat", num_inference_steps=10, guidance_scale=SCALE, latents=trajectory.start, output_type="latent"
+    ).images
+    assert torch.equal(got.images, expected)
+    assert not torch.equal(run(pipe, cache).images, expected)
+    assert got.cost["row_backwards"] == 0
+    assert got.trace == []
+
+
+def test_row_counts_follow_the_formula(pipe, cache):
+    """With cached bases: inversion N + reference guided x share + synthesis 2N + 2 guided; then only the synthesis."""
+    steps, guided = 10, 6
+    settings = {"window_stop": 0.6, "warmup": 0.1, "source_prompt": "a dog"}
+    run(pipe, cache, steps, **settings | {"source_prompt": "a cow"})  # so that bases are there
+    share = truncated_share(pipe.unet, Engine(pipe).family.sites(pipe.unet), (8, 8), 77)
+    assert 0 < share < 1
+    first = run(pipe, cache, steps, **settings).cost
+    assert first["cached"] == {"bases": True, "inversion": False, "reference": False}
+    assert first["row_forwards"] == pytest.approx(steps + guided * share + 2 * steps + 2 * guided, abs=1e-4)
+    assert first["row_backwards"] == guided - 1
+    again = run(pipe, cache, steps, **settings).cost
+    assert again["cached"] == {"bases": True, "inversion": True, "reference": True}
+    assert again["row_forwards"] == 2 * steps + 2 * guided
+    without = run(pipe, cache, steps, **settings, appearance_weight=0.0).cost
+    assert (without["row_forwards"], without["row_backwards"]) == (2 * steps, guided - 1)
+    unguided = run(pipe, cache, steps, **settings, guidance_scale=1.0).cost
+    assert unguided["row_forwards"] == steps + guided
+
+
+@pytest.mark.parametrize(
+    ("settings", "sibling"),
+    [({}, 30), ({"window_start": 0.2}, 30), ({"window_start": 0.6}, 0), ({"appearance_weight": 0.0}, 0)],
+)
+def test_cost_in_words_is_the_cost(settings, sibling):
+    """The sibling runs from the first step on, also when the window starts later; the warm-up's first step is free."""
+    made = Settings(**settings)
+    text = FreeControl().row_forwards(50, made)
+    guided = len(guided_timesteps(list(range(50)), made))
+    assert f"inversion 50 + reference {guided} x" in text
+    assert f"synthesis {100 + 2 * sibling} " in text
+    assert f"{guided} row backwards" in text
+
+
+def test_first_step_of_the_warmup_has_no_backward():
+    assert "29 row backwards" in FreeControl().row_forwards(50, Settings(warmup=0.05))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 8, 24, 28, 37, 200])
+@pytest.mark.parametrize("stop", [0.6, 0.9])
+def test_bases_reach_every_guided_timestep(pipe, steps, stop):
+    """Bases lie on a grid of 50 steps: whatever the run's own grid, its guided timesteps find a near one."""
+    engine = Engine(pipe)
+    guided = guided_timesteps(engine.timesteps(steps), Settings(window_stop=stop))
+    covered = bases_store.needed_stop(engine, guided)
+    grid = engine.timesteps(50)
+    kept = grid[: round(covered * 50)]
+    assert all(min(abs(t - g) for g in kept) <= 20 for t in guided)
+    assert covered in (0.6, 1.0)
+    if guided[-1] >= 401:
+        assert covered == 0.6
+
+
+def test_any_step_count_runs(pipe, cache):
+    for steps in (1, 3, 8):
+        assert torch.isfinite(run(pipe, cache, steps).images).all()
+
+
+def test_guidance_lowers_its_own_energy(pipe, cache):
+    """Against a run whose weight is next to nothing, so that its energies are recorded but change nothing."""
+    free = [e["structure"] for e in run(pipe, cache, structure_weight=1e-9, appearance_weight=0.0).trace]
+    held = [e["structure"] for e in run(pipe, cache, structure_weight=1.0, appearance_weight=0.0).trace]
+    assert len(free) == 6
+    assert held[0] == pytest.approx(free[0], rel=1e-4)  # taken before any guidance
+    assert all(h < f for h, f in zip(held[1:], free[1:], strict=True))
+    assert np.mean(held[1:]) < 0.9 * np.mean(free[1:])
+
+
+def test_start_from_noise_uses_the_generator(pipe, cache):
+    def start(seed: int, **more: Any) -> Tensor:
+        options = {"structure_weight": 0.0, "appearance_weight": 0.0, "start": "noise"} | more
+        return run(pipe, cache, 2, generator=torch.Generator().manual_seed(seed), **options).images
+
+    assert torch.equal(start(1), start(1))
+    assert not torch.equal(start(1), start(2))
+    assert torch.equal(start(1, start="inverted"), start(2, start="inverted"))
+
+
+@pytest.mark.parametrize("field", ["normalize", "layers", "seed_features", "update", "reduction", "appearance_gate"])
+def test_choices_change_the_result(pipe, cache, field):
+    other = {
+        "normalize": "none",
+        "layers": "first",
+        "seed_features": "inversion",
+        "update": "paper",
+        "reduction": "sum",
+        "appearance_gate": "sigmoid",
+    }[field]
+    base = {"structure_weight": 5.0, "appearance_weight": 1.0, "steps": 5}
+    assert not torch.equal(run(pipe, cache, **base).images, run(pipe, cache, **base, **{field: other}).images)
+
+
+def test_every_setting_is_read_somewhere():
+    package = Path(bases_store.__file__).parent
+    code = "".join(p.read_text() for p in package.rglob("*.py") if p.name != "freecontrol_settings.py")
+    for name in FreeControlSettings.model_fields:
+        assert f"settings.{name}" in code, name
+
+
+def test_presets_are_valid_and_published():
+    for preset in PRESETS.values():
+        FreeControlSettings(**preset)
+    official, paper = (FreeControlSettings(**PRESETS[name]) for name in ("official", "paper"))
+    assert (official.update, official.normalize, official.appearance_gate) == ("official", "minmax", "gated")
+    assert (paper.update, paper.normalize, paper.appearance_gate) == ("paper", "none", "sigmoid")
+    assert official.appearance_weight / official.structure_weight == pytest.approx(0.1)
+    assert paper.appearance_weight / paper.structure_weight == pytest.approx(0.2)
+    assert paper.seed_features == "inversion"
+
+
+def trace_is_plain(entries: list[Mapping[str, float]]) -> bool:
+    return all(type(value) in (int, float) for entry in entries for value in entry.values())
+
+
+def test_trace_has_plain_numbers(pipe, cache, recwarn):
+    out = run(pipe, cache)
+    assert trace_is_plain(out.trace)
+    assert all(entry["structure"] > 0 for entry in out.trace)
+    assert not [w for w in recwarn if "requires_grad" in str(w.message)]
