@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ BATCH_ROWS = 8
 TOLERANCE = 21
 """Largest distance from a timestep to its basis: a gap of the 50-step analysis grid, since other grids begin higher."""
 MASK = "mask"
+Normalize = Literal["minmax", "none"]
 Site = tuple[int, str]
 """(timestep, module name)."""
 
@@ -143,7 +144,7 @@ class Reference:
         return cls(coordinates, {timestep: value for timestep, site, value in named if site == MASK})
 
 
-def reference_coordinates(features: Mapping[Site, Tensor], bases: SemanticBases, normalize: str) -> Reference:
+def reference_coordinates(features: Mapping[Site, Tensor], bases: SemanticBases, normalize: Normalize) -> Reference:
     """S_t^g = (F_t^g - mu_t) B_t^T of every site (section 3.1), normalised as the settings say."""
     return Reference(
         {

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from freectl import config, image_io, methods
+from freectl import config, image_io, loading, methods
 from freectl.config import EditOptions
 from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
@@ -184,6 +184,7 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
     with cost.stage("load"):
         device, device_reason = resolve_device(options.device)
         dtype, dtype_reason = resolve_dtype(options.dtype, device)
+        loading.check_offload(options.offload, device)
         pipe = _pipeline(checked.source, device, dtype, options.lora, options.offload)
     pipe.set_progress_bar_config(disable=not progress, leave=False)
     size = _working_size(checked, pipe)

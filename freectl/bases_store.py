@@ -128,9 +128,9 @@ def _build(engine: Engine, spec: BasesSpec, metadata: dict[str, Any]) -> tuple[d
 
 
 def _fits(bases: SemanticBases, spec: BasesSpec) -> bool:
-    have = bases.metadata
-    covered = set(spec.sites) <= set(have.get("sites", ())) and have.get("stop", 0) >= spec.stop  # type: ignore[operator]
-    return covered and have.get("features") == spec.features and have.get("components", 0) >= spec.components  # type: ignore[operator]
+    have: dict[str, Any] = bases.metadata
+    covered = set(spec.sites) <= set(have.get("sites", ())) and have.get("stop", 0) >= spec.stop
+    return covered and have.get("features") == spec.features and have.get("components", 0) >= spec.components
 
 
 def check_model(bases: SemanticBases, engine: Engine) -> None:

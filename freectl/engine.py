@@ -156,7 +156,7 @@ class Engine:
         bases: SemanticBases,
         guided: Sequence[int],
         sites: Sequence[str],
-        normalize: str,
+        normalize: analysis.Normalize,
         concept: str | None = None,
     ) -> analysis.Reference:
         """Semantic coordinates of an inverted picture at the guided timesteps, cached.

@@ -13,10 +13,11 @@ _known: "WeakKeyDictionary[nn.Module, tuple[tuple, str]]" = WeakKeyDictionary()
 def fingerprint(module: nn.Module) -> str:
     """sha256 over names, shapes, dtypes and bytes of all weights, loaded LoRA layers included.
 
-    The digest is kept as long as no tensor was replaced or changed in place, so a second call costs nothing.
+    The digest is kept as long as no tensor was replaced or changed in place, so a second call costs next to nothing.
     """
-    tensors = dict(module.state_dict(keep_vars=True))
-    state = tuple((name, id(t), t._version, t.dtype) for name, t in tensors.items()) + tuple(_adapters(module))
+    tensors = _tensors(module)
+    state: tuple = tuple((name, id(t), t._version, t.dtype, _probe(t)) for name, t in tensors.items())
+    state += tuple(_adapters(module))
     known = _known.get(module)
     if known is not None and known[0] == state:
         return known[1]
@@ -27,6 +28,24 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(data.numpy().data)
     _known[module] = (state, digest.hexdigest())
     return digest.hexdigest()
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    tensors = dict(module.state_dict(keep_vars=True))
+    if not any(tensor.is_meta for tensor in tensors.values()):
+        return tensors
+    from accelerate.utils.modeling import get_state_dict_offloaded_model
+
+    return dict(get_state_dict_offloaded_model(module))  # sequential offload keeps the weights outside the module
+
+
+def _probe(tensor: torch.Tensor) -> tuple[float, ...]:
+    """A few entries: a change through `.data` (merged LoRAs, casts) leaves identity and version as they were."""
+    row = tensor.detach()
+    while row.dim() > 1 and row.numel():
+        row = row.select(0, row.shape[0] // 2)
+    row = row.flatten()
+    return tuple(row[:: max(1, row.numel() // 4)].tolist())
 
 
 def _adapters(module: nn.Module) -> list[str]:

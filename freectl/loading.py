@@ -90,6 +90,16 @@ def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
     return names[dtype], "as asked"
 
 
+def check_offload(offload: str, device: str) -> None:
+    """Offloading moves weights between an accelerator and the CPU.
+
+    Raises:
+        InputError: the device is the CPU.
+    """
+    if offload != "none" and device.startswith("cpu"):
+        raise InputError("--offload", f"'{offload}' on a CPU, where there is nothing to offload from", "none")
+
+
 def check_lora(path: str) -> Path:
     """A LoRA file.
 
@@ -120,9 +130,15 @@ def load_pipeline(source: Source, *, device: str, dtype: Any, lora: str | None =
             pipe = FreeControlPipeline.from_pretrained(source.path, **options)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise _explained(source, error) from error
+    parts = (part for part in pipe.components.values() if hasattr(part, "parameters"))
+    if any(weight.is_meta for part in parts for weight in part.parameters()):
+        raise FreectlError(f"--model {source.path}: its files lack some of the weights")
     pipe.source_folder = source.path if source.kind == "folder" else None
     if lora is not None:
-        pipe.load_lora_weights(str(check_lora(lora)))
+        try:
+            pipe.load_lora_weights(str(check_lora(lora)))
+        except Exception as error:  # diffusers and peft raise whatever the file leads them to
+            raise FreectlError(f"--lora {lora}: cannot be loaded into this model ({_first_line(error)})") from error
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     elif offload == "sequential":
@@ -133,7 +149,7 @@ def load_pipeline(source: Source, *, device: str, dtype: Any, lora: str | None =
 
 
 def _explained(source: Source, error: Exception) -> FreectlError:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    first = _first_line(error)
     if source.kind == "hub":
         return FreectlError(
             f"--model {source.path}: not in the local hub cache, and the hub could not be read; connect once with "
@@ -142,3 +158,7 @@ def _explained(source: Source, error: Exception) -> FreectlError:
     return FreectlError(
         f"--model {source.path}: cannot be loaded as Stable Diffusion 1.x / 2.x from safetensors ({first})"
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -7,6 +7,7 @@ import typer
 from freectl.cli import bases, cache, edit, env, methods, mini
 from freectl.errors import FreectlError
 
+INTERRUPTED = 130
 app = typer.Typer(
     name="freectl",
     help="Change a picture as a sentence says and keep its structure, without training.",
@@ -27,12 +28,27 @@ app.command("env")(env.env)
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad usage or input; errors are one line on stderr."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except FreectlError as error:
-        sys.stderr.write(f"freectl: {error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("freectl: interrupted; nothing was written\n")
-        sys.exit(130)
+        code = _failed(str(error), error.exit_code)
+    except typer.Abort:
+        code = INTERRUPTED
     except BrokenPipeError:
-        sys.exit(1)
+        code = 1
+    except Exception as error:
+        # typer's usage errors have changed module between its releases
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            code = 2
+        else:
+            code = _failed(" ".join(error.format_message().split()), 2)
+    if code == INTERRUPTED:
+        _failed("interrupted; nothing was written", code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(text: str, code: int) -> int:
+    sys.stderr.write(f"freectl: {text}\n")
+    return code

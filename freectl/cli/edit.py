@@ -85,8 +85,10 @@ def edit(
 
         file_image, from_file, file_settings = split_record(records.read_config(config))
         image = image or file_image
-        # Settings of another method or preset would not fit, and are not wanted.
-        if not {"method", "preset"} & flags.keys():
+        # Settings of another method or preset than the file's would not fit, and are not wanted.
+        if not any(
+            flags.get(name, from_file[name]) != from_file[name] for name in ("method", "preset") if name in from_file
+        ):
             overrides = file_settings | overrides
     if image is None:
         raise InputError("--image", "nothing", "a path, or - for stdin")

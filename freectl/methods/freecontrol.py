@@ -169,7 +169,7 @@ class FreeControl(Method[FreeControlSettings]):
         start: Tensor,
     ) -> Tensor:
         lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
-        wanted = settings.appearance_weight > 0 and not guide.appearance
+        wanted = guide.appearance_weight > 0 and not guide.appearance
         if wanted and guided_timesteps(timesteps, settings):
             lanes["sibling"] = Lane(start.clone(), request.prompt, request.guidance_scale)
         with engine.progress(len(timesteps), "editing") as bar:

@@ -62,15 +62,16 @@ class FreeControlGuide(Controller):
         self.scheduler, self.settings, self.cost = scheduler, settings, cost
         self.bases, self.reference, self.sites = bases, reference, sites
         self.appearance = dict(appearance or {})
+        self.structure_weight = settings.structure_weight or 0.0
+        self.appearance_weight = settings.appearance_weight or 0.0
         self.trace: list[dict[str, float]] = []
         self.non_finite = 0
         self._gradient: Tensor | None = None
 
     def guided(self, step: Step) -> bool:
         """Whether this step carries a gradient: inside the window, with a weight above zero."""
-        weights = self.settings.structure_weight + self.settings.appearance_weight
         inside = step.within(self.settings.window_start, self.settings.window_stop)
-        return inside and weights > 0 and self.ramp(step) > 0
+        return inside and self.structure_weight + self.appearance_weight > 0 and self.ramp(step) > 0
 
     def ramp(self, step: Step) -> float:
         """Warm-up (linear from 0 at the first step) times the factor that makes weights independent of step count."""
@@ -162,7 +163,7 @@ class FreeControlGuide(Controller):
                 "appearance": float(g_a.detach().mean()),
             }
         )
-        return settings.structure_weight * g_s + settings.appearance_weight * g_a
+        return self.structure_weight * g_s + self.appearance_weight * g_a
 
     def _coordinates(self, timestep: int, site: str, keys: Tensor) -> Tensor:
         basis = self.bases.at(timestep, site, TOLERANCE)

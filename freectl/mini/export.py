@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from freectl.mini.domain import ARTWORK
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 
 Layout = Literal["single", "paired", "unpaired"]
@@ -50,9 +51,12 @@ def _placements(count: int, seed: int, styles: tuple[str, ...], layout: Layout) 
         for index, scene in enumerate(scenes(count, seed, styles)):
             yield "pictures", f"{index:05d}", scene
     elif layout == "paired":
+        drawn = next((style for style in styles if style in ARTWORK), None)
         for index, scene in enumerate(scenes(count, seed, styles[:1])):
+            # a sketch or silhouette must derive from the drawing that it is paired with
+            same = scene.with_words(style=drawn) if drawn else scene
             for side, style in zip("AB", styles, strict=True):
-                yield f"{split_of(index)}/{side}", f"{index:05d}", scene.with_words(style=style)
+                yield f"{split_of(index)}/{side}", f"{index:05d}", same.with_words(style=style)
     else:
         for offset, (side, style) in enumerate(zip("AB", styles, strict=True)):
             for index, scene in enumerate(scenes(count, 2 * seed + offset, (style,))):

@@ -62,7 +62,10 @@ class Part(Protocol):
     """What the trainer needs to know of a part."""
 
     name: str
-    modules: Mapping[str, nn.Module]
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The networks that are trained, by name."""
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Named terms of one step; "loss" is minimised."""
