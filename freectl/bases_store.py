@@ -11,7 +11,7 @@ from freectl import fingerprint
 from freectl.analysis import TOLERANCE
 from freectl.bases import SemanticBases
 from freectl.cache import content_key
-from freectl.engine import Engine, load_shipped_bases
+from freectl.engine import Engine
 from freectl.errors import FreectlError, InputError
 
 ANALYSIS_STEPS = 50
@@ -100,7 +100,7 @@ def key_of(metadata: dict[str, Any]) -> str:
 def obtain(engine: Engine, spec: BasesSpec, *, shipped: Path | None = None) -> SemanticBases:
     """Bases for a run: those beside the model if they fit, else the cache's, else built and kept."""
     if spec.prompts.concept == "*" and shipped is not None:
-        for bases in load_shipped_bases(shipped, engine):
+        for bases in shipped_with(shipped, engine):
             if _fits(bases, spec):
                 engine.cost.cached["bases"] = True
                 return bases
@@ -133,14 +133,17 @@ def _fits(bases: SemanticBases, spec: BasesSpec) -> bool:
     return covered and have.get("features") == spec.features and have.get("components", 0) >= spec.components
 
 
-def check_model(bases: SemanticBases, engine: Engine) -> None:
-    """Refuse bases of another model.
-
-    Raises:
-        FreectlError: their UNet's weights differ from the engine's.
-    """
-    if bases.metadata.get("unet") != fingerprint.fingerprint(engine.unet):
-        raise FreectlError("these bases were made from another UNet: build them again for this model")
+def shipped_with(folder: Path, engine: Engine) -> list[SemanticBases]:
+    """Bases that lie beside a model and were made from its weights."""
+    found = []
+    for path in sorted(folder.glob("bases/*.safetensors")):
+        try:
+            bases = SemanticBases.load(path)
+        except (FreectlError, OSError):
+            continue
+        if bases.metadata.get("unet") == fingerprint.fingerprint(engine.unet):
+            found.append(bases)
+    return found
 
 
 def find(entries: Sequence[Any], name: str) -> Any:

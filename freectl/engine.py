@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from freectl import analysis, families, fingerprint, masks
 from freectl.bases import SemanticBases
 from freectl.cache import Cache, content_key
 from freectl.cost import Cost
-from freectl.errors import FreectlError, InputError
+from freectl.errors import InputError
 from freectl.inversion import Trajectory, invert
 from freectl.sampler import Denoiser, Lane, Prompt
 from freectl.taps import cross_attention_sites
@@ -248,16 +247,3 @@ class Engine:
         bar = self.pipe.progress_bar(total=total)
         bar.set_description(label)
         return bar
-
-
-def load_shipped_bases(folder: Path, engine: Engine) -> list[SemanticBases]:
-    """Bases that lie beside a model and were made from its weights."""
-    found = []
-    for path in sorted(folder.glob("bases/*.safetensors")):
-        try:
-            bases = SemanticBases.load(path)
-        except (FreectlError, OSError):
-            continue
-        if bases.metadata.get("unet") == fingerprint.fingerprint(engine.unet):
-            found.append(bases)
-    return found

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from freectl.cache import Cache
+from freectl.call_inputs import check_call, encode_texts, fit_images, per_image_generators, resized
 from freectl.cost import Cost
 from freectl.engine import Engine
-from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request
 from freectl.methods.freecontrol import FreeControl
 from freectl.sampler import Lane, Prompt, Step
@@ -85,7 +85,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
         )
 
     @torch.no_grad()
-    def __call__(  # type: ignore[override]
+    def __call__(
         self,
         prompt: str | list[str] | None = None,
         image: Image.Image | list[Image.Image] | None = None,
@@ -143,87 +143,45 @@ class FreeControlPipeline(StableDiffusionPipeline):
         method = method or FreeControl()
         settings = settings if settings is not None else method.settings(**overrides)
         names = callback_on_step_end_tensor_inputs or ["latents"]
-        self._check(prompt, prompt_embeds, negative_prompt_embeds, image, names, output_type, num_images_per_prompt)
+        check_call(
+            prompt,
+            prompt_embeds,
+            negative_prompt_embeds,
+            image,
+            names,
+            output_type,
+            num_images_per_prompt,
+            self._callback_tensor_inputs,
+        )
         self._interrupt = False
         engine = Engine(self, cache=cache, cost=cost, cross_attention_kwargs=cross_attention_kwargs)
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
         self._guidance_scale = guidance_scale
         settings = method.resolved(settings, engine.family)
-        texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * len(prompt_embeds))
+        texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
-        images, size = _fit_images(image, len(texts), num_images_per_prompt, width, height, engine)
+        images, size = fit_images(image, len(texts), num_images_per_prompt, width, height, engine)
         request = Request(
             images=images,
-            prompt=self._prompt(engine, texts, negative_prompt, prompt_embeds, negative_prompt_embeds, guidance_scale),
+            prompt=encode_texts(engine, texts, negative_prompt, prompt_embeds, negative_prompt_embeds, guidance_scale),
             texts=texts,
             source_prompts=[source_prompt] * len(texts),
             size=size,
             steps=num_inference_steps,
             guidance_scale=guidance_scale,
             eta=eta,
-            generators=_generators(generator, len(texts)),
+            generators=per_image_generators(generator, len(texts)),
             concept=concept,
             latents=None if latents is None else latents.to(engine.device, engine.dtype),
             mask=mask,
-            appearance_image=None if appearance_image is None else _resized(appearance_image, size),
+            appearance_image=None if appearance_image is None else resized(appearance_image, size),
             on_step=self._on_step(callback_on_step_end, names),
         )
         outcome = method.run(engine, request, settings)
         output = self._finish(engine, outcome, output_type, settings)
         self.maybe_free_model_hooks()
         return output if return_dict else (output.images, output.nsfw_content_detected)
-
-    def _check(
-        self,
-        prompt: Any,
-        prompt_embeds: Tensor | None,
-        negative_prompt_embeds: Tensor | None,
-        image: Any,
-        names: list[str],
-        output_type: str,
-        count: int,
-    ) -> None:
-        if (prompt is None) == (prompt_embeds is None):
-            raise InputError("prompt", "both or neither of prompt and prompt_embeds", "exactly one of them")
-        texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-        if prompt_embeds is None and (not texts or any(not isinstance(t, str) or not t.strip() for t in texts)):
-            raise InputError("prompt", repr(prompt), "text that is not empty, or a list of such")
-        if prompt_embeds is not None and negative_prompt_embeds is None:
-            raise InputError("negative_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
-        if image is None:
-            raise InputError("image", "None", "a PIL picture, or a list of them")
-        unknown = [name for name in names if name not in self._callback_tensor_inputs]
-        if unknown:
-            allowed = ", ".join(self._callback_tensor_inputs)
-            raise InputError("callback_on_step_end_tensor_inputs", str(unknown), allowed)
-        if output_type not in ("pil", "np", "pt", "latent"):
-            raise InputError("output_type", repr(output_type), "pil, np, pt, latent")
-        if count < 1:
-            raise InputError("num_images_per_prompt", str(count), "1 or more")
-
-    def _prompt(
-        self,
-        engine: Engine,
-        texts: list[str],
-        negative: str | list[str] | None,
-        embeds: Tensor | None,
-        negative_embeds: Tensor | None,
-        guidance_scale: float,
-    ) -> Prompt:
-        guided = guidance_scale > 1
-        if embeds is not None:
-            repeat = len(texts) // embeds.shape[0]
-            both = [e.repeat_interleave(repeat, 0).to(engine.device, engine.dtype) for e in (embeds, negative_embeds)]  # type: ignore[union-attr]
-            return Prompt(both[0], both[1] if guided else None)
-        if isinstance(negative, list):
-            repeat = len(texts) // max(1, len(negative))
-            if repeat * len(negative) != len(texts):
-                raise InputError("negative_prompt", f"{len(negative)} texts", "one text, or one a prompt")
-            negatives = [text for text in negative for _ in range(repeat)]
-        else:
-            negatives = [negative or ""] * len(texts)
-        return engine.encode_prompt(texts, negatives if guided else None)
 
     def _on_step(self, callback: Any, names: list[str]) -> Callable[[Step, dict[str, Lane]], bool]:
         def report(step: Step, lanes: dict[str, Lane]) -> bool:
@@ -259,42 +217,3 @@ class FreeControlPipeline(StableDiffusionPipeline):
         return FreeControlPipelineOutput(
             images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings
         )
-
-
-def _generators(generator: Any, count: int) -> list[torch.Generator]:
-    """One CPU generator a picture: given ones, or seeds drawn from a single one, so that pictures differ."""
-    if isinstance(generator, list):
-        if len(generator) != count:
-            raise InputError("generator", f"{len(generator)} generators for {count} pictures", "one a picture")
-        return generator
-    first = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
-    if count == 1:
-        return [first]
-    seeds = torch.randint(2**62, (count,), generator=first, device=first.device).tolist()
-    return [torch.Generator(first.device).manual_seed(seed) for seed in seeds]
-
-
-def _fit_images(
-    image: Any, count: int, per_prompt: int, width: int | None, height: int | None, engine: Engine
-) -> tuple[list[Image.Image], tuple[int, int]]:
-    """Pictures repeated to the batch and resized to a size the UNet takes."""
-    images = list(image) if isinstance(image, list | tuple) else [image]
-    if len(images) == 1:
-        images = images * count
-    elif len(images) * per_prompt == count:
-        images = [one for one in images for _ in range(per_prompt)]
-    if len(images) != count:
-        raise InputError("image", f"{len(images)} pictures for {count} results", "one, or one a prompt")
-    multiple = engine.working_multiple
-    size = tuple(
-        given or max(multiple, round(own / multiple) * multiple)
-        for given, own in zip((width, height), images[0].size, strict=True)
-    )
-    for name, side in zip(("width", "height"), size, strict=True):
-        if side % 8 or side < 8:
-            raise InputError(name, str(side), "a multiple of 8")
-    return [_resized(one, size) for one in images], size
-
-
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.convert("RGB") if image.size == size else image.convert("RGB").resize(size, Image.Resampling.LANCZOS)

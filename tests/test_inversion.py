@@ -143,18 +143,18 @@ class NoiseOfVelocity(nn.Module):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_reconstruction_improves_with_steps(unet, kind):
-    """Invert, then sample back with the same prompt and no guidance: four times the steps, a third of the error."""
+    """Invert, then sample back with the same prompt and no guidance: three times the steps, half of the error."""
     denoiser = Denoiser(unet if kind == "v_prediction" else NoiseOfVelocity(unet))
     clean, prompt = normal(1, 4, 8, 8), Prompt(normal(1, 7, TEXT_WIDTH, seed=1))
     errors = []
-    for steps in (5, 20, 80):
+    for steps in (4, 12, 36):
         scheduler = scheduler_of(kind, steps)
         timesteps = scheduler.timesteps.tolist()
         start = invert(denoiser, scheduler, clean, prompt, timesteps).start
         back = sample(denoiser, scheduler, {"edit": Lane(start, prompt)}, timesteps)["edit"].latents
         errors.append(float((back - clean).norm() / clean.norm()))
-    assert errors[0] > 3 * errors[1] > 9 * errors[2]
-    assert errors[2] < 0.05
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+    assert errors[2] < 0.1
 
 
 def test_batch_equals_singles(unet):

@@ -19,7 +19,6 @@ from freectl.methods.freecontrol_guide import FreeControlGuide
 from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings, resolved
 from freectl.sampler import Lane, Step, sample
 
-
 STORED_COMPONENTS = 64
 """Bases are kept with this many components, so that runs with fewer share them."""
 
