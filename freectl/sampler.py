@@ -79,6 +79,11 @@ class Step:
 RowKey = tuple[str, Half]
 
 
+def row_keys(lanes: Mapping[str, Lane]) -> list[RowKey]:
+    """All rows of all lanes, in the order in which a plain step stacks them."""
+    return [(name, half) for name, lane in lanes.items() for half in lane.halves]
+
+
 class Denoiser:
     """Runs named rows through the UNet in one call.
 
@@ -133,9 +138,12 @@ class Controller:
 
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
         """Guided model output of each active lane."""
-        keys = [(name, half) for name, lane in lanes.items() for half in lane.halves]
-        outputs = denoiser.rows(lanes, keys, step.timestep)
+        outputs = denoiser.rows(lanes, row_keys(lanes), step.timestep)
         return {name: lane.combine({h: outputs[name, h] for h in lane.halves}) for name, lane in lanes.items()}
+
+    def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
+        """Noise that a stochastic step adds to a lane, (B, C, h, w), unit variance."""
+        return _noise(lane.latents, generators)
 
     def after(self, step: Step, lanes: dict[str, Lane]) -> None:
         """May change latents after the scheduler's step."""
@@ -174,7 +182,7 @@ def sample(
         outputs = controller.predict(step, active, denoiser)
         for name, lane in active.items():
             output = outputs[name].to(lane.latents.dtype)
-            noise = _noise(lane.latents, generators) if eta > 0 else None
+            noise = controller.noise(step, name, lane, generators) if eta > 0 else None
             lane.latents = scheduler.step(output, timestep, lane.latents, eta=eta, variance_noise=noise).prev_sample
         controller.after(step, active)
         if on_step is not None and on_step(step, lanes):

@@ -16,11 +16,11 @@ class Closed(BaseModel):
 
 
 class Norm(Closed):
-    """Normalisation of a network. `groups` or `channels_per_group` apply to group normalisation (default: 32 groups)."""
+    """Normalisation of a network. `groups` or `channels_per_group` belong to kind "group" (default: 32 groups)."""
 
     kind: NormKind = "instance"
-    groups: int | None = Field(None, ge=1)
-    channels_per_group: int | None = Field(None, ge=1)
+    groups: int | None = Field(default=None, ge=1)
+    channels_per_group: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -43,11 +43,11 @@ class Generator(Closed):
     """
 
     kind: Literal["resnet", "unet"] = "resnet"
-    width: int = Field(64, ge=1)
-    blocks: int = Field(9, ge=0)
+    width: int = Field(default=64, ge=1)
+    blocks: int = Field(default=9, ge=0)
     up: Literal["deconv", "resize"] = "deconv"
     pad: Literal["reflect", "replicate", "zero"] = "reflect"
-    downs: int = Field(8, ge=3, le=10)
+    downs: int = Field(default=8, ge=3, le=10)
     skips: bool = True
     dropout: bool = False
 
@@ -60,18 +60,23 @@ class Generator(Closed):
 class Discriminator(Closed):
     """A patch discriminator. `n_layers` 0, 1, 2, 3, 4, 5 see 1, 16, 34, 70, 142, 286 px; `scales` halve the picture."""
 
-    n_layers: int = Field(3, ge=0, le=6)
-    width: int = Field(64, ge=1)
-    scales: int = Field(1, ge=1, le=4)
+    n_layers: int = Field(default=3, ge=0, le=6)
+    width: int = Field(default=64, ge=1)
+    scales: int = Field(default=1, ge=1, le=4)
+
+    @property
+    def smallest(self) -> int:
+        """Smallest picture side in px: the strided layers must leave a 3x3 map for the last two convolutions."""
+        return (3 * 2**self.n_layers if self.n_layers else 1) * 2 ** (self.scales - 1)
 
 
 class Dcgan(Closed):
     """DCGAN (arXiv 1511.06434): noise to picture."""
 
     name: Literal["dcgan"] = "dcgan"
-    size: int = Field(64, ge=8, le=1024)
-    noise: int = Field(100, ge=1)
-    width: int = Field(64, ge=1)
+    size: int = Field(default=64, ge=8, le=1024)
+    noise: int = Field(default=100, ge=1)
+    width: int = Field(default=64, ge=1)
     loss: LossMode = "vanilla"
 
     @model_validator(mode="after")
@@ -82,8 +87,11 @@ class Dcgan(Closed):
 
 
 class Pix2Pix(Closed):
-    """Pix2Pix (arXiv 1611.07004). `gan`, `lambda_l1`, `conditional`, `generator.skips`, `discriminator.n_layers` are the
-    switches of its ablation tables; `norm=group` is the variant for small batches."""
+    """Pix2Pix (arXiv 1611.07004).
+
+    `gan`, `lambda_l1`, `conditional`, `generator.skips` and `discriminator.n_layers` are the switches of its ablation
+    tables; `norm=group` is the variant for small batches.
+    """
 
     name: Literal["pix2pix"] = "pix2pix"
     generator: Generator = Generator(kind="unet", dropout=True)
@@ -92,7 +100,7 @@ class Pix2Pix(Closed):
     loss: LossMode = "vanilla"
     gan: bool = True
     conditional: bool = True
-    lambda_l1: float = Field(100.0, ge=0)
+    lambda_l1: float = Field(default=100.0, ge=0)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:
@@ -102,7 +110,7 @@ class Pix2Pix(Closed):
 
 
 class CycleGan(Closed):
-    """CycleGAN (arXiv 1703.10593). `lambda_identity` is relative to `lambda_cycle`; 0 saves two generator passes of six."""
+    """CycleGAN (arXiv 1703.10593). `lambda_identity` is relative to `lambda_cycle`; 0 saves two of six passes."""
 
     name: Literal["cyclegan"] = "cyclegan"
     generator: Generator = Generator()
@@ -110,9 +118,9 @@ class CycleGan(Closed):
     norm: Norm = Norm(kind="instance")
     loss: LossMode = "lsgan"
     cycle_norm: Literal["l1", "l2"] = "l1"
-    lambda_cycle: float = Field(10.0, ge=0)
-    lambda_identity: float = Field(0.5, ge=0)
-    pool: int = Field(50, ge=0)
+    lambda_cycle: float = Field(default=10.0, ge=0)
+    lambda_identity: float = Field(default=0.5, ge=0)
+    pool: int = Field(default=50, ge=0)
 
 
 class ModifiedCycleGan(CycleGan):
@@ -123,13 +131,13 @@ class ModifiedCycleGan(CycleGan):
     """
 
     name: Literal["modified-cyclegan"] = "modified-cyclegan"  # type: ignore[assignment]
-    lambda_identity: float = Field(0.0, ge=0)
-    lambda_cycle: float = Field(10.0, gt=0)
-    lambda_end: float = Field(1.0, gt=0)
-    alpha_start: float = Field(0.0, ge=0, lt=1)
-    alpha_end: float = Field(0.9, ge=0, lt=1)
+    lambda_identity: float = Field(default=0.0, ge=0)
+    lambda_cycle: float = Field(default=10.0, gt=0)
+    lambda_end: float = Field(default=1.0, gt=0)
+    alpha_start: float = Field(default=0.0, ge=0, lt=1)
+    alpha_end: float = Field(default=0.9, ge=0, lt=1)
     quality: Literal["none", "fake", "real"] = "fake"
-    feature_layer: int = Field(-1, ge=-8, le=7)
+    feature_layer: int = Field(default=-1, ge=-8, le=7)
     discriminators_from: str | None = None
 
     @model_validator(mode="after")
@@ -151,12 +159,12 @@ class Data(Closed):
     Pictures stay in memory as uint8 while they need at most `memory_mb`.
     """
 
-    size: int | None = Field(None, ge=4)
-    load_size: int | None = Field(None, ge=4)
+    size: int | None = Field(default=None, ge=4)
+    load_size: int | None = Field(default=None, ge=4)
     flip: bool = True
-    rotate: float = Field(0.0, ge=0, le=180)
-    stretch: float = Field(0.0, ge=0, lt=1)
-    memory_mb: int = Field(2000, ge=0)
+    rotate: float = Field(default=0.0, ge=0, le=180)
+    stretch: float = Field(default=0.0, ge=0, lt=1)
+    memory_mb: int = Field(default=2000, ge=0)
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
@@ -171,24 +179,24 @@ class Train(Closed):
     `ema` 0 switches the average off. `threads` None takes every core this process may use. Intervals are in steps.
     """
 
-    epochs: int = Field(200, ge=1)
-    decay_epochs: int = Field(100, ge=0)
-    steps: int | None = Field(None, ge=1)
-    batch_size: int = Field(1, ge=1)
-    lr: float = Field(2e-4, gt=0)
-    lr_discriminator: float | None = Field(None, gt=0)
-    beta1: float = Field(0.5, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    ema: float = Field(0.0, ge=0, lt=1)
-    seed: int = Field(0, ge=0, lt=2**31)
+    epochs: int = Field(default=200, ge=1)
+    decay_epochs: int = Field(default=100, ge=0)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=1, ge=1)
+    lr: float = Field(default=2e-4, gt=0)
+    lr_discriminator: float | None = Field(default=None, gt=0)
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     cpu: bool = False
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     fused_adam: bool = True
-    log_every: int = Field(50, ge=1)
-    sample_every: int = Field(500, ge=1)
-    checkpoint_every: int = Field(1000, ge=1)
-    keep_checkpoints: int = Field(2, ge=1)
+    log_every: int = Field(default=50, ge=1)
+    sample_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=1000, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     tracker: Literal["auto", "none", "tensorboard", "trackio"] = "auto"
 
     @model_validator(mode="after")

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from gan_baselines.config import CANONICAL, MODELS, RunConfig
 from gan_baselines.errors import InputError, unknown
+
+T = TypeVar("T", bound=BaseModel)
 
 
 def resolve(model: str, file: Path | None = None, sets: Sequence[str] = ()) -> RunConfig:
@@ -19,7 +21,9 @@ def resolve(model: str, file: Path | None = None, sets: Sequence[str] = ()) -> R
     """
     if model not in MODELS:
         raise unknown("MODEL", model, MODELS)
-    tree = _merge({"model": {"name": model}}, CANONICAL[model])
+    # complete sections, so that overriding one value of a network keeps the model's other defaults for it
+    full = RunConfig.model_validate({"model": {"name": model}, **CANONICAL[model]})
+    tree = full.model_dump()
     if file:
         tree = _merge(tree, read_file(file))
         if tree["model"].get("name") != model:
@@ -48,7 +52,7 @@ def override(tree: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
     return merged
 
 
-def checked[T: BaseModel](kind: type[T], tree: Any, option: str) -> T:
+def checked(kind: type[T], tree: Any, option: str) -> T:
     """Validate `tree` as `kind`; the first fault becomes one line that names the setting.
 
     Raises:
@@ -83,14 +87,17 @@ def _value(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return None if text.lower() == "none" else text
+        return text
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, str):
+            merged[key] = {"kind": value}
+        else:
+            merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 

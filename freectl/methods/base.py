@@ -1,6 +1,6 @@
 """What a method is: a name, closed settings, and one function that runs it on an engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -10,8 +10,10 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from freectl.engine import Engine
+from freectl.errors import InputError
 from freectl.families import Family
-from freectl.sampler import Lane, OnStep, Prompt, Step
+from freectl.inversion import Trajectory
+from freectl.sampler import Controller, Lane, OnStep, Prompt, Step, sample
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -97,3 +99,54 @@ def progress_reporter(bar: Any, then: OnStep | None) -> Callable[[Step, dict[str
         return then(step, lanes) if then is not None else None
 
     return report
+
+
+def inverted(engine: Engine, request: Request, texts: Sequence[str], inversion_steps: int | None = None) -> Trajectory:
+    """Stacked DDIM inversions of the request's pictures, each with its text; equal ones are inverted once.
+
+    Leaves the scheduler on the request's sampling grid, whose levels the result has.
+
+    Args:
+        inversion_steps: steps of a finer grid to invert on; None = the sampling grid.
+
+    Raises:
+        InputError: the finer grid misses timesteps of the sampling grid.
+    """
+    grid = engine.timesteps(request.steps)
+    fine = engine.timesteps(inversion_steps) if inversion_steps is not None else grid
+    if not set(grid) <= set(fine):
+        allowed = f"steps whose grid holds all timesteps of {request.steps} steps, such as 999, or none"
+        raise InputError("--set inversion_steps", str(inversion_steps), allowed)
+    pairs = [(image.tobytes(), text) for image, text in zip(request.images, texts, strict=True)]
+    found: dict[tuple[bytes, str], Trajectory] = {}
+    for image, pair in zip(request.images, pairs, strict=True):
+        if pair not in found:
+            found[pair] = engine.invert(image, pair[1], fine)[0]
+    engine.timesteps(request.steps)
+    each = [found[pair] for pair in pairs]
+    levels = {timestep: torch.cat([one.levels[timestep] for one in each]) for timestep in grid}
+    return Trajectory(torch.cat([one.clean for one in each]), levels)
+
+
+def denoise(
+    engine: Engine,
+    request: Request,
+    lanes: dict[str, Lane],
+    timesteps: Sequence[int],
+    controller: Controller | None = None,
+    *,
+    eta: float | None = None,
+) -> Tensor:
+    """Run the loop under the engine's progress bar; the latents of lane "edit". `eta` None is the request's."""
+    with engine.progress(len(timesteps), "editing") as bar:
+        sample(
+            engine.denoiser,
+            engine.scheduler,
+            lanes,
+            timesteps,
+            controller,
+            eta=request.eta if eta is None else eta,
+            generators=request.generators,
+            on_step=progress_reporter(bar, request.on_step),
+        )
+    return lanes["edit"].latents

@@ -1,5 +1,6 @@
 """The generator part: UNet and text encoder, v-prediction with plain mean squared error, on fresh scenes each step."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -95,3 +96,7 @@ class UNetPart:
         self.pipeline().to(dtype=torch.float16).save_pretrained(folder)
         for module in (self.unet, self.text_encoder, self.vae):
             module.float()
+        for path in folder.glob("*/config.json"):
+            config = json.loads(path.read_text())
+            config.pop("_name_or_path", None)  # where the part was loaded from is nobody's business
+            path.write_text(json.dumps(config, indent=2) + "\n")

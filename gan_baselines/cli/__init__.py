@@ -1,0 +1,43 @@
+"""The command line: `gan-baselines`. Nothing here imports torch before a command needs it."""
+
+import sys
+
+import typer
+
+from gan_baselines.cli import data, use
+from gan_baselines.cli.train import settings, train
+from gan_baselines.errors import GanError
+
+app = typer.Typer(
+    name="gan-baselines",
+    help="Train and use DCGAN, Pix2Pix, CycleGAN and their published variants.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train)
+app.command("settings")(settings)
+app.command("translate")(use.translate)
+app.command("sample")(use.sample)
+app.command("evaluate")(use.evaluate)
+app.command("convert")(use.convert)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 failed, 2 bad usage or input; errors are one line on stderr."""
+    try:
+        app()
+    except GanError as error:
+        sys.stderr.write(f"gan-baselines: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("gan-baselines: interrupted; a training goes on from its last checkpoint with --resume\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        sys.stderr.write(f"gan-baselines: {error}\n")
+        sys.exit(1)

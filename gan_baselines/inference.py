@@ -1,0 +1,77 @@
+"""Networks at work: modes that leave no trace, translation of pictures of any size, sampling."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gan_baselines.networks import DcganGenerator
+
+_DROPOUTS = (nn.Dropout, nn.Dropout2d)
+
+
+@contextmanager
+def presenting(*networks: nn.Module, dropout: bool = True, seed: int = 0) -> Iterator[None]:
+    """Run networks as Pix2Pix is tested: batch norm with the statistics of its input, dropout on or off.
+
+    Inside, random numbers start from `seed`; afterwards modes, running statistics and random states are as before.
+    """
+    parts = [part for network in networks for part in network.modules()]
+    modes = [part.training for part in parts]
+    norms = [part for part in parts if isinstance(part, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
+    try:
+        for part in parts:
+            part.training = isinstance(part, nn.BatchNorm2d) or (dropout and isinstance(part, _DROPOUTS))
+        for norm in norms:
+            norm.momentum = 0.0
+        with torch.random.fork_rng(devices=_cuda_devices(networks)):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum = momentum
+            if count is not None and norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(count)
+
+
+@torch.inference_mode()
+def translate(generator: nn.Module, picture: Tensor, multiple: int, *, dropout: bool = True, seed: int = 0) -> Tensor:
+    """Translate one picture (3, H, W) in [-1, 1] to the same size.
+
+    Sides that `multiple` does not divide are padded by their edges and cut back. One picture at a time, so that its
+    translation does not depend on what else is translated; equal seeds give equal pictures.
+    """
+    _, height, width = picture.shape
+    below, right = -height % multiple, -width % multiple
+    padded = functional.pad(picture[None], (0, right, 0, below), mode="replicate")
+    with presenting(generator, dropout=dropout, seed=seed):
+        return generator(padded)[0, :, :height, :width]
+
+
+@torch.inference_mode()
+def sample(generator: DcganGenerator, count: int, seed: int, batch: int = 64) -> Iterator[Tensor]:
+    """Yield `count` pictures (3, S, S) in [-1, 1] from noise; picture i depends on seed + i alone.
+
+    Batch norm uses its running statistics here, so that a picture does not depend on its neighbours.
+    """
+    device = next(generator.parameters()).device
+    was = generator.training
+    generator.eval()
+    try:
+        for start in range(0, count, batch):
+            seeds = range(seed + start, seed + min(start + batch, count))
+            noise = [torch.randn(generator.noise, generator=torch.Generator().manual_seed(s)) for s in seeds]
+            yield from generator(torch.stack(noise).to(device))
+    finally:
+        generator.train(was)
+
+
+def _cuda_devices(networks: tuple[nn.Module, ...]) -> list[int]:
+    devices = {weight.device for network in networks for weight in network.parameters()}
+    return [device.index or 0 for device in devices if device.type == "cuda"]

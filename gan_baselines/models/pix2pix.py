@@ -1,0 +1,56 @@
+"""Pix2Pix: pictures from pictures, learned from pairs."""
+
+import torch
+from torch import Tensor
+
+from gan_baselines.config import Pix2Pix
+from gan_baselines.losses import discriminator_terms, generator_term, l1
+from gan_baselines.models.base import Batch, GanModel, Terms
+from gan_baselines.networks import initialise, judge_pair, picture_generator
+from gan_baselines.networks.discriminators import patch_discriminator
+
+
+class Pix2PixModel(GanModel):
+    """arg min over G, max over D: L_cGAN(G, D) + lambda L_L1(G) (arXiv 1611.07004, eq. 4).
+
+    L_cGAN = E log D(x, y) + E log(1 - D(x, G(x, z))), L_L1 = E |y - G(x, z)|; z is dropout. `conditional=False` hides x
+    from D, `gan=False` leaves L1 alone, `lambda_l1=0` the GAN alone (its table 1). Batch keys: A = x, B = y.
+    """
+
+    order = ("discriminator", "generator")
+
+    def __init__(self, config: Pix2Pix) -> None:
+        super().__init__(config)
+        self.generators["AB"] = initialise(picture_generator(config.generator, config.norm))
+        if config.gan:
+            self.judged = ("B",)  # type: ignore[misc]
+            net = patch_discriminator(config.discriminator, config.norm, config.conditional)
+            self.discriminators["B"] = initialise(net)
+
+    def _condition(self, batch: Batch) -> Tensor | None:
+        return batch["A"] if self.config.conditional else None
+
+    def generate(self, batch: Batch) -> Batch:
+        """G(x, z)."""
+        return {"B": self.generators["AB"](batch["A"])}
+
+    def discriminator_terms(self, batch: Batch, fakes: Batch) -> Terms:
+        """Half of -E log D(x, y) - E log(1 - D(x, G(x, z))): halved to slow D (section 3.3)."""
+        judged = judge_pair(self.discriminators["B"], batch["B"], fakes["B"], self._condition(batch))
+        real, fake = discriminator_terms(self.config.loss, *judged)
+        return {"D_real": 0.5 * real, "D_fake": 0.5 * fake}
+
+    def generator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
+        """-E log D(x, G(x, z)) + lambda E |y - G(x, z)|."""
+        terms: Terms = {}
+        if self.config.gan:
+            logits = self.discriminators["B"](fakes["B"], self._condition(batch)).logits
+            terms["G_adversarial"] = generator_term(self.config.loss, logits)
+        if self.config.lambda_l1:
+            terms["G_l1"] = self.config.lambda_l1 * l1(fakes["B"], batch["B"]).mean()
+        return terms
+
+    @torch.no_grad()
+    def preview(self, batch: Batch) -> list[Tensor]:
+        """Columns x, G(x, z), y."""
+        return [batch["A"], self.generators["AB"](batch["A"]), batch["B"]]

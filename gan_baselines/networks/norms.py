@@ -1,0 +1,62 @@
+"""Normalisation layers by name, and what each asks of the convolution before it."""
+
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from gan_baselines.config import Norm
+from gan_baselines.errors import InputError
+
+DEFAULT_GROUPS = 32
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """Return the layer that follows a convolution with `channels` outputs.
+
+    batch: affine, over (N, H, W). instance: over (H, W), no parameters. group: affine, over (H, W) and the channels of
+    a group (arXiv 1803.08494). spectral and none: nothing (spectral acts on the convolution, see `wrap`).
+
+    Raises:
+        InputError: the channels do not divide into the groups asked for.
+    """
+    if norm.kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm.kind == "instance":
+        return nn.InstanceNorm2d(channels)
+    if norm.kind == "group":
+        return nn.GroupNorm(group_count(norm, channels), channels)
+    return nn.Identity()
+
+
+def group_count(norm: Norm, channels: int) -> int:
+    """Number of groups for a layer of `channels`; by default min(32, channels).
+
+    Raises:
+        InputError: indivisible.
+    """
+    divisors = ", ".join(str(n) for n in range(1, channels + 1) if channels % n == 0)
+    if norm.channels_per_group:
+        if channels % norm.channels_per_group:
+            found = f"{norm.channels_per_group} channels a group on a layer of {channels} channels"
+            raise InputError("model.norm.channels_per_group", found, f"a divisor: {divisors}")
+        return channels // norm.channels_per_group
+    groups = norm.groups or min(DEFAULT_GROUPS, channels)
+    if channels % groups:
+        raise InputError(
+            "model.norm.groups", f"{groups} groups on a layer of {channels} channels", f"a divisor: {divisors}"
+        )
+    return groups
+
+
+def conv_bias(norm: Norm) -> bool:
+    """Whether a convolution before this norm carries a bias: not when the norm adds its own."""
+    return norm.kind not in ("batch", "group")
+
+
+def wrap(norm: Norm, conv: nn.Module) -> nn.Module:
+    """Return `conv`, under spectral normalisation (arXiv 1802.05957) when `norm` asks for it."""
+    return spectral_norm(conv) if norm.kind == "spectral" else conv
+
+
+def mixes_samples(network: nn.Module) -> bool:
+    """Whether one picture's output depends on the others of its batch (batch statistics in training mode)."""
+    return any(isinstance(part, nn.BatchNorm2d) and part.training for part in network.modules())

@@ -1,0 +1,29 @@
+"""One folder of eight tiny pictures in every layout."""
+
+import json
+from pathlib import Path
+
+import pytest
+from gan_toy import picture, write
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder in all layouts: trainA.., train/A.., pictures/, sheets/train, scenes.jsonl. Not to be changed."""
+    root = tmp_path_factory.mktemp("gan_data")
+    for split in ("train", "test"):
+        for side in "AB":
+            write(root / f"{split}{side}", invert=side == "B")
+            write(root / split / side, invert=side == "B")
+    write(root / "pictures")
+    (root / "sheets").mkdir()
+    lines = []
+    for index in range(8):
+        sheet = Image.new("RGB", (64, 32))
+        sheet.paste(picture(index), (0, 0))
+        sheet.paste(picture(index, invert=True), (32, 0))
+        sheet.save(root / "sheets" / f"{index}.png")
+        lines += [json.dumps({"picture": f"train/{s}/{index}.png", "object": f"thing{index % 4}"}) for s in "AB"]
+    (root / "scenes.jsonl").write_text("\n".join(lines))
+    return root
