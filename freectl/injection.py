@@ -76,6 +76,10 @@ class Injection:
     start: float = 0.0
     stop: float = 1.0
 
+    def steps(self, count: int) -> int:
+        """How many of `count` steps lie in the window."""
+        return sum(Step(index, count, 0).within(self.start, self.stop) for index in range(count))
+
 
 class SourceInjector(Controller):
     """Copies activations of lane "source" into lane "edit" while the source follows an inverted picture.

@@ -1,5 +1,6 @@
 """The command line as people and scripts use it: in this process with a toy model folder, and in processes apart."""
 
+import copy
 import io
 import json
 import os
@@ -14,9 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import save_file
 
+import freectl
 from freectl import api
 from freectl.cli import main
 from freectl.record import read_record
@@ -161,6 +165,36 @@ def test_json_is_one_object_with_the_contracts_keys(edit, model):
     assert read_record("new.png") == record
     assert Image.open("new.png").size == (40, 32)
     assert files() == {"in.png", "new.png"}
+
+
+def test_python_function_equals_the_command(edit, model):
+    record = edit("--seed", 3, "--set", "start=noise").json
+    result = freectl.edit("in.png", "a cat", model=str(model), steps=5, seed=3, start="noise", seeds=4, components=4)
+    assert np.array_equal(np.asarray(result.image), np.asarray(Image.open("out.png")))
+    assert result.settings == record["settings"]
+    assert result.cost["row_backwards"] == record["cost"]["row_backwards"] == len(result.trace)
+    assert result.source.size == (40, 32)
+    from_memory = freectl.edit(Image.open("in.png"), "a cat", model=str(model), steps=5, seeds=4, components=4)
+    assert from_memory.cost["cached"]["inversion"]
+    with pytest.raises(freectl.InputError, match="did you mean 'seeds'"):
+        freectl.edit("in.png", "a cat", model=str(model), sedes=4)
+
+
+def test_lora_changes_the_model_and_its_cache(edit, toy_pipe, workplace):
+    unet = copy.deepcopy(toy_pipe.unet)
+    torch.manual_seed(0)
+    unet.add_adapter(LoraConfig(r=2, init_lora_weights=False, target_modules=["to_k", "to_v"]))
+    StableDiffusionPipeline.save_lora_weights(workplace, unet_lora_layers=get_peft_model_state_dict(unet))
+    plain = edit("--output", "a.png").json
+    lora = "pytorch_lora_weights.safetensors"
+    changed = edit("--output", "b.png", "--lora", lora).json
+    assert not any(changed["cost"]["cached"].values())
+    assert changed["settings"]["lora"] == lora
+    assert not np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("b.png")))
+    again = edit("--output", "c.png").json  # back to the model as it is
+    assert all(again["cost"]["cached"].values())
+    assert np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("c.png")))
+    assert again["settings"] == plain["settings"]
 
 
 def test_human_output_names_the_file_device_and_cost(cli, model):

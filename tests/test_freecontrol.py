@@ -237,6 +237,23 @@ def test_sibling_is_plain_sampling():
     assert (guided["edit"].latents - plain["edit"].latents).abs().max() > 1e-3
 
 
+def test_stochastic_steps_give_edit_and_sibling_the_same_noise():
+    """Until guidance starts the two are one trajectory, and a sibling does not change its edit's."""
+    world = World()
+    lone = world.lanes(sibling=False)
+
+    def stochastic(lanes: dict[str, Lane]) -> dict[str, Lane]:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(BATCH)]
+        guide = world.guide(Settings(window_start=0.9, window_stop=1.0))  # between two steps: never
+        denoiser = Denoiser(world.unet)
+        return sample(denoiser, world.scheduler, lanes, world.timesteps, guide, eta=1.0, generators=generators)
+
+    twins = stochastic({name: Lane(lone["edit"].latents, world.prompt, SCALE) for name in ("edit", "sibling")})
+    assert (twins["edit"].latents - lone["edit"].latents).abs().max() > 0.1
+    torch.testing.assert_close(twins["edit"].latents, twins["sibling"].latents, rtol=0, atol=1e-8)
+    torch.testing.assert_close(twins["edit"].latents, stochastic(lone)["edit"].latents, rtol=0, atol=1e-8)
+
+
 def test_invariant_scaling_multiplies_by_published_over_own_steps():
     world = World()
     per_step = applied_gradient(world, Settings(step_scaling="per_step"), None)

@@ -169,7 +169,7 @@ def test_injecting_equal_rows_changes_nothing(unet):
 
 
 def test_draws_of_the_edit_do_not_depend_on_the_source(unet):
-    """Copying a site that no output depends on leaves a stochastic run as it was."""
+    """A source that runs without being copied from leaves a stochastic run as it was."""
 
     class Still(SourceInjector):
         def predict(self, step, lanes, denoiser):

@@ -6,7 +6,10 @@ from typing import Any
 from freectl.errors import unknown
 
 REGISTRY: dict[str, str] = {
+    "ddpm-inversion": "freectl.methods.ddpm_inversion:DDPMInversion",
     "freecontrol": "freectl.methods.freecontrol:FreeControl",
+    "masactrl": "freectl.methods.masactrl:MasaCtrl",
+    "pnp": "freectl.methods.pnp:PnP",
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }
 

@@ -1,7 +1,7 @@
 """FreeControl's guided step (arXiv 2312.07536, section 3.2), as a controller of the denoising loop."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,6 +67,7 @@ class FreeControlGuide(Controller):
         self.trace: list[dict[str, float]] = []
         self.non_finite = 0
         self._gradient: Tensor | None = None
+        self._noise: Tensor | None = None
 
     def guided(self, step: Step) -> bool:
         """Whether this step carries a gradient: inside the window, with a weight above zero."""
@@ -105,6 +106,12 @@ class FreeControlGuide(Controller):
         if self.settings.update == "paper":
             guided["edit"] = self._through_noise(step, lanes["edit"], guided["edit"])
         return guided
+
+    def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
+        """The sibling's noise is the edit's."""
+        if name == "edit" or self._noise is None:
+            self._noise = super().noise(step, name, lane, generators)
+        return self._noise
 
     def after(self, step: Step, lanes: dict[str, Lane]) -> None:
         """The published code's update: x_{t-1} -= sqrt(1 - abar_t) sqrt(1 - abar_{t-1}) grad, x0 untouched."""

@@ -1,0 +1,68 @@
+"""MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465): mutual self-attention with the inverted picture."""
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from freectl.engine import Engine
+from freectl.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
+from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.sampler import Lane
+
+
+class MasaCtrlSettings(BaseModel):
+    """Later steps and layers leave more of the layout to the prompt.
+
+    The defaults are the published ones: step 4 of 50, layer 10 of 16.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    start: float = Field(0.08, ge=0, le=1, description="S: share of the steps that run freely before")
+    layer_start: float = Field(
+        0.625, ge=0, le=1, description="L: share of the UNet's self-attentions, in order, left as they are"
+    )
+
+
+class MasaCtrl(Method[MasaCtrlSettings]):
+    """From step S and layer L on, the edit's queries attend to the keys and values of the inverted picture.
+
+    Each half of classifier-free guidance takes those of the source's own half. Published for Stable Diffusion 1.4 with
+    50 steps and guidance 7.5, real pictures with an empty source prompt.
+    """
+
+    name = "masactrl"
+    summary = "let self-attention read keys and values of the inverted picture"
+    paper = "Cao et al., MasaCtrl, ICCV 2023, arXiv 2304.08465"
+    settings = MasaCtrlSettings
+    needs = ("image", "inversion")
+
+    def run(self, engine: Engine, request: Request, settings: MasaCtrlSettings) -> Outcome:
+        """Edit the request's pictures; see `MasaCtrlSettings`."""
+        layers = shared_layers(engine.unet, settings.layer_start)
+        injection = Injection(projections(layers, "kv"), start=settings.start)
+        texts = request.source_prompts
+        with engine.cost.counting(engine.unet):
+            with engine.cost.stage("analysis"):
+                trajectory = inverted(engine, request, texts)
+            with engine.cost.stage("synthesis"):
+                start = trajectory.start if request.latents is None else request.latents
+                # an empty text equals the unconditional one: a single row then serves both halves
+                guided = request.prompt.uncond is not None and any(texts)
+                source = engine.encode_prompt(texts, [""] * len(texts) if guided else None)
+                lanes = {
+                    EDIT: Lane(start, request.prompt, request.guidance_scale),
+                    SOURCE: Lane(trajectory.start, source, request.guidance_scale),
+                }
+                controller = SourceInjector(trajectory.levels, [injection])
+                return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller))
+
+    def row_forwards(self, steps: int, settings: MasaCtrlSettings) -> str:
+        """Two rows a step, and the source's two from step S on."""
+        shared = Injection((), start=settings.start).steps(steps) if settings.layer_start < 1 else 0
+        return f"inversion {steps} + synthesis {2 * steps + 2 * shared} ({2 * steps + shared} without a source prompt)"
+
+
+def shared_layers(unet: nn.Module, layer_start: float) -> list[str]:
+    """Self-attentions, in execution order, behind the first share `layer_start` of them."""
+    layers = self_attentions(unet)
+    return [layer for i, layer in enumerate(layers) if i >= layer_start * len(layers) - 1e-9]
