@@ -45,6 +45,7 @@ class Engine:
         self.denoiser = Denoiser(pipe.unet, cross_attention_kwargs)
         self.device, self.dtype = pipe._execution_device, pipe.unet.dtype
         self._kwargs = cross_attention_kwargs
+        self._asked: set[str] = set()
 
     @property
     def working_multiple(self) -> int:
@@ -123,6 +124,7 @@ class Engine:
         """DDIM inversion of one picture, from the cache if it was made before, and its cache key."""
         key = content_key(
             what="inversion",
+            evaluate_at="lower",
             model=self.model_key(),
             image=image.tobytes(),
             size=list(image.size),
@@ -239,7 +241,9 @@ class Engine:
         else:
             tensors, metadata, hit = self.cache.get_or_build(kind, key, build)
         if kind in self.cost.cached:
-            self.cost.cached[kind] = hit
+            # Several pictures in one run: "cached" means that all of them were.
+            self.cost.cached[kind] = hit and (self.cost.cached[kind] or kind not in self._asked)
+            self._asked.add(kind)
         return tensors, metadata
 
     def progress(self, total: int, label: str) -> Any:

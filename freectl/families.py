@@ -35,7 +35,7 @@ class Family:
 PUBLISHED = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64}
 SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED)
 SDXL = Family("sdxl", "up_blocks.0", 5.0, PUBLISHED)
-MINI = Family("mini", "up_blocks.1", 4.0, {"structure_weight": 400.0, "appearance_weight": 40.0, "components": 16})
+MINI = Family("mini", "up_blocks.1", 4.0, {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16})
 
 
 def of(unet: Any) -> Family:

@@ -58,7 +58,16 @@ def copies(sites: Sequence[str], places: Mapping[RowKey, slice], pairs: Mapping[
 
 def self_attentions(unet: nn.Module) -> list[str]:
     """Names of all self-attention layers in execution order: encoder, middle, decoder."""
-    names = [name for name, _ in unet.named_modules() if name.endswith(".attn1")]
+    return _attentions(unet, ".attn1")
+
+
+def cross_attentions(unet: nn.Module) -> list[str]:
+    """Names of all cross-attention layers in execution order."""
+    return _attentions(unet, ".attn2")
+
+
+def _attentions(unet: nn.Module, suffix: str) -> list[str]:
+    names = [name for name, _ in unet.named_modules() if name.endswith(suffix)]
     # the middle block is registered last, though it runs before the decoder
     return [name for part in ("down_blocks.", "mid_block.", "up_blocks.") for name in names if name.startswith(part)]
 
@@ -112,9 +121,12 @@ class SourceInjector(Controller):
         """Guided outputs with the copies in place."""
         if SOURCE not in lanes:
             return super().predict(step, lanes, denoiser)
-        edits = copies(self.sites(step), row_places(lanes, row_keys(lanes)), row_pairs(lanes))
-        with tap(denoiser.unet, edits=edits):
+        with tap(denoiser.unet, edits=self.edits(step, lanes, denoiser.unet)):
             return super().predict(step, lanes, denoiser)
+
+    def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
+        """What a step changes, for `freectl.taps.tap`."""
+        return copies(self.sites(step), row_places(lanes, row_keys(lanes)), row_pairs(lanes))
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
         """None for the source, so that the edit's draws do not depend on how long the source runs."""

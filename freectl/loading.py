@@ -133,7 +133,6 @@ def load_pipeline(source: Source, *, device: str, dtype: Any, lora: str | None =
     parts = (part for part in pipe.components.values() if hasattr(part, "parameters"))
     if any(weight.is_meta for part in parts for weight in part.parameters()):
         raise FreectlError(f"--model {source.path}: its files lack some of the weights")
-    pipe.source_folder = source.path if source.kind == "folder" else None
     if lora is not None:
         try:
             pipe.load_lora_weights(str(check_lora(lora)))

@@ -157,7 +157,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
         engine = Engine(self, cache=cache, cost=cost, cross_attention_kwargs=cross_attention_kwargs)
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
-        self._guidance_scale = guidance_scale
+        self._guidance_scale, self._num_timesteps = guidance_scale, num_inference_steps
         settings = method.resolved(settings, engine.family)
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
         texts = [text for text in texts for _ in range(num_images_per_prompt)]

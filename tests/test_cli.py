@@ -339,6 +339,15 @@ def test_mask_and_concept(edit):
     assert (record["settings"]["mask"], record["settings"]["concept"]) == ("mask.png", "cat")
 
 
+def test_attention_mask_and_appearance_image(edit):
+    plain = edit("--output", "plain.png")
+    masked = edit("--source-prompt", "a cat", "--concept", "cat", "--mask", "attention", "--output", "masked.png")
+    borrowed = edit("--appearance-image", "in.png", "--output", "borrowed.png")
+    assert plain.code == masked.code == borrowed.code == 0, masked.err + borrowed.err
+    pictures = {name: Image.open(f"{name}.png").tobytes() for name in ("plain", "masked", "borrowed")}
+    assert len(set(pictures.values())) == 3
+
+
 def test_bf16_runs_on_a_cpu(edit):
     assert edit("--dtype", "bf16").json["settings"]["dtype"] == "bf16"
 
@@ -369,6 +378,11 @@ def no_loading(monkeypatch) -> None:
         (["--output", "no/such/out.png"], ["--output", "no/such"]),
         (["--output", "out.gif"], ["--output", ".png"]),
         (["--output", "."], ["--output", "folder"]),
+        (["--output", "in.png"], ["--output", "input picture itself"]),
+        (["--appearance-image", "no.png"], ["--appearance-image", "no.png"]),
+        (["--mask", "attention"], ["--mask", "--concept"]),
+        (["--mask", "attention", "--concept", "cat"], ["--mask", "--source-prompt"]),
+        (["--mask", "attention", "--concept", "cat", "--source-prompt", "a dog"], ["--concept", "a, dog"]),
         (["--steps", "0"], ["--steps", "0", "1"]),
         (["--steps", "1001"], ["--steps", "1001", "1000"]),
         (["--steps", "few"], ["--steps"]),

@@ -96,6 +96,8 @@ def edit(
         raise InputError("--prompt", "nothing", "what the result shows, in words")
     options = validated(EditOptions, from_file | flags)
     target = records.check_output(output)
+    if image != "-" and target.exists() and Path(image).exists() and target.samefile(image):
+        raise InputError("--output", f"'{target}', the input picture itself", "another file")
     _run(image, options, overrides, target, cache, compare, form)
 
 

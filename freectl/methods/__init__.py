@@ -9,6 +9,7 @@ REGISTRY: dict[str, str] = {
     "ddpm-inversion": "freectl.methods.ddpm_inversion:DDPMInversion",
     "freecontrol": "freectl.methods.freecontrol:FreeControl",
     "masactrl": "freectl.methods.masactrl:MasaCtrl",
+    "p2p": "freectl.methods.p2p:P2P",
     "pnp": "freectl.methods.pnp:PnP",
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }

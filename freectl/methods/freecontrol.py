@@ -92,7 +92,7 @@ class FreeControl(Method[FreeControlSettings]):
             stop=bases_store.needed_stop(engine, guided),
             sites=tuple(sites),
         )
-        folder = getattr(engine.pipe, "source_folder", None)
+        folder = engine.pipe.config.get("_name_or_path")  # where from_pretrained found the model
         bases = bases_store.obtain(engine, spec, shipped=Path(folder) if folder else None)
         entries = {
             key: replace(

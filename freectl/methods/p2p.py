@@ -1,0 +1,181 @@
+"""Prompt-to-Prompt (Hertz et al., ICLR 2023, arXiv 2208.01626): attention maps of the source prompt in the edit."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor, nn
+
+from freectl.engine import Engine
+from freectl.injection import (
+    EDIT,
+    SOURCE,
+    Injection,
+    SourceInjector,
+    copy_rows,
+    cross_attentions,
+    projections,
+    row_places,
+    self_attentions,
+)
+from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.methods.p2p_align import Alignment, align, parse_weights
+from freectl.sampler import Lane, Prompt, RowKey, Step, row_keys
+from freectl.taps import Edit
+
+ROW: RowKey = (EDIT, "cond")
+FROM: RowKey = (SOURCE, "cond")
+
+
+class P2PSettings(BaseModel):
+    """Longer windows keep more of the layout. Both windows start with the first step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    edit: Literal["auto", "replace", "refine"] = Field(
+        "auto", description="word for word, or keep common tokens and let new ones be; auto: replace at equal counts"
+    )
+    cross_stop: float = Field(0.8, ge=0, le=1, description="cross-attention is edited up to this share of the steps")
+    self_stop: float = Field(0.4, ge=0, le=1, description="self-attention is replaced up to this share of the steps")
+    self_area: float = Field(0.25, ge=0, le=1, description="only maps with at most this share of the latent's pixels")
+    reweight: str = Field("", description="word=factor, comma separated, -10 to 10: how much the words count")
+    inversion: Literal["direct", "ddim", "negative-prompt"] = Field(
+        "direct", description="source row held on the inversion, sampled freely, or with the source prompt as negative"
+    )
+
+    @field_validator("reweight")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        parse_weights(text)
+        return text
+
+
+class P2P(Method[P2PSettings]):
+    """The edit's attention maps come from the source prompt's row: cross-attention by aligned tokens, self as it is.
+
+    Published for Stable Diffusion 1.4 with 50 steps and guidance 7.5. "direct" is Ju et al., arXiv 2310.01506;
+    "negative-prompt" is Miyake et al., arXiv 2305.16807.
+    """
+
+    name = "p2p"
+    summary = "replace, refine or reweight cross-attention maps of the source prompt"
+    paper = "Hertz et al., Prompt-to-Prompt Image Editing with Cross-Attention Control, ICLR 2023, arXiv 2208.01626"
+    settings = P2PSettings
+    presets = {  # noqa: RUF012
+        "default": {},
+        "published": {"inversion": "ddim"},
+        "pie-bench": {"cross_stop": 0.4, "self_stop": 0.6},
+    }
+    needs = ("image", "inversion")
+
+    def run(self, engine: Engine, request: Request, settings: P2PSettings) -> Outcome:
+        """Edit the request's pictures; see `P2PSettings`."""
+        texts = request.source_prompts
+        alignment = align(engine.pipe.tokenizer, texts, request.texts, settings.edit, settings.reweight)
+        injections = [
+            Injection(projections(self_attentions(engine.unet), "qk"), stop=settings.self_stop),
+            Injection(tuple(cross_attentions(engine.unet)), stop=settings.cross_stop),
+        ]
+        with engine.cost.counting(engine.unet):
+            with engine.cost.stage("analysis"):
+                trajectory = inverted(engine, request, texts)
+            with engine.cost.stage("synthesis"):
+                start = trajectory.start if request.latents is None else request.latents
+                guided = request.prompt.uncond is not None
+                free = guided and settings.inversion == "ddim"
+                source = engine.encode_prompt(texts, [""] * len(texts) if free else None)
+                prompt = request.prompt
+                if guided and settings.inversion == "negative-prompt":
+                    # the source's own halves are then equal, and one row is enough
+                    prompt = Prompt(prompt.cond, source.cond, prompt.added)
+                lanes = {
+                    EDIT: Lane(start, prompt, request.guidance_scale),
+                    SOURCE: Lane(start, source, request.guidance_scale),
+                }
+                levels = trajectory.levels if settings.inversion == "direct" else {}
+                controller = MapInjector(levels, injections, alignment.to(engine.device), settings.self_area)
+                latents = denoise(engine, request, lanes, list(trajectory.levels), controller)
+        return Outcome(latents, warnings=[] if all(texts) else ["p2p without a source prompt has no words to align"])
+
+    def row_forwards(self, steps: int, settings: P2PSettings) -> str:
+        """Two rows a step, and the source's while maps are taken from it: two if it is sampled with guidance."""
+        shared = Injection((), stop=max(settings.cross_stop, settings.self_stop)).steps(steps)
+        each = 2 if settings.inversion == "ddim" else 1
+        return f"inversion {steps} + synthesis {2 * steps + each * shared}"
+
+
+class MapInjector(SourceInjector):
+    """Edits the attention maps of the edit's conditional row; without `levels` the source lane is sampled freely.
+
+    A self-attention map is replaced by replacing its queries and keys.
+    """
+
+    def __init__(
+        self, levels: Mapping[int, Tensor], injections: Sequence[Injection], alignment: Alignment, self_area: float
+    ) -> None:
+        super().__init__(levels, injections)
+        self.alignment, self.self_area = alignment, self_area
+
+    def before(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """Hold the source on its levels, if it has any."""
+        if self.levels:
+            super().before(step, lanes)
+
+    def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
+        """Edits of self-attention queries and keys, and of whole cross-attention layers."""
+        places = row_places(lanes, row_keys(lanes))
+        limit = self.self_area * lanes[EDIT].latents.shape[-1] * lanes[EDIT].latents.shape[-2]
+        edits: dict[str, Edit] = {}
+        for site in self.sites(step):
+            if site.endswith(".attn2"):
+                edits |= CrossMapEdit(unet.get_submodule(site), places, self.alignment).edits(site)
+            else:
+                edits[site] = partial(_copy_small, places=places, limit=limit)
+        return edits
+
+
+def _copy_small(value: Tensor, places: Mapping[RowKey, slice], limit: float) -> Tensor:
+    return copy_rows(value, places, {ROW: FROM}) if value.shape[1] <= limit else value
+
+
+class CrossMapEdit:
+    """Edits one cross-attention layer: its output changes by what the map's change adds.
+
+    Args:
+        layer: the diffusers `Attention`.
+        places: rows of the stacked batch.
+    """
+
+    def __init__(self, layer: Any, places: Mapping[RowKey, slice], alignment: Alignment) -> None:
+        self.layer, self.alignment = layer, alignment
+        self.row, self.source = places[ROW], places[FROM]
+        self._seen: dict[str, Tensor] = {}
+
+    def edits(self, site: str) -> dict[str, Edit]:
+        """For `freectl.taps.tap`: watch the layer's projections, change its output."""
+        return {f"{site}.to_{letter}": partial(self._watch, letter) for letter in "qkv"} | {site: self._apply}
+
+    def _watch(self, letter: str, value: Tensor) -> Tensor:
+        self._seen[letter] = value
+        return value
+
+    def _apply(self, output: Tensor) -> Tensor:
+        own, source = self._map(self.row), self._map(self.source)
+        change = self.alignment.mix(source, own) - own
+        hidden = (change @ self._heads(self._seen["v"][self.row])).transpose(1, 2).flatten(2).to(output.dtype)
+        project = self.layer.to_out[0]
+        # the projection is linear up to its bias, so the change goes through it alone: what adapters add stays
+        added = (project(hidden) - project(torch.zeros_like(hidden))) / self.layer.rescale_output_factor
+        edited = output.clone()
+        edited[self.row] = output[self.row] + added
+        return edited
+
+    def _map(self, rows: slice) -> Tensor:
+        """Attention of the rows, (B, heads, pixels, tokens)."""
+        q, k = (self._heads(self._seen[letter][rows]) for letter in "qk")
+        return (q @ k.transpose(-1, -2) * self.layer.scale).softmax(-1)
+
+    def _heads(self, value: Tensor) -> Tensor:
+        return value.float().unflatten(-1, (self.layer.heads, -1)).transpose(1, 2)
