@@ -8,6 +8,7 @@ from PIL import Image
 
 from freectl import config, image_io, loading, methods
 from freectl.config import EditOptions
+from freectl.errors import InputError
 from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
 
@@ -85,6 +86,8 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
         warnings += _unknown_words(options.prompt, options.source_prompt)
     method = methods.get(options.method)
     settings = config.method_settings(method, options.preset, overrides)
+    if appearance is not None and getattr(settings, "appearance_weight", None) == 0:
+        raise InputError("--appearance-weight", "0 with --appearance-image", "a weight above 0")
     return Plan(options, method, settings, picture, mask, appearance, source, warnings)
 
 

@@ -158,7 +158,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
         self._guidance_scale, self._num_timesteps = guidance_scale, num_inference_steps
-        settings = method.resolved(settings, engine.family)
+        settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
         images, size = fit_images(image, len(texts), num_images_per_prompt, width, height, engine)

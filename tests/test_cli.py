@@ -380,6 +380,7 @@ def no_loading(monkeypatch) -> None:
         (["--output", "."], ["--output", "folder"]),
         (["--output", "in.png"], ["--output", "input picture itself"]),
         (["--appearance-image", "no.png"], ["--appearance-image", "no.png"]),
+        (["--appearance-image", "in.png", "--appearance-weight", "0"], ["--appearance-weight", "0"]),
         (["--mask", "attention"], ["--mask", "--concept"]),
         (["--mask", "attention", "--concept", "cat"], ["--mask", "--source-prompt"]),
         (["--mask", "attention", "--concept", "cat", "--source-prompt", "a dog"], ["--concept", "a, dog"]),

@@ -7,6 +7,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
+import freectl
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import caption, vocabulary
 from freectl.mini.judge import HEADS, judge_pictures, load_judge, mask_iou
@@ -70,3 +71,23 @@ def test_judge_is_right_on_clean_scenes() -> None:
     for head in HEADS:
         assert sum(v.labels[head] == getattr(s, head) for v, s in zip(verdicts, scenes, strict=True)) >= 95
     assert sum(mask_iou(v.mask, render_mask(s)) for v, s in zip(verdicts, scenes, strict=True)) / 100 > 0.85
+
+
+def test_an_edit_uses_the_shipped_bases_and_a_repeat_does_not_invert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FREECTL_HOME", str(tmp_path))
+    picture = render(random_scene(batch_rng(97, 0)))
+    first, again = (freectl.edit(picture, "a noto cat on a blue background", steps=12) for _ in range(2))
+    assert first.cost["cached"] == {"bases": True, "inversion": False, "reference": False}
+    assert again.cost["cached"] == {"bases": True, "inversion": True, "reference": True}
+    assert again.cost["row_forwards"] == 24
+    assert again.image.tobytes() == first.image.tobytes()
+    assert first.image.size == picture.size
+    assert first.image.tobytes() != picture.tobytes()
+
+
+def test_unknown_words_are_named() -> None:
+    picture = render(random_scene(batch_rng(96, 0)))
+    result = freectl.edit(picture, "a zebra", steps=2, cache=False, method="sdedit")
+    assert any("zebra" in warning for warning in result.record["warnings"])

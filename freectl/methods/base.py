@@ -79,11 +79,11 @@ class Method(Generic[S]):
     needs: ClassVar[tuple[str, ...]] = ("image",)
 
     def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
-        """Run the method; UNet calls happen inside the engine's cost counting."""
+        """Run the method with resolved settings; UNet calls happen inside the engine's cost counting."""
         raise TypeError(f"{type(self).__name__} does not implement run()")
 
-    def resolved(self, settings: S, family: Family) -> S:
-        """The settings with whatever depends on the model family filled in."""
+    def resolved(self, settings: S, family: Family, *, appearance_image: bool = False) -> S:
+        """The settings with whatever depends on the model family and on the inputs filled in."""
         return settings
 
     def row_forwards(self, steps: int, settings: S) -> str:

@@ -14,10 +14,10 @@ from freectl.bases import SemanticBases
 from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.families import Family
-from freectl.methods.base import Method, Outcome, Request, progress_reporter
+from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.freecontrol_guide import FreeControlGuide
 from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings, resolved
-from freectl.sampler import Lane, Step, sample
+from freectl.sampler import Lane, Step
 
 STORED_COMPONENTS = 64
 """Bases are kept with this many components, so that runs with fewer share them."""
@@ -35,7 +35,6 @@ class FreeControl(Method[FreeControlSettings]):
 
     def run(self, engine: Engine, request: Request, settings: FreeControlSettings) -> Outcome:
         """Edit the request's pictures; see `FreeControlSettings`."""
-        settings = self.resolved(settings, engine.family)
         sites = engine.family.sites(engine.unet, settings.layers)
         with engine.cost.counting(engine.unet):
             with engine.cost.stage("analysis"):
@@ -60,9 +59,11 @@ class FreeControl(Method[FreeControlSettings]):
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")
         return Outcome(latents, guide.trace, warnings)
 
-    def resolved(self, settings: FreeControlSettings, family: Family) -> FreeControlSettings:
+    def resolved(
+        self, settings: FreeControlSettings, family: Family, *, appearance_image: bool = False
+    ) -> FreeControlSettings:
         """Weights and component count of the family where none are given."""
-        return resolved(settings, family)
+        return resolved(settings, family, appearance_image=appearance_image)
 
     def row_forwards(self, steps: int, settings: FreeControlSettings) -> str:
         """Rows of a first run with cached bases."""
@@ -171,18 +172,7 @@ class FreeControl(Method[FreeControlSettings]):
         wanted = guide.appearance_weight > 0 and not guide.appearance
         if wanted and guided_timesteps(timesteps, settings):
             lanes["sibling"] = Lane(start.clone(), request.prompt, request.guidance_scale)
-        with engine.progress(len(timesteps), "editing") as bar:
-            sample(
-                engine.denoiser,
-                engine.scheduler,
-                lanes,
-                timesteps,
-                guide,
-                eta=request.eta,
-                generators=request.generators,
-                on_step=progress_reporter(bar, request.on_step),
-            )
-        return lanes["edit"].latents
+        return denoise(engine, request, lanes, timesteps, guide)
 
 
 def guided_timesteps(timesteps: Sequence[int], settings: FreeControlSettings) -> list[int]:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from freectl.errors import InputError
 from freectl.families import Family
 
 
@@ -47,9 +48,20 @@ class FreeControlSettings(BaseModel):
     seeds: int = Field(20, ge=1, le=1000, description="N_s: seed pictures that a basis is made of")
 
 
-def resolved(settings: FreeControlSettings, family: Family) -> FreeControlSettings:
-    """The settings with every None replaced by the family's value."""
-    missing = {name: value for name, value in family.freecontrol.items() if getattr(settings, name) is None}
+def resolved(settings: FreeControlSettings, family: Family, *, appearance_image: bool = False) -> FreeControlSettings:
+    """The settings with every None replaced by the family's value.
+
+    A family that does without a sibling still follows a given appearance picture, as strongly as the structure.
+
+    Raises:
+        InputError: an appearance picture with an appearance weight of 0.
+    """
+    if appearance_image and settings.appearance_weight == 0:
+        raise InputError("--appearance-weight", "0 with an appearance image", "a weight above 0")
+    family_values = dict(family.freecontrol)
+    if appearance_image and not family_values["appearance_weight"]:
+        family_values["appearance_weight"] = family_values["structure_weight"]
+    missing = {name: value for name, value in family_values.items() if getattr(settings, name) is None}
     return settings.model_copy(update=missing)
 
 

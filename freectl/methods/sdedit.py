@@ -4,8 +4,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from freectl.engine import Engine
-from freectl.methods.base import Method, Outcome, Request, progress_reporter
-from freectl.sampler import Lane, sample
+from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.sampler import Lane
 
 
 class SDEditSettings(BaseModel):
@@ -36,17 +36,7 @@ class SDEdit(Method[SDEditSettings]):
             noise = request.latents if request.latents is not None else engine.noise(request.size, request.generators)
             start = engine.scheduler.add_noise(clean, noise, torch.tensor(kept[:1]))
             lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
-            with engine.progress(len(kept), "editing") as bar:
-                sample(
-                    engine.denoiser,
-                    engine.scheduler,
-                    lanes,
-                    kept,
-                    eta=request.eta,
-                    generators=request.generators,
-                    on_step=progress_reporter(bar, request.on_step),
-                )
-        return Outcome(lanes["edit"].latents)
+            return Outcome(denoise(engine, request, lanes, kept))
 
     def row_forwards(self, steps: int, settings: SDEditSettings) -> str:
         """Two rows a step that is run."""
