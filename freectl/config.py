@@ -38,7 +38,7 @@ class EditOptions(BaseModel):
     @classmethod
     def _not_empty(cls, prompt: str) -> str:
         if not prompt.strip():
-            raise ValueError("an empty text; allowed: words that say what the result shows")
+            raise ValueError("words that say what the result shows")
         return prompt
 
 
