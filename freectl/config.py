@@ -59,7 +59,9 @@ def validated(cls: type[M], values: Mapping[str, Any], prefix: str = "--") -> M:
         first = error.errors()[0]
         key = str(first["loc"][0])
         name = f"--{key.replace('_', '-')}" if prefix == "--" else f"{prefix} {key}"
-        raise InputError(name, repr(first.get("input")), first["msg"].removeprefix("Value error, ")) from None
+        given = first.get("input")
+        found = "an empty text" if isinstance(given, str) and not given.strip() else repr(given)
+        raise InputError(name, found, first["msg"].removeprefix("Value error, ")) from None
 
 
 def method_settings(method: Any, preset: str, overrides: Mapping[str, Any]) -> Any:
