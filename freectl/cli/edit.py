@@ -7,13 +7,13 @@ import typer
 
 from freectl.cli.output import Format, FormatOption, emit
 
-EXAMPLES = """Examples:
-
-freectl edit --image fox.png --prompt "a fluent cat on a blue background"
-
-freectl edit --image photo.jpg --prompt "a bronze horse" --model stable-diffusion-v1-5/stable-diffusion-v1-5
-
-freectl edit --config out.png --output again.png
+# \b keeps the help formatter from breaking commands across lines.
+EXAMPLES = """\b
+Examples:
+  freectl edit --image fox.png --prompt "a fluent cat on a blue background"
+  freectl edit --image photo.jpg --prompt "a bronze horse" \\
+    --model stable-diffusion-v1-5/stable-diffusion-v1-5
+  freectl edit --config out.png --output again.png
 """
 Text = Annotated[str | None, typer.Option(show_default=False)]
 
