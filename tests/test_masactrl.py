@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from PIL import Image
+from method_kit import check_unet_restored, picture, wrap
 from torch import Tensor
-from toy import toy_inputs
 
 from freectl.cache import Cache
 from freectl.engine import Engine
@@ -23,17 +21,6 @@ STEPS = 5
 SCALE = 4.0
 SOURCE = "a dog"
 TOYS = ["toy_pipe", "toy_pipe_v"]
-
-
-def picture(seed: int = 0) -> Image.Image:
-    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((32, 32), Image.Resampling.BICUBIC)
-
-
-def wrap(toy) -> FreeControlPipeline:
-    pipe = FreeControlPipeline.from_pipe(toy)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(params=TOYS)
@@ -194,20 +181,7 @@ def test_given_latents_are_the_start(toy_pipe, cache):
 
 
 def test_unet_is_as_before_after_a_failing_callback(pipe, cache):
-    unet = pipe.unet
-    inputs = toy_inputs(unet)
-
-    def fail(_pipe, index, _timestep, _tensors):
-        if index == 2:
-            raise RuntimeError("from the callback")
-
-    with torch.no_grad():
-        before = unet(**inputs).sample
-    with pytest.raises(RuntimeError, match="from the callback"):
-        run(pipe, cache, callback_on_step_end=fail)
-    with torch.no_grad():
-        assert torch.equal(unet(**inputs).sample, before)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
+    check_unet_restored(pipe, lambda fail: run(pipe, cache, callback_on_step_end=fail), step=2)
 
 
 def test_every_setting_is_read():

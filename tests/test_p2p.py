@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from PIL import Image
+from method_kit import picture, wrap
 from torch import Tensor
 from toy import toy_inputs
 
@@ -25,17 +24,6 @@ SOURCE = "a dog"
 TOYS = ["toy_pipe", "toy_pipe_v"]
 OFF = {"cross_stop": 0.0, "self_stop": 0.0}
 FULL = {"cross_stop": 1.0, "self_stop": 1.0, "self_area": 1.0}
-
-
-def picture(seed: int = 0) -> Image.Image:
-    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((32, 32), Image.Resampling.BICUBIC)
-
-
-def wrap(toy) -> FreeControlPipeline:
-    pipe = FreeControlPipeline.from_pipe(toy)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(params=TOYS)
