@@ -8,7 +8,6 @@ from PIL import Image
 
 from freectl import config, image_io, loading, methods
 from freectl.config import EditOptions
-from freectl.errors import InputError
 from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
 
@@ -86,8 +85,8 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
         warnings += _unknown_words(options.prompt, options.source_prompt)
     method = methods.get(options.method)
     settings = config.method_settings(method, options.preset, overrides)
-    if appearance is not None and getattr(settings, "appearance_weight", None) == 0:
-        raise InputError("--appearance-weight", "0 with --appearance-image", "a weight above 0")
+    optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
+    method.check(settings, [name for name, value in optional.items() if value is not None])
     return Plan(options, method, settings, picture, mask, appearance, source, warnings)
 
 

@@ -158,6 +158,8 @@ class FreeControlPipeline(StableDiffusionPipeline):
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
         self._guidance_scale, self._num_timesteps = guidance_scale, num_inference_steps
+        optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image}
+        method.check(settings, [name for name, value in optional.items() if value is not None])
         settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
         texts = [text for text in texts for _ in range(num_images_per_prompt)]

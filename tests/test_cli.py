@@ -365,6 +365,18 @@ def no_loading(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("no_loading")
+@pytest.mark.parametrize("method", ["sdedit", "pnp", "p2p", "masactrl", "ddpm-inversion"])
+@pytest.mark.parametrize(("option", "value"), [("--appearance-image", "in.png"), ("--concept", "cat")])
+def test_an_input_that_the_method_would_ignore_is_refused(cli, model, method, option, value):
+    before = files()
+    ran = cli("edit", "--image", "in.png", "--prompt", "a cat", "--model", model, "--method", method, option, value)
+    assert ran.code == 2
+    assert option in ran.error
+    assert f"{method}, which does not use it" in ran.error
+    assert files() == before
+
+
+@pytest.mark.usefixtures("no_loading")
 @pytest.mark.parametrize(
     ("args", "named"),
     [

@@ -1,6 +1,6 @@
 """What a method is: a name, closed settings, and one function that runs it on an engine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -69,6 +69,7 @@ class Method(Generic[S]):
         paper: where it is published.
         settings: closed pydantic class; presets: named overrides of its defaults.
         needs: what it uses besides the target prompt, of "image", "inversion", "gradient".
+        inputs: optional inputs it uses, of "concept", "mask", "appearance_image".
     """
 
     name: ClassVar[str]
@@ -77,10 +78,25 @@ class Method(Generic[S]):
     settings: ClassVar[type[BaseModel]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     needs: ClassVar[tuple[str, ...]] = ("image",)
+    inputs: ClassVar[tuple[str, ...]] = ()
 
     def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
         """Run the method with resolved settings; UNet calls happen inside the engine's cost counting."""
         raise TypeError(f"{type(self).__name__} does not implement run()")
+
+    def check(self, settings: S, given: Collection[str]) -> None:
+        """Refuse inputs that the method would ignore.
+
+        Args:
+            given: names of the optional inputs that were given.
+
+        Raises:
+            InputError: one of them is of no use to this method.
+        """
+        for name in given:
+            if name not in self.inputs:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(option, f"given to {self.name}, which does not use it", "nothing, or another --method")
 
     def resolved(self, settings: S, family: Family, *, appearance_image: bool = False) -> S:
         """The settings with whatever depends on the model family and on the inputs filled in."""

@@ -1,6 +1,6 @@
 """FreeControl (Mo et al., CVPR 2024, arXiv 2312.07536): training-free spatial control by semantic bases."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class FreeControl(Method[FreeControlSettings]):
     settings = FreeControlSettings
     presets = PRESETS
     needs = ("image", "inversion", "gradient")
+    inputs = ("concept", "mask", "appearance_image")
 
     def run(self, engine: Engine, request: Request, settings: FreeControlSettings) -> Outcome:
         """Edit the request's pictures; see `FreeControlSettings`."""
@@ -58,6 +59,12 @@ class FreeControl(Method[FreeControlSettings]):
         if guide.non_finite:
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")
         return Outcome(latents, guide.trace, warnings)
+
+    def check(self, settings: FreeControlSettings, given: Collection[str]) -> None:
+        """Also refuse an appearance picture that would have no weight."""
+        super().check(settings, given)
+        if "appearance_image" in given and settings.appearance_weight == 0:
+            raise InputError("--appearance-weight", "0 with an appearance image", "a weight above 0")
 
     def resolved(
         self, settings: FreeControlSettings, family: Family, *, appearance_image: bool = False

@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from freectl.errors import InputError
 from freectl.families import Family
 
 
@@ -52,12 +51,7 @@ def resolved(settings: FreeControlSettings, family: Family, *, appearance_image:
     """The settings with every None replaced by the family's value.
 
     A family that does without a sibling still follows a given appearance picture, as strongly as the structure.
-
-    Raises:
-        InputError: an appearance picture with an appearance weight of 0.
     """
-    if appearance_image and settings.appearance_weight == 0:
-        raise InputError("--appearance-weight", "0 with an appearance image", "a weight above 0")
     family_values = dict(family.freecontrol)
     if appearance_image and not family_values["appearance_weight"]:
         family_values["appearance_weight"] = family_values["structure_weight"]
