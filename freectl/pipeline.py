@@ -1,7 +1,7 @@
 """`FreeControlPipeline`: FreeControl image-to-image and spatial control as a diffusers pipeline."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from freectl.cache import Cache
 from freectl.call_inputs import check_call, encode_texts, fit_images, per_image_generators, resized
 from freectl.cost import Cost
 from freectl.engine import Engine
-from freectl.methods.base import Method, Outcome, Request
+from freectl.errors import InputError
+from freectl.methods.base import Condition, Method, Outcome, Request
 from freectl.methods.freecontrol import FreeControl
 from freectl.sampler import Lane, Prompt, Step
 
@@ -41,6 +42,14 @@ class FreeControlPipelineOutput(BaseOutput):
     cost: dict[str, Any]
     warnings: list[str]
     settings: Any
+
+
+def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
+    """The condition with its picture at `size`, and its mask too where that is a picture."""
+    mask = condition.mask
+    if isinstance(mask, Image.Image):
+        mask = mask.convert("L").resize(size, Image.Resampling.BOX)
+    return replace(condition, image=resized(condition.image, size), mask=mask)
 
 
 def ddim(scheduler: Any) -> DDIMScheduler:
@@ -110,6 +119,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
         concept: str | None = None,
         mask: Image.Image | str | None = None,
         appearance_image: Image.Image | None = None,
+        conditions: Sequence[Condition] | None = None,
         method: Method | None = None,
         cache: Cache | None = None,
         cost: Cost | None = None,
@@ -133,6 +143,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
             mask: picture, white where the structure holds; "attention" for where the concept is, found by the
                 cross-attention of its tokens in `source_prompt`; None is everywhere.
             appearance_image: picture whose appearance is taken, instead of that of an unguided sibling.
+            conditions: pictures that every result follows at once, in place of `image` (spatial control).
             method: another registered method to run on the same inputs; default FreeControl.
             cache: where inversions and bases are kept; None recomputes them.
             settings: the method's settings object; `overrides` set single fields of its defaults instead.
@@ -147,7 +158,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
             prompt,
             prompt_embeds,
             negative_prompt_embeds,
-            image,
+            image if not conditions else conditions,
             names,
             output_type,
             num_images_per_prompt,
@@ -158,14 +169,17 @@ class FreeControlPipeline(StableDiffusionPipeline):
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
         self._guidance_scale, self._num_timesteps = guidance_scale, num_inference_steps
-        optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image}
+        optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image, "conditions": conditions}
         method.check(settings, [name for name, value in optional.items() if value is not None])
         settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
-        images, size = fit_images(image, len(texts), num_images_per_prompt, width, height, engine)
+        if conditions and image is not None:
+            raise InputError("image", "given with conditions", "one of the two")
+        first = conditions[0].image if conditions else image
+        images, size = fit_images(first, len(texts), num_images_per_prompt, width, height, engine)
         request = Request(
-            images=images,
+            images=[] if conditions else images,
             prompt=encode_texts(engine, texts, negative_prompt, prompt_embeds, negative_prompt_embeds, guidance_scale),
             texts=texts,
             source_prompts=[source_prompt] * len(texts),
@@ -179,6 +193,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
             mask=mask,
             appearance_image=None if appearance_image is None else resized(appearance_image, size),
             on_step=self._on_step(callback_on_step_end, names),
+            conditions=[fitted_condition(one, size) for one in conditions or ()],
         )
         outcome = method.run(engine, request, settings)
         output = self._finish(engine, outcome, output_type, settings)

@@ -18,12 +18,29 @@ from freectl.sampler import Controller, Lane, OnStep, Prompt, Step, sample
 S = TypeVar("S", bound=BaseModel)
 
 
-@dataclass
-class Request:
-    """One run, whatever the method; every list has one entry an output picture (B).
+@dataclass(frozen=True)
+class Condition:
+    """A picture that gives all outputs of a run their structure; several are obeyed at once.
 
     Attributes:
-        images: input pictures at the working size, RGB; empty where a method needs none.
+        image: RGB; brought to the working size by the pipeline.
+        source_prompt: what it shows, in words; used while inverting it, and where the concept's tokens are looked up.
+        concept: word whose seed pictures make the bases, and whose tokens make an attention mask; or None.
+        mask: picture, white where the structure holds; "attention"; or None for everywhere.
+    """
+
+    image: Image.Image
+    source_prompt: str = ""
+    concept: str | None = None
+    mask: Image.Image | str | None = None
+
+
+@dataclass
+class Request:
+    """One run, whatever the method; every list but `conditions` has one entry an output picture (B).
+
+    Attributes:
+        images: input pictures at the working size, RGB; empty where conditions are given.
         prompt: encoded target text with its unconditional half, batch B.
         texts: the target prompts themselves.
         source_prompts: what the inputs show, in words; may be empty strings.
@@ -33,6 +50,7 @@ class Request:
         mask: picture of the working size, white where the structure applies; "attention" for the concept's
             cross-attention; or None for everywhere.
         appearance_image: picture of the working size whose appearance is taken, or None.
+        conditions: pictures of the working size that each output follows; instead of `images`.
     """
 
     images: list[Image.Image]
@@ -49,6 +67,7 @@ class Request:
     mask: Image.Image | str | None = None
     appearance_image: Image.Image | None = None
     on_step: OnStep | None = None
+    conditions: list[Condition] = field(default_factory=list)
 
 
 @dataclass
@@ -69,7 +88,7 @@ class Method(Generic[S]):
         paper: where it is published.
         settings: closed pydantic class; presets: named overrides of its defaults.
         needs: what it uses besides the target prompt, of "image", "inversion", "gradient".
-        inputs: optional inputs it uses, of "concept", "mask", "appearance_image".
+        inputs: optional inputs it uses, of "concept", "mask", "appearance_image", "conditions".
     """
 
     name: ClassVar[str]
@@ -95,7 +114,7 @@ class Method(Generic[S]):
         """
         for name in given:
             if name not in self.inputs:
-                option = f"--{name.replace('_', '-')}"
+                option = "--condition" if name == "conditions" else f"--{name.replace('_', '-')}"
                 raise InputError(option, f"given to {self.name}, which does not use it", "nothing, or another --method")
 
     def resolved(self, settings: S, family: Family, *, appearance_image: bool = False) -> S:
