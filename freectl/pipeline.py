@@ -158,7 +158,7 @@ class FreeControlPipeline(StableDiffusionPipeline):
             prompt,
             prompt_embeds,
             negative_prompt_embeds,
-            image if not conditions else conditions,
+            conditions if conditions else image,
             names,
             output_type,
             num_images_per_prompt,
