@@ -60,21 +60,26 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", min=0)] = None,
     seed: Annotated[int, typer.Option(help="Of data, noise and initial weights.", min=0)] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", min=1)] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Model folder whose weights a new run starts from.  [default: random ones]")
+    ] = None,
     bf16: Annotated[bool, typer.Option("--bf16/--fp32", help="Autocast to bfloat16 (CPUs with AVX-512 BF16).")] = True,
 ) -> None:
     """Train the embedded model, or go on after an interruption: how the shipped weights were made."""
     from dataclasses import replace
 
-    from freectl.errors import unknown
+    from freectl.errors import InputError, unknown
     from freectl.mini.training.run import DEFAULTS, PARTS, train_part
 
     if part not in (*PARTS, "all"):
         raise unknown("--part", part, (*PARTS, "all"))
+    if init is not None and not (init / "model_index.json").exists():
+        raise InputError("--init", f"'{init}'", "a model folder, such as one that this command wrote")
     given = {"pictures": pictures, "batch": batch, "learning_rate": learning_rate}
     changes = {name: value for name, value in given.items() if value is not None}
     for name in PARTS if part == "all" else (part,):
         config = replace(DEFAULTS[name], seed=seed, bf16=bf16, **changes)  # type: ignore[arg-type]
-        train_part(name, config, out, model_dir, threads)
+        train_part(name, config, out, model_dir, threads, init)
 
 
 @app.command()

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freectl.mini.domain import caption
+from freectl.mini.domain import STYLES, caption
 from freectl.mini.scene import Scene, random_scene, render
 
 DROP_CAPTION, DROP_WORD = 0.10, 0.10
+GENERATOR_STYLES = (*STYLES, "silhouette")
+"""Silhouettes differ by their outline alone and are learned last: the generator sees twice as many."""
 
 
 def batch_rng(seed: int, step: int) -> random.Random:
@@ -23,9 +25,11 @@ def to_tensor(pictures: list) -> Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def scene_batch(rng: random.Random, count: int, *, held_out: bool | None = False) -> tuple[list[Scene], Tensor]:
+def scene_batch(
+    rng: random.Random, count: int, *, held_out: bool | None = False, styles: tuple[str, ...] = STYLES
+) -> tuple[list[Scene], Tensor]:
     """Scenes and their pictures (count, 3, 64, 64)."""
-    scenes = [random_scene(rng, held_out=held_out) for _ in range(count)]
+    scenes = [random_scene(rng, styles=styles, held_out=held_out) for _ in range(count)]
     return scenes, to_tensor([render(scene) for scene in scenes])
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from freectl.mini.judge import Judge, save_judge
+from freectl.mini.judge import Judge, load_judge, save_judge
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 from freectl.mini.training.data import batch_rng, to_tensor
 from freectl.mini.training.vae import tile
@@ -31,6 +31,10 @@ class JudgePart:
         self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
         self.judge = Judge().to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"judge": self.judge}
+
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of a finished judge of the same sizes."""
+        self.judge.load_state_dict(load_judge(folder / "judge").state_dict())
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Cross-entropy of the three heads and of the mask."""

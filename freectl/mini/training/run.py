@@ -25,11 +25,24 @@ def make_part(name: str, model_dir: Path) -> Part:
     return UNetPart(model_dir) if name == "unet" else JudgePart(model_dir)
 
 
-def train_part(name: str, config: TrainConfig, run_dir: Path, model_dir: Path, threads: int | None = None) -> None:
-    """Train one part (or go on with it) and write its weights below `model_dir`."""
+def train_part(
+    name: str,
+    config: TrainConfig,
+    run_dir: Path,
+    model_dir: Path,
+    threads: int | None = None,
+    init: Path | None = None,
+) -> None:
+    """Train one part (or go on with it) and write its weights below `model_dir`.
+
+    Args:
+        init: model folder whose weights a new run starts from, in place of random ones.
+    """
     if threads:
         torch.set_num_threads(threads)
     write_tokenizer(model_dir / "tokenizer")
     part = make_part(name, model_dir)
+    if init is not None:
+        part.start_from(init)
     Trainer(part, config, run_dir / name).run()
     part.export(model_dir if name == "unet" else model_dir / name)

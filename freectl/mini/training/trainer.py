@@ -67,6 +67,9 @@ class Part(Protocol):
     def modules(self) -> Mapping[str, nn.Module]:
         """The networks that are trained, by name."""
 
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of a finished model folder in place of random ones."""
+
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Named terms of one step; "loss" is minimised."""
 

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, caption
-from freectl.mini.training.data import batch_rng, scene_batch, training_caption
+from freectl.mini.training.data import GENERATOR_STYLES, batch_rng, scene_batch, training_caption
 from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet
 from freectl.mini.training.vae import tile
 
@@ -37,6 +37,11 @@ class UNetPart:
         self.scheduler = make_scheduler()
         self.modules: dict[str, nn.Module] = {"unet": self.unet, "text_encoder": self.text_encoder}
 
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of a finished model of the same sizes."""
+        self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").float().state_dict())
+        self.text_encoder.load_state_dict(CLIPTextModel.from_pretrained(folder / "text_encoder").float().state_dict())
+
     def encode_text(self, captions: list[str]) -> Tensor:
         """Captions to (B, 24, 128)."""
         ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -51,7 +56,7 @@ class UNetPart:
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Mean squared error of the predicted velocity."""
         rng = batch_rng(seed, step)
-        scenes, pictures = scene_batch(rng, batch)
+        scenes, pictures = scene_batch(rng, batch, styles=GENERATOR_STYLES)
         captions = [training_caption(scene, rng) for scene in scenes]
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         latents = self.encode_pictures(pictures)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,6 +23,10 @@ class VAEPart:
         torch.manual_seed(0)
         self.vae = make_vae().to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"vae": self.vae}
+
+    def start_from(self, folder: Path) -> None:
+        """Take the weights of a finished VAE of the same sizes."""
+        self.vae.load_state_dict(AutoencoderKL.from_pretrained(folder / "vae").float().state_dict())
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Reconstruction of fresh scenes through a noisy latent."""
