@@ -1,0 +1,73 @@
+"""Models of the preprocessors: from a folder or a hub id, safetensors only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from freectl.errors import FreectlError, InputError
+from freectl.loading import HUB_ID
+from freectl.preprocess.registry import OPTION, Preprocess
+
+MAX_SIDE = 1024
+"""Pictures are made this small (px, longer side) first: the models look at 384 to 640 px."""
+
+
+def check_model(preprocess: Preprocess, name: str = "model") -> None:
+    """A folder with a config.json, or something that can be a hub id.
+
+    Raises:
+        InputError: neither.
+    """
+    given = preprocess.values[name]
+    folder = Path(given).expanduser()
+    fits = (folder / "config.json").is_file() if folder.is_dir() else bool(HUB_ID.fullmatch(given))
+    if not fits or (given.startswith(".") and not folder.is_dir()):
+        default = preprocess.kind.values[name]
+        allowed = f"a folder with config.json and model.safetensors, or a hub id such as {default}"
+        raise InputError(f"{OPTION} {preprocess.kind.form}", f"{name} '{given}'", allowed)
+
+
+def load(preprocess: Preprocess, model_class: Any, device: str, name: str = "model") -> tuple[Any, Any]:
+    """Model (in eval mode) and image processor. The processor's Pillow form is taken: equal everywhere.
+
+    Raises:
+        FreectlError: not here and not to be had; or not a model of this kind.
+    """
+    from transformers import AutoImageProcessor
+
+    given = preprocess.values[name]
+    label = f"{OPTION} {preprocess.kind.name}={given}"
+    source = str(Path(given).expanduser())
+    folder = Path(source).is_dir()
+    try:
+        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+        model = model_class.from_pretrained(source, use_safetensors=True)
+    except OSError as error:
+        if folder:
+            raise FreectlError(f"{label}: cannot be loaded from safetensors ({_first_line(error)})") from error
+        raise FreectlError(
+            f"{label}: its weights are not on this machine and cannot be fetched: connect once with "
+            f"`hf download {given}`, or name a folder: {OPTION} {preprocess.kind.name}=DIR ({_first_line(error)})"
+        ) from error
+    except (ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise FreectlError(f"{label}: not a model for {preprocess.kind.name} ({_first_line(error)})") from error
+    return model.eval().to(device), processor
+
+
+def small(apply: Callable[[Image.Image], Image.Image]) -> Callable[[Image.Image], Image.Image]:
+    """`apply` on pictures of at most `MAX_SIDE`."""
+
+    def run(image: Image.Image) -> Image.Image:
+        scale = MAX_SIDE / max(image.size)
+        if scale < 1:
+            width, height = (max(1, round(side * scale)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.LANCZOS)
+        return apply(image.convert("RGB"))
+
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
