@@ -5,13 +5,24 @@ from typing import Any
 
 __version__ = "0.1.0"
 _LAZY = {
+    "control": "freectl.spatial",
+    "ControlResult": "freectl.spatial",
     "edit": "freectl.api",
     "EditResult": "freectl.api",
     "FreeControlPipeline": "freectl.pipeline",
     "FreectlError": "freectl.errors",
     "InputError": "freectl.errors",
 }
-__all__ = ["EditResult", "FreeControlPipeline", "FreectlError", "InputError", "__version__", "edit"]
+__all__ = [
+    "ControlResult",
+    "EditResult",
+    "FreeControlPipeline",
+    "FreectlError",
+    "InputError",
+    "__version__",
+    "control",
+    "edit",
+]
 
 
 def __getattr__(name: str) -> Any:

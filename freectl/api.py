@@ -7,7 +7,8 @@ from typing import Any
 from PIL import Image
 
 from freectl import config, image_io, loading, methods
-from freectl.config import EditOptions
+from freectl import record as records
+from freectl.config import EditOptions, RunOptions
 from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
 
@@ -82,7 +83,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
         appearance = image_io.load_image(options.appearance_image, "--appearance-image").image
     warnings = list(picture.warnings)
     if source.name == "mini":
-        warnings += _unknown_words(options.prompt, options.source_prompt)
+        warnings += unknown_words(options.prompt, options.source_prompt)
     method = methods.get(options.method)
     settings = config.method_settings(method, options.preset, overrides)
     optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
@@ -90,7 +91,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     return Plan(options, method, settings, picture, mask, appearance, source, warnings)
 
 
-def _unknown_words(*prompts: str) -> list[str]:
+def unknown_words(*prompts: str) -> list[str]:
     import re
 
     from freectl.mini.domain import vocabulary
@@ -175,6 +176,29 @@ def _pipeline(source: Source, device: str, dtype: Any, lora: str | None, offload
     return load_pipeline(source, device=device, dtype=dtype, lora=lora, offload=offload)
 
 
+def machine(options: RunOptions) -> tuple[str, Any, list[str]]:
+    """Device and dtype of a run, and the reasons for them in words.
+
+    Raises:
+        InputError: the device, dtype or offload cannot be had here.
+    """
+    device, device_reason = resolve_device(options.device)
+    dtype, dtype_reason = resolve_dtype(options.dtype, device)
+    loading.check_offload(options.offload, device)
+    return device, dtype, [f"device {device} ({device_reason})", f"dtype {str(dtype).split('.')[-1]} ({dtype_reason})"]
+
+
+def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
+    """The pipeline of a run, kept for the next one, and the notes of `machine`.
+
+    Raises:
+        InputError: as `machine`.
+        FreectlError: the model cannot be loaded.
+    """
+    device, dtype, notes = machine(options)
+    return _pipeline(source, device, dtype, options.lora, options.offload), notes
+
+
 def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditResult:
     """Run a checked plan."""
     import torch
@@ -184,12 +208,9 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
 
     options, cost = checked.options, Cost()
     with cost.stage("load"):
-        device, device_reason = resolve_device(options.device)
-        dtype, dtype_reason = resolve_dtype(options.dtype, device)
-        loading.check_offload(options.offload, device)
-        pipe = _pipeline(checked.source, device, dtype, options.lora, options.offload)
+        pipe, notes = opened(options, checked.source)
     pipe.set_progress_bar_config(disable=not progress, leave=False)
-    size = _working_size(checked, pipe)
+    size = working_size(checked.picture.image.size, pipe)
     fitted = image_io.fit(checked.picture.image, size)
     store = Cache() if cache else None
     output = pipe(
@@ -211,17 +232,16 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
     images = [fitted.restore(picture) for picture in output.images]
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
     record = _record(checked, output, warnings)
-    notes = [f"device {device} ({device_reason})", f"dtype {str(dtype).split('.')[-1]} ({dtype_reason})"]
     return EditResult(images, checked.picture.image, record, output.trace, notes)
 
 
-def _working_size(checked: Plan, pipe: Any) -> tuple[int, int]:
+def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:
+    """Width and height in px at which a model works on a picture of `original` size."""
     from freectl import families
 
     factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
     base = int(pipe.unet.config.sample_size) * factor
-    square = families.of(pipe.unet) is families.MINI
-    return image_io.working_size(checked.picture.image.size, base, square=square)
+    return image_io.working_size(original, base, square=families.of(pipe.unet) is families.MINI)
 
 
 def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:
@@ -239,8 +259,13 @@ def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:
 
 
 def split_record(record: dict[str, Any]) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
-    """A record or config file as (image path, run options, method settings)."""
-    flat = {k: v for k, v in record.items() if k not in ("settings", "output", "cost", "warnings")}
+    """A record or config file as (image path, run options, method settings).
+
+    Raises:
+        InputError: the record is of another command.
+    """
+    records.check_command(record, "edit")
+    flat = {k: v for k, v in record.items() if k not in records.RESULTS}
     flat |= record.get("settings", {})
     image = flat.pop("image", None)
     options = {k: v for k, v in flat.items() if k in EditOptions.model_fields}

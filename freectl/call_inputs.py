@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from freectl.conditioning import TextExtras, paired
 from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.sampler import Prompt
@@ -13,8 +14,7 @@ from freectl.sampler import Prompt
 
 def check_call(
     prompt: Any,
-    prompt_embeds: Tensor | None,
-    negative_prompt_embeds: Tensor | None,
+    extras: TextExtras,
     image: Any,
     names: list[str],
     output_type: str,
@@ -26,12 +26,12 @@ def check_call(
     Raises:
         InputError: both or neither of prompt and embeddings, empty text, no picture, unknown names.
     """
-    if (prompt is None) == (prompt_embeds is None):
+    if (prompt is None) == (extras.embeds is None):
         raise InputError("prompt", "both or neither of prompt and prompt_embeds", "exactly one of them")
     texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    if prompt_embeds is None and (not texts or any(not isinstance(t, str) or not t.strip() for t in texts)):
+    if extras.embeds is None and (not texts or any(not isinstance(t, str) or not t.strip() for t in texts)):
         raise InputError("prompt", repr(prompt), "text that is not empty, or a list of such")
-    if prompt_embeds is not None and negative_prompt_embeds is None:
+    if extras.embeds is not None and extras.negative_embeds is None:
         raise InputError("negative_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
     if image is None:
         raise InputError("image", "None", "a PIL picture, or a list of them")
@@ -46,31 +46,37 @@ def check_call(
 
 
 def encode_texts(
-    engine: Engine,
-    texts: list[str],
-    negative: str | list[str] | None,
-    embeds: Tensor | None,
-    negative_embeds: Tensor | None,
-    guidance_scale: float,
+    engine: Engine, texts: list[str], negative: str | list[str] | None, extras: TextExtras, guidance_scale: float
 ) -> Prompt:
     """The texts, or given embeddings, as the prompt of B rows; no unconditional half without guidance.
 
     Raises:
-        InputError: the number of negative prompts does not fit.
+        InputError: the number of negative prompts or of embeddings does not fit, or pooled embeddings are missing.
     """
-    guided = guidance_scale > 1
-    if embeds is not None:
-        repeat = len(texts) // embeds.shape[0]
-        both = [e.repeat_interleave(repeat, 0).to(engine.device, engine.dtype) for e in (embeds, negative_embeds)]  # type: ignore[union-attr]
-        return Prompt(both[0], both[1] if guided else None)
-    if isinstance(negative, list):
-        repeat = len(texts) // max(1, len(negative))
-        if repeat * len(negative) != len(texts):
-            raise InputError("negative_prompt", f"{len(negative)} texts", "one text, or one a prompt")
-        negatives = [text for text in negative for _ in range(repeat)]
-    else:
-        negatives = [negative or ""] * len(texts)
-    return engine.encode_prompt(texts, negatives if guided else None)
+    guided, working = guidance_scale > 1, engine.size[::-1]
+    if extras.embeds is not None:
+        given = (extras.embeds, extras.negative_embeds if guided else None, extras.pooled, extras.negative_pooled)
+        cond, uncond, pooled, negative_pooled = (_rows(one, len(texts), engine) for one in given)
+        return engine.text.assembled(cond, uncond, pooled, negative_pooled, working, engine.micro)  # type: ignore[arg-type]
+    negatives = paired("negative_prompt", negative or "", len(texts)) if guided else None
+    return engine.text.encode(
+        texts,
+        negatives,
+        working,
+        engine.micro,
+        paired("prompt_2", extras.second, len(texts)),
+        paired("negative_prompt_2", extras.negative_second, len(texts)),
+    )
+
+
+def _rows(embeds: Tensor | None, count: int, engine: Engine) -> Tensor | None:
+    """Embeddings (N, ...) repeated in place to (count, ...)."""
+    if embeds is None:
+        return None
+    repeat = count // embeds.shape[0]
+    if repeat * embeds.shape[0] != count:
+        raise InputError("prompt_embeds", f"{embeds.shape[0]} rows for {count} results", "one a prompt in each of them")
+    return embeds.repeat_interleave(repeat, 0).to(engine.device, engine.dtype)
 
 
 def per_image_generators(generator: Any, count: int) -> list[torch.Generator]:
@@ -92,7 +98,7 @@ def fit_images(
     """Pictures repeated to the batch and resized to a size the UNet takes.
 
     Raises:
-        InputError: their number does not fit, or a side is not a multiple of 8.
+        InputError: their number does not fit, or a side is not a multiple of what the VAE takes.
     """
     images = list(image) if isinstance(image, list | tuple) else [image]
     if len(images) == 1:
@@ -105,8 +111,8 @@ def fit_images(
     own_width, own_height = (max(multiple, round(own / multiple) * multiple) for own in images[0].size)
     size = (width or own_width, height or own_height)
     for name, side in zip(("width", "height"), size, strict=True):
-        if side % 8 or side < 8:
-            raise InputError(name, str(side), "a multiple of 8")
+        if side % multiple or side < multiple:
+            raise InputError(name, str(side), f"a multiple of {multiple}")
     return [resized(one, size) for one in images], size
 
 

@@ -12,8 +12,8 @@ MAX_STEPS = 1000
 M = TypeVar("M", bound=BaseModel)
 
 
-class EditOptions(BaseModel):
-    """Everything of a run but the method's own settings. Names are those of the command line."""
+class RunOptions(BaseModel):
+    """What every run has: target, model, method and machine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -21,13 +21,10 @@ class EditOptions(BaseModel):
     method: str = "freecontrol"
     preset: str = "default"
     model: str = "mini"
-    source_prompt: str = ""
     negative_prompt: str = ""
-    concept: str | None = None
     steps: int = Field(50, ge=1, le=MAX_STEPS)
     seed: int = Field(0, ge=0, lt=2**63)
     guidance_scale: float | None = Field(None, ge=0, le=100)
-    mask: str = "none"
     appearance_image: str | None = None
     lora: str | None = None
     device: str = "auto"
@@ -40,6 +37,35 @@ class EditOptions(BaseModel):
         if not prompt.strip():
             raise ValueError("words that say what the result shows")
         return prompt
+
+
+class EditOptions(RunOptions):
+    """Everything of an edit but the method's own settings. Names are those of the command line."""
+
+    source_prompt: str = ""
+    concept: str | None = None
+    mask: str = "none"
+
+
+Several = tuple[str, ...]
+
+
+class ControlOptions(RunOptions):
+    """Everything of spatial control but the method's own settings; what is given once holds for all conditions."""
+
+    condition: Several = Field(min_length=1)
+    concept: Several = ()
+    source_prompt: Several = ()
+    mask: Several = ()
+    preprocess: Several = ()
+    view: Several = ()
+    width: int | None = Field(None, ge=8, le=8192, multiple_of=8)
+    height: int | None = Field(None, ge=8, le=8192, multiple_of=8)
+
+    @field_validator("condition", "concept", "source_prompt", "mask", "preprocess", "view", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 def validated(cls: type[M], values: Mapping[str, Any], prefix: str = "--") -> M:
@@ -90,18 +116,21 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
     return values
 
 
+def has_words(text: str, words: str) -> bool:
+    """Whether the words are in the text, next to each other; case and punctuation do not matter."""
+    line, wanted = (re.findall(r"[\w']+", part.lower()) for part in (text, words))
+    return bool(wanted) and any(line[i : i + len(wanted)] == wanted for i in range(len(line)))
+
+
 def check_concept(concept: str, *prompts: str) -> None:
     """A concept must be words of a prompt.
 
     Raises:
         InputError: it is in none of them; the words are listed.
     """
-    words = [re.findall(r"[\w']+", prompt.lower()) for prompt in prompts]
-    wanted = re.findall(r"[\w']+", concept.lower())
-    for line in words:
-        if wanted and any(line[i : i + len(wanted)] == wanted for i in range(len(line))):
-            return
-    listed = ", ".join(dict.fromkeys(word for line in words for word in line))
+    if any(has_words(prompt, concept) for prompt in prompts):
+        return
+    listed = ", ".join(dict.fromkeys(word for prompt in prompts for word in re.findall(r"[\w']+", prompt.lower())))
     raise InputError("--concept", repr(concept), f"words of the prompt: {listed}")
 
 

@@ -12,23 +12,32 @@ from torch import Tensor
 from freectl import analysis, families, fingerprint, masks
 from freectl.bases import SemanticBases
 from freectl.cache import Cache, content_key
+from freectl.conditioning import MicroConditioning, TextConditioner
 from freectl.cost import Cost
 from freectl.errors import InputError
 from freectl.inversion import Trajectory, invert
 from freectl.sampler import Denoiser, Lane, Prompt
 from freectl.taps import cross_attention_sites
+from freectl.vae_codec import VaeCodec
 
 SEED_BATCH = 10
 Build = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
 
 
 class Engine:
-    """Wraps a Stable Diffusion pipeline for one or many runs.
+    """Wraps a Stable Diffusion or SDXL pipeline for one or many runs.
 
     Args:
         pipe: a diffusers pipeline with a DDIM scheduler.
         cache: where inversions, bases and references are kept; None keeps nothing.
         cost: the record that this run writes to.
+        micro: sizes that SDXL is told in place of the working size.
+
+    Attributes:
+        size: working (width, height) in pixels, which SDXL is told with each prompt; the model's own at first.
+
+    Raises:
+        InputError: the UNet is of no family that is known.
     """
 
     def __init__(
@@ -38,25 +47,33 @@ class Engine:
         cache: Cache | None = None,
         cost: Cost | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
+        micro: MicroConditioning | None = None,
     ) -> None:
         self.pipe, self.cache, self.cost = pipe, cache, cost or Cost()
         self.unet, self.vae, self.scheduler = pipe.unet, pipe.vae, pipe.scheduler
         self.family = families.of(pipe.unet)
         self.denoiser = Denoiser(pipe.unet, cross_attention_kwargs)
         self.device, self.dtype = pipe._execution_device, pipe.unet.dtype
+        self.text = TextConditioner(pipe, (cross_attention_kwargs or {}).get("scale"))
+        self.codec = VaeCodec(pipe, self.device, self.dtype, upcast=self.text.pooled)
+        self.micro = micro or MicroConditioning()
         self._kwargs = cross_attention_kwargs
         self._asked: set[str] = set()
+        self.size = (self.base_size, self.base_size)
 
     @property
     def working_multiple(self) -> int:
-        """Width and height must be multiples of this many pixels."""
-        return max(8, 2 ** (len(self.vae.config.block_out_channels) - 1))
+        """Width and height must be multiples of this many pixels.
+
+        The VAE's factor; the UNet takes any size, since its decoder is resized to the skip connections.
+        """
+        return max(8, self.codec.factor)
 
     @property
     def base_size(self) -> int:
-        """Side in pixels the model was trained at."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        return int(self.unet.config.sample_size) * factor
+        """Side in pixels the model was trained at; the longer one of two."""
+        sample = self.unet.config.sample_size
+        return (int(sample) if isinstance(sample, int) else max(sample)) * self.codec.factor
 
     def timesteps(self, steps: int) -> list[int]:
         """Set the scheduler's grid; descending.
@@ -73,44 +90,36 @@ class Engine:
             raise InputError("--steps", str(steps), f"1 to {total - 1}, the length of the model's schedule")
         return timesteps
 
-    def encode_prompt(self, texts: Sequence[str], negative: Sequence[str] | None = None) -> Prompt:
-        """Encode texts; with `negative` (one each) also the unconditional half."""
-        scale = (self._kwargs or {}).get("scale")
-        with torch.no_grad():
-            cond, uncond = self.pipe.encode_prompt(
-                list(texts),
-                self.device,
-                1,
-                negative is not None,
-                negative_prompt=list(negative) if negative is not None else None,
-                lora_scale=scale,
-            )[:2]
-        return Prompt(cond, uncond if negative is not None else None)
+    def encode_prompt(
+        self, texts: Sequence[str], negative: Sequence[str] | None = None, *, size: tuple[int, int] | None = None
+    ) -> Prompt:
+        """Encode texts; with `negative` (one each) also the unconditional half.
+
+        Args:
+            size: (width, height) in pixels of other pictures than the run's; SDXL is told it.
+        """
+        if size is not None:
+            return self.text.encode(texts, negative, size[::-1], MicroConditioning())
+        return self.text.encode(texts, negative, self.size[::-1], self.micro)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""
-        pixels = self.pipe.image_processor.preprocess(list(images)).to(self.device, self.vae.dtype)
-        with torch.no_grad():
-            latents = self.vae.encode(pixels).latent_dist.mode()
-        # pixels come channels-last; a cached inversion does not, and kernels of the two layouts round differently
-        return (latents * self.vae.config.scaling_factor).to(self.dtype).contiguous()
+        return self.codec.encode(images)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents to pictures (B, 3, H, W), -1 to 1."""
-        with torch.no_grad():
-            return self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return self.codec.decode(latents)
 
     def noise(self, size: tuple[int, int], generators: Sequence[torch.Generator]) -> Tensor:
         """Initial noise, one CPU generator an image."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        width, height = size
-        shape = (len(generators), self.unet.config.in_channels, height // factor, width // factor)
+        width, height = (side // self.codec.factor for side in size)
+        shape = (len(generators), self.unet.config.in_channels, height, width)
         sigma = self.scheduler.init_noise_sigma
         return randn_tensor(shape, generator=list(generators), device=self.device, dtype=self.dtype) * sigma
 
     def model_key(self) -> dict[str, Any]:
         """Everything of the model that an inversion depends on."""
-        parts = [self.pipe.unet, self.pipe.vae, self.pipe.text_encoder, getattr(self.pipe, "text_encoder_2", None)]
+        parts = [self.pipe.unet, self.pipe.vae, *self.text.encoders]
         config = {k: v for k, v in self.scheduler.config.items() if not k.startswith("_")}
         return {
             "weights": fingerprint.combined(parts),
@@ -118,6 +127,7 @@ class Engine:
             "dtype": str(self.dtype),
             "device": self.device.type,
             "attention_kwargs": repr(self._kwargs),
+            "conditioning": repr((self.micro, self.text.zeroed)) if self.text.pooled else "",
         }
 
     def invert(self, image: Image.Image, source_prompt: str, timesteps: Sequence[int]) -> tuple[Trajectory, str]:
@@ -215,7 +225,8 @@ class Engine:
         with self.progress(batches * steps_each, "semantic bases") as bar:
             for first in range(0, seeds, SEED_BATCH):
                 numbers = range(first, min(first + SEED_BATCH, seeds))
-                prompt = self.encode_prompt([texts[i % len(texts)] for i in numbers], [negative] * len(numbers))
+                asked = [texts[i % len(texts)] for i in numbers]
+                prompt = self.encode_prompt(asked, [negative] * len(numbers), size=size)
                 noise = self.noise(size, [torch.Generator().manual_seed(i) for i in numbers])
                 analysis.seed_features(
                     self.denoiser,

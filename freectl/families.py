@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from freectl.errors import InputError
 from freectl.taps import self_attention_keys
 
 
@@ -18,28 +19,68 @@ class Family:
         structure_block: the decoder block whose self-attention keys are tapped (arXiv 2312.07536, section 4).
         guidance_scale: default of the family's samplers.
         freecontrol: FreeControl's settings that depend on the UNet's width and the size of its feature grid.
+        levels: resolutions of the UNet.
+        addition: `addition_embed_type` of the UNet's configuration: inputs besides text and time.
     """
 
     name: str
     structure_block: str
     guidance_scale: float
     freecontrol: Mapping[str, float]
+    levels: int
+    addition: str | None = None
 
     def sites(self, unet: nn.Module, layers: str = "all") -> list[str]:
         """Names of the tapped `to_k` modules, in execution order."""
         sites = self_attention_keys(unet, self.structure_block)
         return sites[:1] if layers == "first" else sites
 
+    def fits(self, unet: Any) -> bool:
+        """Whether a UNet has this family's levels and inputs, and self-attention in the tapped block."""
+        config = unet.config
+        return (
+            len(config.block_out_channels) == self.levels
+            and config.get("addition_embed_type") == self.addition
+            and config.in_channels == config.out_channels
+            and self.structure_block in _blocks_with_self_attention(unet)
+        )
+
+    @property
+    def looked_for(self) -> str:
+        """What `fits` asks of a UNet, in words."""
+        extra = f", {self.addition} inputs" if self.addition else ""
+        return f"{self.name} ({self.levels} levels{extra}, self-attention in {self.structure_block})"
+
 
 # Published for Stable Diffusion (freecontrol: section 4 and the published interface); measured for the embedded model.
 PUBLISHED = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64}
-SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED)
-SDXL = Family("sdxl", "up_blocks.0", 5.0, PUBLISHED)
-MINI = Family("mini", "up_blocks.1", 4.0, {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16})
+SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED, levels=4)
+SDXL = Family("sdxl", "up_blocks.0", 5.0, PUBLISHED, levels=3, addition="text_time")
+MINI = Family(
+    "mini", "up_blocks.1", 4.0, {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16}, levels=3
+)
+FAMILIES = (SD, SDXL, MINI)
 
 
 def of(unet: Any) -> Family:
-    """Family of a UNet: SDXL by its extra inputs, the embedded model by its three levels, otherwise SD 1.x / 2.x."""
-    if unet.config.get("addition_embed_type") == "text_time":
-        return SDXL
-    return MINI if len(unet.config.block_out_channels) == 3 else SD
+    """Family of a UNet, by its configuration and the place of its self-attentions; weights and widths do not matter.
+
+    Raises:
+        InputError: none fits; the message lists what was looked for.
+    """
+    for family in FAMILIES:
+        if family.fits(unet):
+            return family
+    config, extra = unet.config, unet.config.get("addition_embed_type")
+    blocks = ", ".join(_blocks_with_self_attention(unet)) or "no block"
+    found = (
+        f"a UNet with {len(config.block_out_channels)} levels, {config.in_channels} channels in and "
+        f"{config.out_channels} out{f', {extra} inputs' if extra else ''}, self-attention in {blocks}"
+    )
+    looked_for = "; or ".join(family.looked_for for family in FAMILIES)
+    raise InputError("--model", found, f"as many channels out as in, and {looked_for}")
+
+
+def _blocks_with_self_attention(unet: nn.Module) -> list[str]:
+    names = [name for name, _ in unet.named_modules() if name.endswith(".attn1.to_k")]
+    return sorted({name.partition(".attentions.")[0] for name in names})

@@ -179,7 +179,7 @@ def fit(image: Image.Image, size: Size) -> Fitted:
         # padding the small copy, not the input: a 50000x100 px banner would need 7 GB as a square
         inner = tuple(max(1, round(side * size[0] / max(image.size))) for side in image.size)  # type: ignore[assignment]
     left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    canvas = Image.new("RGB", size, _edge_colour(image))
+    canvas = Image.new("RGB", size, edge_colour(image))
     canvas.paste(image.resize(inner, _LANCZOS), (left, top))
     return Fitted(canvas, image.size, (left, top, left + inner[0], top + inner[1]))
 
@@ -188,7 +188,8 @@ def _binary(mask: Image.Image) -> Image.Image:
     return mask.point(lambda value: 255 if value >= 128 else 0)
 
 
-def _edge_colour(image: Image.Image) -> tuple[int, ...]:
+def edge_colour(image: Image.Image) -> tuple[int, ...]:
+    """Median RGB colour of the outermost pixels, which padding takes."""
     pixels = np.asarray(image)
     border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return tuple(int(channel) for channel in np.median(border, axis=0))

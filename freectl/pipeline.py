@@ -1,73 +1,25 @@
-"""`FreeControlPipeline`: FreeControl image-to-image and spatial control as a diffusers pipeline."""
+"""`FreeControlPipeline`: FreeControl image-to-image and spatial control for Stable Diffusion 1.x and 2.x."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from diffusers.utils import BaseOutput
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from freectl.cache import Cache
-from freectl.call_inputs import check_call, encode_texts, fit_images, per_image_generators, resized
-from freectl.cost import Cost
 from freectl.engine import Engine
-from freectl.errors import InputError
-from freectl.methods.base import Condition, Method, Outcome, Request
-from freectl.methods.freecontrol import FreeControl
-from freectl.sampler import Lane, Prompt, Step
+from freectl.pipeline_base import FreeControlMixin, FreeControlPipelineOutput, ddim
+
+__all__ = ["FreeControlPipeline", "FreeControlPipelineOutput", "ddim"]
 
 
-@dataclass
-class FreeControlPipelineOutput(BaseOutput):
-    """Output of the pipeline.
-
-    Attributes:
-        images: B PIL pictures, or an array or tensor as `output_type` says.
-        nsfw_content_detected: one flag a picture where the model has a safety checker, else None.
-        trace: energies (mean over the batch) at each guided step.
-        cost: the cost record, as in the command line's JSON.
-        warnings: what went less than well.
-        settings: the method's settings as they were used.
-    """
-
-    images: list[Image.Image] | Any
-    nsfw_content_detected: list[bool] | None
-    trace: list[dict[str, float]]
-    cost: dict[str, Any]
-    warnings: list[str]
-    settings: Any
-
-
-def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
-    """The condition with its picture at `size`, and its mask too where that is a picture."""
-    mask = condition.mask
-    if isinstance(mask, Image.Image):
-        mask = mask.convert("L").resize(size, Image.Resampling.BOX)
-    return replace(condition, image=resized(condition.image, size), mask=mask)
-
-
-def ddim(scheduler: Any) -> DDIMScheduler:
-    """The scheduler as DDIM, which inversion needs; the noise schedule and prediction type stay."""
-    if isinstance(scheduler, DDIMScheduler):
-        return scheduler
-    known = {"clip_sample": False, "set_alpha_to_one": False} | {
-        k: scheduler.config[k] for k in ("clip_sample", "set_alpha_to_one") if k in scheduler.config
-    }
-    return DDIMScheduler.from_config(scheduler.config, **known)
-
-
-class FreeControlPipeline(StableDiffusionPipeline):
+class FreeControlPipeline(FreeControlMixin, StableDiffusionPipeline):
     """Training-free structure and appearance control for Stable Diffusion 1.x and 2.x (arXiv 2312.07536).
 
     A `StableDiffusionPipeline` in all but `__call__`: `from_pretrained`, `from_pipe`, `from_single_file`,
-    `save_pretrained`, LoRA, textual inversion, IP-Adapter and offload work as usual. Any scheduler is replaced by DDIM.
+    `save_pretrained`, LoRA, textual inversion and offload work as usual. Any scheduler is replaced by DDIM.
     """
+
+    plain_class = "StableDiffusionPipeline"
 
     def __init__(
         self,
@@ -93,144 +45,5 @@ class FreeControlPipeline(StableDiffusionPipeline):
             requires_safety_checker,
         )
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        prompt: str | list[str] | None = None,
-        image: Image.Image | list[Image.Image] | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_inference_steps: int = 50,
-        guidance_scale: float | None = None,
-        negative_prompt: str | list[str] | None = None,
-        num_images_per_prompt: int = 1,
-        eta: float = 0.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        latents: Tensor | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        cross_attention_kwargs: dict[str, Any] | None = None,
-        callback_on_step_end: Callable[[Any, int, int, dict], dict] | None = None,
-        callback_on_step_end_tensor_inputs: list[str] | None = None,
-        *,
-        source_prompt: str = "",
-        concept: str | None = None,
-        mask: Image.Image | str | None = None,
-        appearance_image: Image.Image | None = None,
-        conditions: Sequence[Condition] | None = None,
-        method: Method | None = None,
-        cache: Cache | None = None,
-        cost: Cost | None = None,
-        settings: Any = None,
-        **overrides: Any,
-    ) -> FreeControlPipelineOutput | tuple:
-        """Edit pictures, or make pictures with their structure.
-
-        Args:
-            prompt: what the result shows; a list makes one picture for each.
-            image: RGB picture(s) whose structure is kept; one for all prompts, or one a prompt.
-            height, width: working size in pixels; default: the pictures' own, rounded to what the UNet takes.
-            guidance_scale: classifier-free guidance, 1 switches it off; default of the model family if None.
-            generator: one CPU generator, or one a picture; only `start="noise"` and `eta > 0` draw from it.
-            latents: (B, C, h, w) to start from instead of the inverted picture.
-            output_type: "pil", "np", "pt" (0 to 1) or "latent".
-            callback_on_step_end: as in diffusers; may return a dict with changed "latents".
-            source_prompt: what the input shows; used while inverting.
-            concept: word whose seed pictures make the semantic bases; default: the family's general bases, or the
-                prompt.
-            mask: picture, white where the structure holds; "attention" for where the concept is, found by the
-                cross-attention of its tokens in `source_prompt`; None is everywhere.
-            appearance_image: picture whose appearance is taken, instead of that of an unguided sibling.
-            conditions: pictures that every result follows at once, in place of `image` (spatial control).
-            method: another registered method to run on the same inputs; default FreeControl.
-            cache: where inversions and bases are kept; None recomputes them.
-            settings: the method's settings object; `overrides` set single fields of its defaults instead.
-
-        Raises:
-            InputError: an argument cannot be used; nothing has run then.
-        """
-        method = method or FreeControl()
-        settings = settings if settings is not None else method.settings(**overrides)
-        names = callback_on_step_end_tensor_inputs or ["latents"]
-        check_call(
-            prompt,
-            prompt_embeds,
-            negative_prompt_embeds,
-            conditions if conditions else image,
-            names,
-            output_type,
-            num_images_per_prompt,
-            self._callback_tensor_inputs,
-        )
-        self._interrupt = False
-        engine = Engine(self, cache=cache, cost=cost, cross_attention_kwargs=cross_attention_kwargs)
-        if guidance_scale is None:
-            guidance_scale = engine.family.guidance_scale
-        self._guidance_scale, self._num_timesteps = guidance_scale, num_inference_steps
-        optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image, "conditions": conditions}
-        method.check(settings, [name for name, value in optional.items() if value is not None])
-        settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
-        texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
-        texts = [text for text in texts for _ in range(num_images_per_prompt)]
-        if conditions and image is not None:
-            raise InputError("image", "given with conditions", "one of the two")
-        first = conditions[0].image if conditions else image
-        images, size = fit_images(first, len(texts), num_images_per_prompt, width, height, engine)
-        request = Request(
-            images=[] if conditions else images,
-            prompt=encode_texts(engine, texts, negative_prompt, prompt_embeds, negative_prompt_embeds, guidance_scale),
-            texts=texts,
-            source_prompts=[source_prompt] * len(texts),
-            size=size,
-            steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            eta=eta,
-            generators=per_image_generators(generator, len(texts)),
-            concept=concept,
-            latents=None if latents is None else latents.to(engine.device, engine.dtype),
-            mask=mask,
-            appearance_image=None if appearance_image is None else resized(appearance_image, size),
-            on_step=self._on_step(callback_on_step_end, names),
-            conditions=[fitted_condition(one, size) for one in conditions or ()],
-        )
-        outcome = method.run(engine, request, settings)
-        output = self._finish(engine, outcome, output_type, settings)
-        self.maybe_free_model_hooks()
-        return output if return_dict else (output.images, output.nsfw_content_detected)
-
-    def _on_step(self, callback: Any, names: list[str]) -> Callable[[Step, dict[str, Lane]], bool]:
-        def report(step: Step, lanes: dict[str, Lane]) -> bool:
-            edit = lanes["edit"]
-            if callback is not None:
-                tensors = {
-                    "latents": edit.latents,
-                    "prompt_embeds": edit.prompt.cond,
-                    "negative_prompt_embeds": edit.prompt.uncond,
-                }
-                changed = callback(self, step.index, step.timestep, {name: tensors[name] for name in names}) or {}
-                edit.latents = changed.get("latents", edit.latents)
-                edit.prompt = Prompt(
-                    changed.get("prompt_embeds", edit.prompt.cond),
-                    changed.get("negative_prompt_embeds", edit.prompt.uncond),
-                    edit.prompt.added,
-                )
-            return bool(self._interrupt)
-
-        return report
-
-    def _finish(self, engine: Engine, outcome: Outcome, output_type: str, settings: Any) -> FreeControlPipelineOutput:
-        engine.cost.record_memory(engine.device)
-        if output_type == "latent":
-            return FreeControlPipelineOutput(
-                outcome.latents, None, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings
-            )
-        with engine.cost.stage("synthesis"):
-            pixels = engine.decode(outcome.latents)
-            pixels, flagged = self.run_safety_checker(pixels, engine.device, engine.dtype)
-            normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
-            images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
-        return FreeControlPipelineOutput(
-            images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings
-        )
+    def _screened(self, pixels: Tensor, engine: Engine) -> tuple[Tensor, list[bool] | None]:
+        return self.run_safety_checker(pixels, engine.device, engine.dtype)

@@ -16,6 +16,8 @@ from freectl.errors import FreectlError, InputError
 
 TEXT_KEY = "freectl"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+RESULTS = ("command", "settings", "output", "cost", "warnings")
+"""Keys of a record that are no options of a run, or that hold them."""
 _CONFIGS = "a .json or .yaml file, or a picture that freectl wrote"
 
 
@@ -148,6 +150,19 @@ def read_config(path: str | Path, option: str = "--config") -> dict[str, Any]:
     if suffix in (".yaml", ".yml"):
         return _parse_yaml(_read_text(path, option), path, option)
     raise InputError(option, f"'{path}'", _CONFIGS)
+
+
+def check_command(record: dict[str, Any], command: str, option: str = "--config") -> None:
+    """Refuse the record of another command; a file written by hand may name none.
+
+    Raises:
+        InputError: the record is of another command, which is named.
+    """
+    settings = record.get("settings")
+    of_edit = isinstance(settings, dict) and "image" in settings
+    made_by = record.get("command", "edit" if of_edit else command)
+    if made_by != command:
+        raise InputError(option, f"a record of `freectl {made_by}`", f"freectl {made_by} {option} FILE")
 
 
 def _check_file(path: Path, option: str) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from freectl.cli import bases, cache, edit, env, methods, mini
+from freectl.cli import bases, cache, control, edit, env, methods, mini
 from freectl.errors import FreectlError
 
 INTERRUPTED = 130
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
+app.command("control", epilog=control.EXAMPLES)(control.control)
 app.add_typer(bases.app, name="bases")
 app.add_typer(cache.app, name="cache")
 app.command("methods")(methods.methods)

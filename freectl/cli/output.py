@@ -42,3 +42,32 @@ def size_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def emit_run(record: dict[str, Any], notes: list[str], beside: list[Any], form: Format) -> None:
+    """Print a finished run: its record as JSON, or where the result is, what it cost and what to know of it.
+
+    Args:
+        notes: device, dtype and why. beside: further files that were written.
+    """
+    warnings = [f"warning: {text}" for text in record["warnings"]]
+    cost = record["cost"]
+    hits = ", ".join(kind for kind, hit in cost["cached"].items() if hit) or "nothing"
+    spent = (
+        f"{cost['row_forwards']:g} row forwards, {cost['row_backwards']} row backwards, "
+        f"{cost['seconds']['total']:.1f} s; cached: {hits}"
+    )
+    if form is not Format.human:
+        for text in warnings:
+            typer.echo(text, err=True)
+    emit(record, "\n".join([f"{record['output']}  ({', '.join(notes)})", *warnings, *map(str, beside), spent]), form)
+
+
+def quiet_libraries() -> None:
+    """Libraries' own loading bars and advice do not belong on the terminal."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()

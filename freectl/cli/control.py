@@ -1,0 +1,165 @@
+"""`freectl control`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from freectl.cli.output import Format, FormatOption, emit_run, quiet_libraries
+
+# \b keeps the help formatter from breaking commands across lines.
+EXAMPLES = """\b
+Examples:
+  freectl control --condition sketch.png --concept fox \\
+    --prompt "a fluent fox on a blue background"
+  freectl control --condition photo.jpg --preprocess canny=50,150 --concept cat \\
+    --prompt "a fluent cat on a blue background" --compare
+  freectl control --condition chair.glb --view 45,20 --concept chair \\
+    --prompt "a wooden chair" --model stable-diffusion-v1-5/stable-diffusion-v1-5
+  freectl control --config out.png --output again.png
+
+Options that may repeat pair up with the conditions by position; one value holds for all.
+A single condition with several concepts is followed for all of them at once.
+
+\b
+Preprocessors: none (the picture as it is), canny[=LOW,HIGH], sketch[=LOW,HIGH],
+  depth[=MODEL], normal[=MODEL,BACKGROUND], segmentation[=MODEL],
+  pose[=MODEL,DETECTOR]; MODEL is a folder or a hub id of transformers.
+"""
+REPEATED = ("condition", "concept", "source_prompt", "mask", "preprocess", "view")
+
+
+def control(
+    context: typer.Context,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(help="Picture (- for stdin) or mesh whose structure is followed; may repeat.", metavar="PATH|-"),
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="What the result shows.")] = None,
+    concept: Annotated[
+        list[str] | None, typer.Option(help="Word of the prompt that the condition shows; may repeat.", metavar="WORD")
+    ] = None,
+    source_prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the condition shows; may repeat.  [default: the seed template with the concept]", metavar="TEXT"
+        ),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the structure holds: white in a picture of the condition's size; may repeat."
+            "  [default: attention if the source prompt names the concept]",
+            metavar="none|attention|PATH",
+        ),
+    ] = None,
+    preprocess: Annotated[
+        list[str] | None,
+        typer.Option(help="What is made of the condition first, see below; may repeat.", metavar="NAME[=VALUE,...]"),
+    ] = None,
+    view: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a mesh, in degrees: 0,0 looks along its z axis; may repeat.  [default: 30,20]",
+            metavar="AZIMUTH,ELEVATION",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.")] = Path("out.png"),
+    width: Annotated[
+        int | None, typer.Option(help="Of the result, pixels.  [default: of the first condition, fitted to the model]")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="As --width; one alone keeps the aspect.")] = None,
+    method: Annotated[str | None, typer.Option(help="See `freectl methods`.  [default: freecontrol]")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="As for `freectl edit`.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID"),
+    ] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What the result should not show.")] = None,
+    steps: Annotated[int | None, typer.Option(help="DDIM steps, 1 to 1000.  [default: 50]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the CPU generator.  [default: 0]")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4]")
+    ] = None,
+    structure_weight: Annotated[float | None, typer.Option(help="lambda_s of FreeControl, 0 and up.")] = None,
+    appearance_weight: Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")] = None,
+    appearance_image: Annotated[
+        str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")
+    ] = None,
+    lora: Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16.  [default: auto]")] = None,
+    offload: Annotated[str | None, typer.Option(help="none, model, sequential.  [default: none]")] = None,
+    preset: Annotated[str | None, typer.Option(help="Named settings of the method.  [default: default]")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Options from .json, .yaml, or a PNG of this command; flags override it.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the method; may repeat.", metavar="KEY=VALUE")
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Keep and reuse inversions and bases on disk.")
+    ] = True,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write condition, what was made of it, and result side by side.")
+    ] = False,
+    form: FormatOption = Format.human,
+) -> None:
+    """Make a picture of what a sentence says, with the structure of sketches, renders or other condition pictures."""
+    from freectl import record as records
+    from freectl.config import ControlOptions, parse_assignments, validated
+    from freectl.errors import InputError
+
+    names = ("prompt", "width", "height", "method", "model", "negative_prompt", "steps", "seed", "guidance_scale",
+             "appearance_image", "lora", "device", "dtype", "offload", "preset")  # fmt: skip
+    flags = {name: context.params[name] for name in names if context.params[name] is not None}
+    flags |= {name: tuple(context.params[name]) for name in REPEATED if context.params[name]}
+    overrides: dict[str, Any] = parse_assignments(set_ or [])
+    weights = {"structure_weight": structure_weight, "appearance_weight": appearance_weight}
+    overrides |= {name: value for name, value in weights.items() if value is not None}
+    from_file: dict[str, Any] = {}
+    if config is not None:
+        from freectl.spatial import split_record
+
+        from_file, file_settings = split_record(records.read_config(config))
+        # Settings of another method or preset than the file's would not fit, and are not wanted.
+        if not any(
+            flags.get(name, from_file[name]) != from_file[name] for name in ("method", "preset") if name in from_file
+        ):
+            overrides = file_settings | overrides
+    for name, allowed in (("condition", "a path, or - for stdin"), ("prompt", "what the result shows, in words")):
+        if name not in flags | from_file:
+            raise InputError(f"--{name}", "nothing", allowed)
+    options = validated(ControlOptions, from_file | flags)
+    target = records.check_output(output)
+    for path in options.condition:
+        if path != "-" and target.exists() and Path(path).exists() and target.samefile(path):
+            raise InputError("--output", f"'{target}', the condition picture itself", "another file")
+    _run(options, overrides, target, cache, compare, form)
+
+
+def _run(options: Any, overrides: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format) -> None:
+    from freectl import record as records
+    from freectl import spatial
+
+    checked = spatial.plan(options.condition, options, overrides)
+    quiet_libraries()
+    result = spatial.run(checked, cache=cache, progress=form is not Format.quiet)
+    record = {"output": str(target), **result.record}
+    records.save_image(result.image, target, record)
+    beside = [_sheet(checked, result, target)] if compare else []
+    emit_run(record, result.notes, beside, form)
+
+
+def _sheet(checked: Any, result: Any, target: Path) -> Path:
+    """Write conditions, what was made of them, and the result; returns the file."""
+    from freectl.image_io import compare_sheet
+    from freectl.record import save_image
+
+    cells = []
+    for one, made in zip(checked.conditions, result.conditions, strict=True):
+        if one.picture is not None:
+            cells.append(("condition", one.picture))
+        if one.label:
+            cells.append((one.label, made))
+    beside = target.with_name(f"{target.stem}_compare.png")
+    return save_image(compare_sheet([*cells, (checked.options.prompt, result.image)]), beside)

@@ -1,0 +1,66 @@
+"""Pictures to scaled latents and back, with what single VAEs ask for: fp32, or the latents' mean and deviation."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+class VaeCodec:
+    """Wraps a pipeline's VAE and image processor.
+
+    Args:
+        pipe: a pipeline with `vae` and `image_processor`.
+        device: where pictures and latents go. dtype: of latents.
+        upcast: run an fp16 VAE that asks for it in fp32; diffusers does so for SDXL only.
+    """
+
+    def __init__(self, pipe: Any, device: torch.device, dtype: torch.dtype, *, upcast: bool = False) -> None:
+        self.pipe, self.vae, self.device, self.dtype, self.upcast = pipe, pipe.vae, device, dtype, upcast
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a latent's side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image.Image]) -> Tensor:
+        """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""
+        with self._safe_precision():
+            pixels = self.pipe.image_processor.preprocess(list(images)).to(self.device, self.vae.dtype)
+            latents = self.vae.encode(pixels).latent_dist.mode()
+        shift, scale = self._statistics(latents)
+        # pixels come channels-last; a cached inversion does not, and kernels of the two layouts round differently
+        return ((latents - shift) * scale).to(self.dtype).contiguous()
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents to pictures (B, 3, H, W), -1 to 1."""
+        with self._safe_precision():
+            latents = latents.to(self.vae.dtype)
+            shift, scale = self._statistics(latents)
+            return self.vae.decode(latents / scale + shift).sample
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """(shift, scale): scaled = (latents - shift) * scale."""
+        config = self.vae.config
+        mean, deviation = config.get("latents_mean"), config.get("latents_std")
+        if mean is None or deviation is None:
+            return 0.0, config.scaling_factor
+        mean, deviation = (torch.tensor(list(x)).view(1, -1, 1, 1).to(latents) for x in (mean, deviation))
+        return mean, config.scaling_factor / deviation
+
+    @contextmanager
+    def _safe_precision(self) -> Iterator[None]:
+        """SDXL's VAE overflows in fp16: fp32 inside, fp16 again outside."""
+        narrow = self.upcast and self.vae.dtype == torch.float16 and bool(self.vae.config.get("force_upcast"))
+        if narrow:
+            self.vae.to(dtype=torch.float32)
+        try:
+            yield
+        finally:
+            if narrow:
+                self.vae.to(dtype=torch.float16)
