@@ -1,0 +1,94 @@
+"""The scores a result line can have: title, which way is better, how it is printed, what it is the mean of."""
+
+from dataclasses import dataclass
+
+from eval.cases import Layout
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One score.
+
+    Attributes:
+        key: in the result lines. title: of the column. better: +1 higher, -1 lower, 0 neither.
+        digits: after the point. scale: factor for printing, e.g. 100 for shares in percent.
+        meaning: one sentence.
+    """
+
+    key: str
+    title: str
+    better: int
+    digits: int = 3
+    scale: float = 1.0
+    meaning: str = ""
+
+    def text(self, value: float | None) -> str:
+        """The value as printed."""
+        return "-" if value is None else f"{value * self.scale:.{self.digits}f}"
+
+    @property
+    def head(self) -> str:
+        """Title with an arrow."""
+        return self.title + {1: " ↑", -1: " ↓", 0: ""}[self.better]
+
+
+def _share(key: str, title: str, meaning: str) -> Measure:
+    return Measure(key, title, 1, 1, 100.0, meaning)
+
+
+_MINI = (
+    _share("target", "target reached %", "the judge sees every word that the edit changes"),
+    _share("all_right", "all right %", "the judge sees object, style and background of the answer"),
+    _share("object", "object %", "the judge sees the answer's object"),
+    _share("style", "style %", "the judge sees the answer's style"),
+    _share("background", "background %", "the judge sees the answer's background"),
+    Measure("iou", "IoU", 1, 3, 1.0, "judge's foreground mask with the answer's exact mask"),
+    Measure("mse", "MSE x10³", -1, 1, 1e3, "to the exact answer, pixels 0 to 1"),
+    Measure("clip_distance", "CLIP dist.", -1, 3, 1.0, "1 - cosine of image embeddings of result and exact answer"),
+    Measure("background_mse", "bg MSE x10³", -1, 1, 1e3, "to the exact answer, where neither mask has an object"),
+    Measure("clip", "CLIP", 1, 3, 1.0, "cosine of result and target prompt"),
+    Measure("self_similarity", "self-sim.", -1, 4, 1.0, "distance of the ViT keys' self-similarity to the input's"),
+)
+_TI2I = (
+    Measure("self_similarity", "self-sim.", -1, 3, 1.0, "DINO ViT-B/8 keys, result against the data set's picture"),
+    Measure("clip", "CLIP", 1, 3, 1.0, "raw cosine of result and target prompt"),
+    Measure("lpips", "LPIPS", 0, 3, 1.0, "to what the method was given; with conditions, higher means less leakage"),
+)
+_PIE = (
+    Measure("structure_x1e3", "structure x10³", -1, 2, 1.0, "self-similarity as PIE-Bench's code computes it"),
+    Measure("psnr", "PSNR", 1, 2, 1.0, "background, in the benchmark's convention"),
+    Measure("lpips_x1e3", "LPIPS x10³", -1, 2, 1.0, "background"),
+    Measure("mse_x1e4", "MSE x10⁴", -1, 2, 1.0, "background"),
+    Measure("ssim_x1e2", "SSIM x10²", 1, 2, 1.0, "background"),
+    Measure("clip_whole", "CLIP whole", 1, 2, 1.0, "target prompt, x100"),
+    Measure("clip_edited", "CLIP edited", 1, 2, 1.0, "target prompt, pixels outside the mask black, x100"),
+)
+MEASURES: dict[Layout, tuple[Measure, ...]] = {"mini": _MINI, "ti2i": _TI2I, "pie": _PIE, "plain": _TI2I}
+
+SECONDS = Measure("seconds", "s / edit", -1, 2, 1.0, "median wall seconds of an edit, without loading")
+ROWS = Measure("row_forwards", "row forwards", -1, 0, 1.0, "median; one latent through the UNet once")
+BACKWARDS = Measure("row_backwards", "row backwards", -1, 0, 1.0, "median")
+MEMORY = Measure("peak_memory_mb", "peak MiB", -1, 0, 1.0, "highest; the whole process's on a CPU")
+COSTS = (SECONDS, ROWS, BACKWARDS, MEMORY)
+
+ACCURACY: dict[Layout, str] = {"mini": "target", "ti2i": "clip", "plain": "clip", "pie": "clip_edited"}
+"""The score that says whether the edit happened."""
+STRUCTURE: dict[Layout, tuple[str, ...]] = {
+    "mini": ("self_similarity", "mse"),
+    "ti2i": ("self_similarity",),
+    "plain": ("self_similarity",),
+    "pie": ("structure_x1e3",),
+}
+"""Scores of the Pareto plot's other axis; the first that was measured."""
+BY_KIND: dict[Layout, tuple[str, ...]] = {
+    "mini": ("target", "all_right", "iou", "mse"),
+    "ti2i": ("self_similarity", "clip"),
+    "plain": ("self_similarity", "clip"),
+    "pie": ("structure_x1e3", "clip_edited"),
+}
+"""Scores that are broken down by edit type."""
+
+
+def measure(layout: Layout, key: str) -> Measure:
+    """The measure of that key."""
+    return next(one for one in MEASURES[layout] if one.key == key)

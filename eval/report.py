@@ -1,0 +1,109 @@
+"""Make a report of result folders: `python -m eval.report DIR... --out report.html`.
+
+One self-contained HTML file, and beside it the summary as .csv and .md and all scores as .cases.csv.
+"""
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eval.run import guarded
+from freectl.errors import FreectlError, InputError
+from freectl.record import atomic_write
+
+PUBLISHED = Path(__file__).resolve().parent.parent / "prompts" / "published.yaml"
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that eval.run wrote.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file.  [default: report.html in the first folder]")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Variant that others are compared with.  [default: first]")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Cases in the picture grid.", min=0)] = 24,
+) -> None:
+    """Tables with intervals, trade-off and cost plots, picture grids: one HTML file, CSV and Markdown beside it."""
+    from eval.report_data import read
+    from eval.report_html import page
+
+    target = out or folders[0] / "report.html"
+    if target.suffix not in (".html", ".htm") or not target.parent.is_dir():
+        raise InputError("--out", f"'{target}'", "a .html file in an existing folder")
+    results = read(folders)
+    texts = {
+        target: page(results, baseline=baseline, rows=rows, published=published_for(results.abouts[0]["bench"])),
+        target.with_suffix(".csv"): summary_csv(results),
+        target.with_suffix(".cases.csv"): cases_csv(results),
+        target.with_suffix(".md"): summary_markdown(results),
+    }
+    for path, text in texts.items():
+        try:
+            with atomic_write(path) as stream:
+                stream.write(text.encode())
+        except OSError as error:
+            raise FreectlError(f"--out: could not write '{path}': {error.strerror or error}") from error
+    sys.stdout.write(summary_markdown(results) + f"\n{target}\n")
+
+
+def published_for(bench: str) -> dict[str, Any] | None:
+    """The papers' numbers for a benchmark, or None."""
+    import yaml
+
+    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).get(bench)
+
+
+def summary_csv(results: Any) -> str:
+    """One line a variant: mean, low and high of each score, and the costs."""
+    from eval.measures import COSTS
+    from eval.report_data import summary
+
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    scores = [f"{one.key}{part}" for one in results.measured for part in ("", "_low", "_high")]
+    writer.writerow(["variant", "cases", *scores, *(one.key for one in COSTS)])
+    for row in summary(results):
+        found = [row.scores.get(one.key) for one in results.measured]
+        values = [v for one in found for v in ((one.mean, one.low, one.high) if one else ("", "", ""))]
+        writer.writerow([row.variant, row.count, *values, *(row.costs[one.key] for one in COSTS)])
+    return stream.getvalue()
+
+
+def cases_csv(results: Any) -> str:
+    """One line a case and variant: all scores and costs."""
+    from eval.measures import COSTS
+    from eval.report_data import cost_of
+
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["case", "kind", "variant", *(one.key for one in (*results.measured, *COSTS))])
+    for line in results.lines:
+        scores = [line["scores"].get(one.key) for one in results.measured]
+        costs = [cost_of(line, one.key) for one in COSTS]
+        writer.writerow([line["case"], line["kind"], line["variant"], *scores, *costs])
+    return stream.getvalue()
+
+
+def summary_markdown(results: Any) -> str:
+    """The summary table: mean with half the interval's width."""
+    from eval.measures import COSTS
+    from eval.report_data import summary
+
+    heads = ["variant", "cases", *(one.head for one in results.measured), *(one.head for one in COSTS)]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in summary(results):
+        cells = [row.variant, str(row.count)]
+        for one in results.measured:
+            found = row.scores.get(one.key)
+            half = "" if found is None else f" ± {(found.high - found.low) / 2 * one.scale:.{one.digits}f}"
+            cells.append(one.text(found.mean if found else None) + half)
+        cells += [one.text(row.costs[one.key]) for one in COSTS]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    guarded(report)

@@ -1,0 +1,191 @@
+"""What a report is made of: result folders read, means with intervals, breakdowns, paired differences."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from eval.cases import Layout
+from eval.measures import ACCURACY, COSTS, MEASURES, MEMORY, STRUCTURE, Measure
+from eval.report_stats import Estimate, difference, estimate
+from eval.store import Store
+from freectl.errors import InputError
+
+Line = dict[str, Any]
+
+
+@dataclass
+class Results:
+    """All lines of some folders of one benchmark.
+
+    Attributes:
+        abouts: run.json of each folder, with "folder".
+        by_variant: lines of each variant by case, in the order in which variants first occur.
+        pictures: folder that a line's picture lies in, by (case, variant).
+    """
+
+    layout: Layout
+    abouts: list[dict[str, Any]]
+    by_variant: dict[str, dict[str, Line]] = field(default_factory=dict)
+    pictures: dict[tuple[str, str], Path] = field(default_factory=dict)
+
+    @cached_property
+    def measured(self) -> list[Measure]:
+        """Scores that at least one line has."""
+        keys = {key for line in self.lines for key, value in line["scores"].items() if value is not None}
+        return [one for one in MEASURES[self.layout] if one.key in keys]
+
+    @property
+    def lines(self) -> list[Line]:
+        """All lines."""
+        return [line for lines in self.by_variant.values() for line in lines.values()]
+
+    @property
+    def cases(self) -> list[str]:
+        """Keys of all cases, in the order in which they first occur."""
+        return list(dict.fromkeys(case for lines in self.by_variant.values() for case in lines))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Edit types."""
+        return list(dict.fromkeys(line["kind"] for line in self.lines))
+
+    @property
+    def shared(self) -> list[str]:
+        """Cases that every variant has."""
+        sets = [set(lines) for lines in self.by_variant.values()]
+        return [case for case in self.cases if all(case in one for one in sets)]
+
+    @property
+    def accuracy(self) -> Measure | None:
+        """The score that says whether the edit happened, if it was measured."""
+        return next((one for one in self.measured if one.key == ACCURACY[self.layout]), None)
+
+    @property
+    def structure(self) -> Measure | None:
+        """The Pareto plot's distance, if one was measured."""
+        keys = [one.key for one in self.measured]
+        found = next((key for key in STRUCTURE[self.layout] if key in keys), None)
+        return next((one for one in self.measured if one.key == found), None)
+
+
+def read(folders: Sequence[Path]) -> Results:
+    """Read result folders; a variant that several have is the union of its cases.
+
+    Raises:
+        InputError: a folder without results, or folders of different benchmarks.
+    """
+    abouts, results = [], None
+    for folder in folders:
+        store = Store(folder)
+        about, lines = store.about(), store.lines()
+        if not about or not lines:
+            raise InputError("DIR", f"'{folder}' without results", "folders that eval.run wrote")
+        if results is None:
+            results = Results(about["layout"], abouts)
+        if abouts and about["digest"] != abouts[0]["digest"]:
+            raise InputError("DIR", f"'{folder}' of another benchmark ({about['bench']})", f"{abouts[0]['bench']}")
+        abouts.append(about | {"folder": str(folder)})
+        for line in lines:
+            results.by_variant.setdefault(line["variant"], {})[line["case"]] = line
+            results.pictures[line["case"], line["variant"]] = folder
+    if results is None:
+        raise InputError("DIR", "nothing", "folders that eval.run wrote")
+    return results
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant's summary: estimates by measure, medians of the costs."""
+
+    variant: str
+    curve: str
+    count: int
+    scores: dict[str, Estimate]
+    costs: dict[str, float | None]
+
+
+def cost_of(line: Line, key: str) -> float | None:
+    """A line's cost: seconds of its stages without loading, or an entry of the cost record."""
+    if key == "seconds":
+        return line["cost"]["seconds"]["total"] - line["cost"]["seconds"]["load"]
+    return line["cost"].get(key)
+
+
+def summary(results: Results) -> list[Row]:
+    """One row a variant. Costs are medians, so that a case that built bases for all others does not count."""
+    rows = []
+    for variant, lines in results.by_variant.items():
+        own = list(lines.values())
+        costs = {}
+        for one in COSTS:
+            values = [value for line in own if (value := cost_of(line, one.key)) is not None]
+            pick = max if one is MEMORY else statistics.median
+            costs[one.key] = pick(values) if values else None
+        rows.append(Row(variant, own[0]["curve"], len(own), scores_of(results, own), costs))
+    return rows
+
+
+def scores_of(results: Results, lines: Sequence[Line]) -> dict[str, Estimate]:
+    """Estimates of all measures over these lines; measures that none of them has are left out."""
+    found = {}
+    for one in results.measured:
+        values = [line["scores"][one.key] for line in lines if line["scores"].get(one.key) is not None]
+        if values:
+            found[one.key] = estimate(values)
+    return found
+
+
+def by_kind(results: Results, key: str) -> dict[str, dict[str, Estimate]]:
+    """Estimates of one measure by variant and edit type."""
+    table: dict[str, dict[str, Estimate]] = {}
+    for variant, lines in results.by_variant.items():
+        table[variant] = {}
+        for kind in results.kinds:
+            own = [line for line in lines.values() if line["kind"] == kind]
+            values = [line["scores"][key] for line in own if line["scores"].get(key) is not None]
+            if values:
+                table[variant][kind] = estimate(values)
+    return table
+
+
+def differences(results: Results, baseline: str) -> dict[str, dict[str, Estimate]]:
+    """Variant minus baseline, over the cases that both have, by variant and measure.
+
+    Raises:
+        InputError: no such variant.
+    """
+    if baseline not in results.by_variant:
+        raise InputError("--baseline", f"'{baseline}'", ", ".join(results.by_variant))
+    base = results.by_variant[baseline]
+    table: dict[str, dict[str, Estimate]] = {}
+    for variant, lines in results.by_variant.items():
+        if variant == baseline:
+            continue
+        table[variant] = {}
+        for one in results.measured:
+            pairs = [
+                (lines[case]["scores"].get(one.key), base[case]["scores"].get(one.key))
+                for case in lines
+                if case in base
+            ]
+            pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
+            if pairs:
+                table[variant][one.key] = difference([a for a, _ in pairs], [b for _, b in pairs])
+    return table
+
+
+def disagreement(results: Results, case: str, variants: Sequence[str]) -> float:
+    """How far apart the variants are on a case: sum of the standard deviations of its scores, each over its range."""
+    total = 0.0
+    for one in results.measured:
+        everywhere = [line["scores"].get(one.key) for line in results.lines]
+        known = [value for value in everywhere if value is not None]
+        own = [results.by_variant[v][case]["scores"].get(one.key) for v in variants if case in results.by_variant[v]]
+        values = [value for value in own if value is not None]
+        span = max(known) - min(known)
+        if len(values) > 1 and span:
+            total += statistics.pstdev(values) / span
+    return total

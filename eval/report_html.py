@@ -1,0 +1,237 @@
+"""The sections of a report as HTML."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from eval import report_svg
+from eval.measures import BY_KIND, COSTS, MEASURES, Measure, measure
+from eval.report_data import Results, Row, by_kind, differences, summary
+from eval.report_pictures import grid
+from eval.report_stats import Estimate
+from eval.report_svg import Curve, Point
+
+TEMPLATE = Path(__file__).with_name("report_template.html")
+
+
+def page(results: Results, *, baseline: str | None, rows: int, published: dict[str, Any] | None) -> str:
+    """The whole page: one file, no script, no address of anything outside it.
+
+    Args:
+        baseline: variant that the others are compared with; None is the first.
+        rows: of the picture grid.
+        published: the benchmark's entry of prompts/published.yaml, if it has one.
+
+    Raises:
+        InputError: the baseline is not among the variants.
+    """
+    first = results.abouts[0]
+    title = f"{first['bench']}: {len(results.by_variant)} variants on {len(results.cases)} cases"
+    base = baseline or next(iter(results.by_variant))
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{escape(first.get('about', ''))}. Model {escape(str(first['model']))}, {first['steps']} steps, "
+        f"seed {first['seed']}. Every method got the same picture, source prompt, model and seed.</p>",
+        _section("Summary", _summary(results)),
+        _section("Trade-off and cost", _plots(results)),
+        _section(f"Differences from {base}", _differences(results, base)) if len(results.by_variant) > 1 else "",
+        _section("By edit type", _kinds(results)) if len(results.kinds) > 1 else "",
+        _section("Published numbers", published_tables(results, published)) if published else "",
+        _section("Pictures", _pictures(results, rows)),
+        _section("Machine, versions, commands", _machine(results)),
+    ]
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=escape(title), body="\n".join(parts))
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>" if body else ""
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """An HTML table in a box that scrolls sideways; a cell that starts with "<td" is taken as it is."""
+    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    body = "".join(
+        "<tr>" + "".join(c if c.startswith("<td") else f"<td>{c}</td>" for c in row) + "</tr>" for row in rows
+    )
+    attribute = f' class="{kind}"' if kind else ""
+    return f'<div class="wide"><table{attribute}><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(one: Measure, found: Estimate | None, kind: str = "", *, sign: bool = False) -> str:
+    if found is None:
+        return "<td>-</td>"
+    plus = "+" if sign and found.mean > 0 else ""
+    ends = sorted((found.low * one.scale, found.high * one.scale))
+    interval = f"<small>{ends[0]:.{one.digits}f} to {ends[1]:.{one.digits}f}</small>" if found.count > 1 else ""
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<td{attribute}>{plus}{one.text(found.mean)}{interval}</td>"
+
+
+def _summary(results: Results) -> str:
+    rows = summary(results)
+    best = {one.key: _best(rows, one) for one in results.measured}
+    lines = []
+    for row in rows:
+        cells = [escape(row.variant), str(row.count)]
+        for one in results.measured:
+            found = row.scores.get(one.key)
+            cells.append(_cell(one, found, "best" if found is not None and found.mean == best[one.key] else ""))
+        lines.append([*cells, *(one.text(row.costs[one.key]) for one in COSTS)])
+    heads = ["variant", "cases", *(one.head for one in results.measured), *(one.head for one in COSTS)]
+    missing = [one.title for one in MEASURES[results.layout] if one not in results.measured]
+    meanings = "; ".join(f"{escape(one.title)}: {escape(one.meaning)}" for one in (*results.measured, *COSTS))
+    notes = [f'<p class="note">Mean, and 95 % bootstrap interval over cases. {meanings}.</p>', *_notes(results)]
+    if missing:
+        notes.append(f'<p class="note">Not measured: {escape(", ".join(missing))}.</p>')
+    if len(results.shared) < len(results.cases):
+        notes.append(
+            f'<p class="note">{len(results.shared)} of {len(results.cases)} cases have every variant: compare '
+            "variants by the differences below, which use shared cases only.</p>"
+        )
+    return table(heads, lines) + "".join(notes)
+
+
+def _notes(results: Results) -> list[str]:
+    texts = dict.fromkeys(text for line in results.lines for text in line.get("notes", []))
+    networks = {k: v for line in results.lines for k, v in line.get("networks", {}).items()}
+    lines = [f'<p class="note">{escape(text)}</p>' for text in texts]
+    if networks:
+        listed = "; ".join(f"{escape(name)}: {escape(str(network))}" for name, network in networks.items())
+        lines.append(f'<p class="note">Networks. {listed}.</p>')
+    return lines
+
+
+def _best(rows: Sequence[Row], one: Measure) -> float | None:
+    means = [row.scores[one.key].mean for row in rows if one.key in row.scores]
+    return None if not one.better or len(means) < 2 else (max if one.better > 0 else min)(means)
+
+
+def curves(rows: Sequence[Row], point: Callable[[Row], Point | None]) -> list[Curve]:
+    """Rows grouped by curve, as points in their order; rows without a point are left out."""
+    grouped: dict[str, list[Point]] = {}
+    for row in rows:
+        made = point(row)
+        if made is not None:
+            grouped.setdefault(row.curve, []).append(made)
+    return [Curve(name, points) for name, points in grouped.items()]
+
+
+def _plots(results: Results) -> str:
+    rows, accuracy = summary(results), results.accuracy
+    if accuracy is None:
+        return ""
+    figures = []
+    if (structure := results.structure) is not None:
+        figures.append(_plot(rows, accuracy, structure, f"{structure.title} (lower keeps the structure better)"))
+    figures.append(_plot(rows, accuracy, None, "seconds an edit (median, logarithmic)"))
+    return f'<div class="plots">{"".join(figures)}</div>'
+
+
+def _plot(rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: str) -> str:
+    def point(row: Row) -> Point | None:
+        up = row.scores.get(accuracy.key)
+        across = row.scores.get(other.key) if other else None
+        seconds = row.costs["seconds"]
+        if up is None or (other is not None and across is None) or (other is None and not seconds):
+            return None
+        x = across.mean * other.scale if across and other else float(seconds or 0)
+        spread = (across.low * other.scale, across.high * other.scale) if across and other else None
+        label = f"{row.variant}: {accuracy.title} {accuracy.text(up.mean)}, {title.partition(' (')[0]} {x:.4g}"
+        return Point(x, up.mean * accuracy.scale, spread, (up.low * accuracy.scale, up.high * accuracy.scale), label)
+
+    drawn = curves(rows, point)
+    points = [one for curve in drawn for one in curve.points]
+    if not points:
+        return ""
+    across = report_svg.axis(title, [p.x for p in points], log=other is None)
+    limits = (0.0, 100.0) if accuracy.scale == 100 else None
+    up = report_svg.axis(accuracy.head, [v for p in points for v in (p.y, *(p.y_interval or ()))], limits=limits)
+    name = f"{accuracy.title} against {title}"
+    return (
+        f'<figure class="plot">{report_svg.plot(drawn, across, up, name)}{report_svg.legend(drawn)}'
+        f"<figcaption>{escape(name)}; bars are 95 % intervals.</figcaption></figure>"
+    )
+
+
+def _differences(results: Results, baseline: str) -> str:
+    lines = []
+    for variant, found in differences(results, baseline).items():
+        count = max((one.count for one in found.values()), default=0)
+        cells = [escape(variant), str(count)]
+        for one in results.measured:
+            value = found.get(one.key)
+            kind = ""
+            if value is not None and one.better and value.clear_of_zero:
+                kind = "better" if value.mean * one.better > 0 else "worse"
+            cells.append(_cell(one, value, kind, sign=True))
+        lines.append(cells)
+    note = '<p class="note">Case by case; coloured where the 95 % interval leaves out zero.</p>'
+    return table(["variant", "cases", *(one.head for one in results.measured)], lines) + note
+
+
+def _kinds(results: Results) -> str:
+    parts = []
+    measured = {one.key for one in results.measured}
+    for key in BY_KIND[results.layout]:
+        if key not in measured:
+            continue
+        one, found = measure(results.layout, key), by_kind(results, key)
+        lines = [
+            [escape(variant), *(_cell(one, own.get(kind)) for kind in results.kinds)] for variant, own in found.items()
+        ]
+        parts.append(f"<h3>{escape(one.head)}</h3>" + table(["variant", *results.kinds], lines))
+    return "".join(parts)
+
+
+def published_tables(results: Results, published: dict[str, Any]) -> str:
+    """Our rows above the papers' rows, in the papers' columns."""
+    columns = [measure(results.layout, key) for key in published["columns"]]
+    ours = [
+        [escape(row.variant), "this run", *(_cell(one, row.scores.get(one.key)) for one in columns)]
+        for row in summary(results)
+    ]
+    parts = [table(["method", "evidence", *(one.head for one in columns)], ours)]
+    for printed in published["tables"]:
+        lines = []
+        for row in printed["rows"]:
+            unsure = row.get("unsure", [])
+            values = [
+                ("-" if value is None else f"{value:.{one.digits}f}") + (" (U)" if one.key in unsure else "")
+                for one, value in zip(columns, row["values"], strict=True)
+            ]
+            lines.append([escape(row["method"]), printed["evidence"], *values])
+        heads = ["method", "evidence", *(one.head for one in columns)]
+        parts.append(f"<h3>{escape(printed['title'])}</h3>" + table(heads, lines, "published"))
+        parts.append(f'<p class="note">Source: {escape(printed["source"])}.</p>')
+    legend = "Evidence: P read in the paper, S secondary (to be checked before it is quoted), U not verified."
+    return "".join([*parts, f'<p class="note">{legend}</p>'])
+
+
+def _pictures(results: Results, rows: int) -> str:
+    note = (
+        "Cases on which the methods disagree most come first; of a swept method, the variant that most reaches targets."
+    )
+    if results.layout == "mini":
+        note += " Below each result: what the judge sees in it."
+    return f'<p class="note">{note}</p>{grid(results, rows)}'
+
+
+def _machine(results: Results) -> str:
+    parts = []
+    for about in results.abouts:
+        found = about["environment"]
+        cpus = found.get("devices", {}).get("cpu", {})
+        cuda = [device["name"] for device in found.get("devices", {}).get("cuda", [])]
+        packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version)
+        texts = [
+            f"{found['processor']}, {found['cpu_count']} cores, {found['memory_mb']} MB"
+            + (f", {', '.join(cuda)}" if cuda else "")
+            + (f"; {cpus['threads']} threads seen" if cpus else ""),
+            f"{found['platform']}; Python {found['python']}; freectl {found['freectl']}; {packages}",
+            f"weights sha256 {about['weights'][:16]}, benchmark sha256 {about['digest'][:16]}",
+        ]
+        commands = "\n".join(about["commands"])
+        parts += [f"<p>{escape(text)}</p>" for text in texts] + [f"<pre>{escape(commands)}</pre>"]
+    return "".join(parts)

@@ -1,0 +1,170 @@
+"""Plots as inline SVG: points with whiskers, joined to curves, on linear or logarithmic axes. No script, no library."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#444444", "#e6399b")
+"""Told apart by colour-blind readers too (after Okabe and Ito); dark enough on white."""
+SHAPES = ("circle", "square", "triangle", "diamond")
+WIDTH, HEIGHT = 640, 400
+LEFT, RIGHT, TOP, BOTTOM = 62, 18, 14, 48
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean with its intervals on both axes, and the words shown on hovering."""
+
+    x: float
+    y: float
+    x_interval: Interval | None = None
+    y_interval: Interval | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one method, joined in the given order."""
+
+    name: str
+    points: Sequence[Point] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Range and scale of one axis; `log` needs values above 0."""
+
+    title: str
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Where the value lies, 0 to 1 inside the range."""
+        if self.log:
+            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Round values inside the range, 2 to 12 of them."""
+        if self.log:
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            fine = [m * 10.0**p for p in powers for m in (1, 2, 5)]
+            return [value for value in fine if self.low <= value <= self.high] or [self.low, self.high]
+        step = nice_step(self.high - self.low)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def nice_step(span: float, count: int = 5) -> float:
+    """1, 2 or 5 times a power of ten, such that about `count` steps make the span."""
+    raw = span / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+
+
+def axis(title: str, values: Sequence[float], *, log: bool = False, limits: Interval | None = None) -> Axis:
+    """An axis that holds all values with room at both ends; `limits` are not passed.
+
+    Raises:
+        ValueError: no finite value.
+    """
+    finite = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
+    if not finite:
+        raise ValueError(f"no value for the axis '{title}'")
+    low, high = min(finite), max(finite)
+    if log:
+        return Axis(title, low / 1.3, high * 1.3, log=True)
+    room = 0.06 * (high - low) or 0.1 * (abs(high) or 1.0)
+    low, high = low - room, high + room
+    if limits:
+        low, high = max(low, limits[0] - room / 2), min(high, limits[1] + room / 2)
+    return Axis(title, low, high)
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The plotting area between two axes."""
+
+    x: Axis
+    y: Axis
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Pixels of a value pair; values outside lie on the frame."""
+        across, up = (min(max(one.place(value), 0.0), 1.0) for one, value in ((self.x, x), (self.y, y)))
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+
+def plot(curves: Sequence[Curve], x: Axis, y: Axis, name: str) -> str:
+    """The SVG element; `name` is what a screen reader says."""
+    canvas = Canvas(x, y)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">', *_frame(canvas)]
+    for index, curve in enumerate(curves):
+        colour, shape = style_of(index)
+        places = [canvas.at(point.x, point.y) for point in curve.points]
+        if len(places) > 1:
+            line = " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts += [_point(point, canvas, colour, shape) for point in curve.points]
+    return "\n".join([*parts, "</svg>"])
+
+
+def style_of(index: int) -> tuple[str, str]:
+    """Colour and shape of the curve with this number; 32 differ."""
+    return COLOURS[index % len(COLOURS)], SHAPES[index // len(COLOURS) % len(SHAPES)]
+
+
+def legend(curves: Sequence[Curve]) -> str:
+    """The names with their marks, as an HTML list that wraps."""
+    items = []
+    for index, curve in enumerate(curves):
+        mark = _mark(7, 7, *style_of(index))
+        items.append(f'<li><svg viewBox="0 0 14 14" width="14" height="14">{mark}</svg> {escape(curve.name)}</li>')
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def _frame(canvas: Canvas) -> list[str]:
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for value in canvas.x.ticks():
+        px, _ = canvas.at(value, canvas.y.low)
+        parts.append(f'<line x1="{px:.1f}" y1="{TOP}" x2="{px:.1f}" y2="{bottom}" class="grid"/>')
+        parts.append(f'<text x="{px:.1f}" y="{bottom + 17}" text-anchor="middle">{number(value)}</text>')
+    for value in canvas.y.ticks():
+        _, py = canvas.at(canvas.x.low, value)
+        parts.append(f'<line x1="{LEFT}" y1="{py:.1f}" x2="{right}" y2="{py:.1f}" class="grid"/>')
+        parts.append(f'<text x="{LEFT - 7}" y="{py + 4:.1f}" text-anchor="end">{number(value)}</text>')
+    parts.append(f'<rect x="{LEFT}" y="{TOP}" width="{right - LEFT}" height="{bottom - TOP}" class="frame"/>')
+    across, down = (LEFT + right) / 2, (TOP + bottom) / 2
+    parts.append(f'<text x="{across}" y="{HEIGHT - 10}" text-anchor="middle">{escape(canvas.x.title)}</text>')
+    turned = f'transform="translate(15 {down}) rotate(-90)" text-anchor="middle"'
+    parts.append(f"<text {turned}>{escape(canvas.y.title)}</text>")
+    return parts
+
+
+def _point(point: Point, canvas: Canvas, colour: str, shape: str) -> str:
+    ends = [((x, point.y), (other, point.y)) for x, other in [point.x_interval or (point.x, point.x)]]
+    ends += [((point.x, y), (point.x, other)) for y, other in [point.y_interval or (point.y, point.y)]]
+    parts = [f"<g><title>{escape(point.label)}</title>"]
+    for first, second in ends:
+        (x1, y1), (x2, y2) = canvas.at(*first), canvas.at(*second)
+        place = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+        parts.append(f'<line {place} stroke="{colour}" stroke-opacity="0.45"/>')
+    return "".join([*parts, _mark(*canvas.at(point.x, point.y), colour, shape), "</g>"])
+
+
+def _mark(px: float, py: float, colour: str, shape: str) -> str:
+    if shape == "circle":
+        return f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4.5" fill="{colour}"/>'
+    if shape == "square":
+        return f'<rect x="{px - 4:.1f}" y="{py - 4:.1f}" width="8" height="8" fill="{colour}"/>'
+    corners = ((0, -5), (5, 4), (-5, 4)) if shape == "triangle" else ((0, -6), (6, 0), (0, 6), (-6, 0))
+    points = " ".join(f"{px + dx:.1f},{py + dy:.1f}" for dx, dy in corners)
+    return f'<polygon points="{points}" fill="{colour}"/>'
+
+
+def number(value: float) -> str:
+    """Short text of a tick."""
+    return f"{value:.3g}" if abs(value) < 1e4 else f"{value:.0f}"

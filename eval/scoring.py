@@ -1,0 +1,229 @@
+"""Scores of one result, by benchmark layout; networks are injectable, and a missing one gives null with a note."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from eval.cases import Case, Layout
+from freectl.call_inputs import resized
+
+PICTURE_DIGITS = 6
+Value = float | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What was measured of one result: numbers by measure (None: could not be), and facts in words."""
+
+    scores: dict[str, Value]
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class Clip(Protocol):
+    """A CLIP model."""
+
+    name: str
+
+    def text_cosine(self, picture: Image.Image, text: str) -> float:
+        """Cosine of the embeddings of picture and text."""
+
+    def picture_cosine(self, one: Image.Image, other: Image.Image) -> float:
+        """Cosine of the embeddings of two pictures."""
+
+
+class Distance(Protocol):
+    """A distance of two pictures, perhaps of a region (mode "L", white inside) only."""
+
+    name: str
+
+    def __call__(self, one: Image.Image, other: Image.Image, region: Image.Image | None = None) -> float | None:
+        """The distance; None where the region is empty."""
+
+
+class Scorer(Protocol):
+    """Measures one result."""
+
+    networks: dict[str, str]
+    notes: list[str]
+
+    def __call__(self, case: Case, result: Image.Image) -> Scored:
+        """Scores of `result` as an answer to `case`."""
+
+
+def pixel_mse(one: Image.Image, other: Image.Image, region: Image.Image | None = None) -> Value:
+    """Mean squared difference of two RGB pictures of one size, pixels 0 to 1, over `region` (white inside) or all.
+
+    None where the region is empty.
+    """
+    a, b = (np.asarray(picture.convert("RGB"), dtype=np.float64) / 255 for picture in (one, other))
+    squares = np.square(a - b).mean(axis=2)
+    inside = np.ones(squares.shape, bool) if region is None else np.asarray(region.convert("L")) >= 128
+    return float(squares[inside].mean()) if inside.any() else None
+
+
+class MiniScorer:
+    """Scores against the exact answer of an edit of a scene.
+
+    Args:
+        judge: see `freectl.mini.judge`.
+        clip: the embedded model's CLIP, or None. structure: self-similarity on the keys of its ViT, or None.
+        notes: what could not be loaded.
+    """
+
+    def __init__(
+        self, judge: Any, clip: Clip | None = None, structure: Distance | None = None, notes: list[str] | None = None
+    ) -> None:
+        self.judge, self.clip, self.structure, self.notes = judge, clip, structure, notes or []
+        self.networks = {"judge": "freectl mini judge"}
+        self.networks |= {"CLIP": clip.name} if clip else {}
+        self.networks |= {"self-similarity": structure.name} if structure else {}
+
+    def __call__(self, case: Case, result: Image.Image) -> Scored:
+        """Scores of `result`.
+
+        Raises:
+            ValueError: the case has no exact answer.
+        """
+        from freectl.mini.judge import HEADS, judge_pictures, mask_iou
+        from freectl.mini.scene import render, render_mask
+
+        if case.scenes is None or case.mask is None:
+            raise ValueError(f"{case.key} has no exact answer")
+        source, target = case.scenes
+        answer = render(target, result.width)
+        verdict = judge_pictures(self.judge, [result])[0]
+        right = {head: verdict.labels[head] == getattr(target, head) for head in HEADS}
+        changed = [head for head in HEADS if getattr(source, head) != getattr(target, head)]
+        outside = ImageChops.invert(resized(case.mask(), result.size).convert("L"))
+        scores: dict[str, Value] = {head: float(hit) for head, hit in right.items()}
+        scores |= {
+            "target": float(all(right[head] for head in changed)),
+            "all_right": float(all(right.values())),
+            "iou": mask_iou(verdict.mask, render_mask(target)),
+            "mse": pixel_mse(result, answer),
+            "background_mse": pixel_mse(result, answer, outside),
+            "clip": self.clip.text_cosine(result, case.prompt) if self.clip else None,
+            "clip_distance": 1 - self.clip.picture_cosine(result, answer) if self.clip else None,
+            "self_similarity": self.structure(result, case.picture()) if self.structure else None,
+        }
+        seen = " ".join(verdict.labels[head] for head in ("style", "object", "background"))
+        return Scored(rounded(scores), {"seen": seen})
+
+
+class PictureScorer:
+    """Scores of results without an exact answer: ImageNet-R-TI2I and manifests.
+
+    Structure is compared with the data set's picture, LPIPS with what the method was given (arXiv 2312.07536, Table 1).
+    """
+
+    def __init__(
+        self,
+        clip: Clip | None = None,
+        structure: Distance | None = None,
+        lpips: Distance | None = None,
+        notes: list[str] | None = None,
+    ) -> None:
+        self.clip, self.structure, self.lpips, self.notes = clip, structure, lpips, notes or []
+        named = {"CLIP": clip, "self-similarity": structure, "LPIPS": lpips}
+        self.networks = {name: one.name for name, one in named.items() if one is not None}
+
+    def __call__(self, case: Case, result: Image.Image) -> Scored:
+        """Scores of `result`."""
+        given = case.picture()
+        original = case.original() if case.original else given
+        scores: dict[str, Value] = {
+            "clip": self.clip.text_cosine(result, case.prompt) if self.clip else None,
+            "self_similarity": self.structure(result, original) if self.structure else None,
+            "lpips": self.lpips(result, resized(given, result.size)) if self.lpips else None,
+        }
+        return Scored(rounded(scores))
+
+
+class PieScorer:
+    """PIE-Bench's own seven scores, in its conventions and printing scales (Ju et al., ICLR 2024).
+
+    Args:
+        clip: ViT-L/14 in the papers. structure: self-similarity in the benchmark's mode.
+        background: "psnr", "lpips", "mse", "ssim": distances over the region that they are given.
+    """
+
+    SCALES: Mapping[str, tuple[str, float]] = {
+        "psnr": ("psnr", 1.0),
+        "lpips": ("lpips_x1e3", 1e3),
+        "mse": ("mse_x1e4", 1e4),
+        "ssim": ("ssim_x1e2", 1e2),
+    }
+
+    def __init__(
+        self,
+        clip: Clip | None = None,
+        structure: Distance | None = None,
+        background: Mapping[str, Distance] | None = None,
+        notes: list[str] | None = None,
+    ) -> None:
+        self.clip, self.structure, self.background, self.notes = clip, structure, dict(background or {}), notes or []
+        named: dict[str, Any] = {"CLIP": clip, "structure": structure, **self.background}
+        self.networks = {name: one.name for name, one in named.items() if one is not None}
+
+    def __call__(self, case: Case, result: Image.Image) -> Scored:
+        """Scores of `result`.
+
+        Raises:
+            ValueError: the case has no mask.
+        """
+        if case.mask is None:
+            raise ValueError(f"{case.key} has no mask")
+        picture, mask = case.picture(), case.mask()
+        outside = ImageChops.invert(mask)
+        scores: dict[str, Value] = {
+            "structure_x1e3": _times(self.structure(result, picture), 1e3) if self.structure else None,
+            "clip_whole": 100 * self.clip.text_cosine(result, case.prompt) if self.clip else None,
+            "clip_edited": 100 * self.clip.text_cosine(_inside(result, mask), case.prompt) if self.clip else None,
+        }
+        for name, (key, scale) in self.SCALES.items():
+            distance = self.background.get(name)
+            scores[key] = _times(distance(result, picture, outside), scale) if distance else None
+        return Scored(rounded(scores))
+
+
+def _inside(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    return Image.composite(picture, Image.new("RGB", picture.size), mask)
+
+
+def _times(value: Value, factor: float) -> Value:
+    return None if value is None else value * factor
+
+
+def rounded(scores: Mapping[str, Value]) -> dict[str, Value]:
+    """Numbers as they are stored; what is not finite (PSNR of equal pictures) becomes None."""
+    return {
+        key: None if value is None or not np.isfinite(value) else round(float(value), PICTURE_DIGITS)
+        for key, value in scores.items()
+    }
+
+
+def scorer_for(layout: Layout, model: str, device: str = "auto") -> Scorer:
+    """The scorer of a layout with all networks that this machine has; what is missing is in its notes."""
+    notes: list[str] = []
+    if layout == "mini":
+        from freectl.mini import MODEL_DIR
+        from freectl.mini.judge import load_judge
+
+        return MiniScorer(load_judge(MODEL_DIR / "judge"), notes=notes)
+    if layout == "pie":
+        return PieScorer(notes=notes)
+    return PictureScorer(notes=notes)
+
+
+def optional(load: Callable[[], Any], what: str, notes: list[str]) -> Any:
+    """What `load` gives, or None with a note where weights are missing."""
+    from freectl.errors import FreectlError
+
+    try:
+        return load()
+    except (FreectlError, OSError, ImportError) as error:
+        notes.append(f"{what} is null: {error}")
+        return None

@@ -1,0 +1,1 @@
+"""Tests of the evaluation need the packages of the `eval` extra."""
