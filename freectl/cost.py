@@ -6,6 +6,7 @@ of the multiply-adds, taken from the architecture alone, so adapters do not chan
 
 import inspect
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from freectl.taps import EarlyExit, run_until
 STAGES = ("load", "analysis", "synthesis")
 CACHED = ("bases", "inversion", "reference")
 _MIB = 2**20
+_TERM = re.compile(r"[a-z][a-z -]*? (?P<count>[0-9]+(\.[0-9]+)?)(?P<share> x executed share)?")
 # (sites, (height, width) of the latent, encoder tokens)
 _Truncated = tuple[tuple[str, ...], tuple[int, int], int]
 
@@ -115,6 +117,26 @@ class Cost:
             "peak_memory_mb": None if self.peak_memory_mb is None else round(self.peak_memory_mb, 1),
             "cached": {name: self.cached[name] for name in CACHED},
         }
+
+
+def rows_in(formula: str, share: float = 1.0) -> float:
+    """Row forwards that a cost formula adds up to.
+
+    Args:
+        formula: as `Method.row_forwards` gives it: terms "name count" joined by " + ", a count perhaps followed by
+            "x executed share"; what stands in parentheses is not counted.
+        share: executed share of the forwards that are ended early.
+
+    Raises:
+        ValueError: a term of another form.
+    """
+    total = 0.0
+    for term in re.sub(r"\([^()]*\)", "", formula).split(" + "):
+        found = _TERM.fullmatch(term.strip())
+        if found is None:
+            raise ValueError(f"cost formula: found {term!r}; allowed: a name and a count")
+        total += float(found["count"]) * (share if found["share"] else 1.0)
+    return total
 
 
 def peak_memory_mb(device: torch.device) -> float | None:

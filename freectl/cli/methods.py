@@ -6,10 +6,13 @@ import typer
 
 from freectl.cli.output import Format, FormatOption, emit, table
 
+STEP_OPTION = typer.Option(help="Step count that costs are given for.", min=1, max=1000)
+DESCRIBE_OPTION = typer.Option(help="Equations and settings of one method.", metavar="NAME")
+
 
 def methods(
-    describe: Annotated[str | None, typer.Option(help="Settings of one method, with defaults and meaning.")] = None,
-    steps: Annotated[int, typer.Option(help="Step count that costs are given for.", min=1, max=1000)] = 50,
+    describe: Annotated[str | None, DESCRIBE_OPTION] = None,
+    steps: Annotated[int, STEP_OPTION] = 50,
     form: FormatOption = Format.human,
 ) -> None:
     """The methods, their settings and cost."""
@@ -18,31 +21,48 @@ def methods(
     names = [describe] if describe else list(registry.REGISTRY)
     facts = [_facts(registry.get(name, "--describe"), steps) for name in names]
     if describe:
-        rows = [[s["name"], str(s["default"]), s["description"]] for s in facts[0]["settings"]]
-        head = [facts[0][key] for key in ("name", "summary", "paper")]
-        head += [
-            f"presets: {', '.join(facts[0]['presets'])}",
-            f"cost at {steps} steps: {facts[0]['row_forwards']}",
-            "",
-        ]
-        emit(facts[0], "\n".join(head) + "\n" + table(["setting", "default", "meaning"], rows), form)
+        emit(facts[0], _page(facts[0], steps), form)
         return
-    rows = [[f["name"], f["row_forwards"], ", ".join(f["presets"]), f["summary"]] for f in facts]
-    emit(facts, table(["method", f"row forwards at {steps} steps", "presets", "what it does"], rows), form)
+    rows = [[f["name"], f"{f['rows']:g}", f["row_forwards"], ", ".join(f["presets"]), f["summary"]] for f in facts]
+    header = ["method", "rows", f"row forwards of a first edit at {steps} steps", "presets", "what it does"]
+    emit(facts, table(header, rows), form)
 
 
-def _facts(method: Any, steps: int) -> dict:
+def _page(facts: dict[str, Any], steps: int) -> str:
+    """One method's facts for reading."""
+    head = [facts[key] for key in ("name", "summary", "paper")]
+    equations = [f"  {line}" for line in facts["equations"].splitlines()]
+    presets = [f"  {name}: {_assignments(values)}" for name, values in facts["presets"].items()]
+    uses = ", ".join((*facts["needs"], *facts["inputs"]))
+    head += ["", "equations", *equations, "", "presets (what differs from the defaults)", *presets, ""]
+    head += [f"uses: {uses}", f"row forwards at {steps} steps: {facts['row_forwards']} = {facts['rows']:g}", ""]
+    for one in facts["settings"]:
+        default = "none" if one["default"] is None else one["default"] if one["default"] != "" else '""'
+        of = f" ({one['unit']})" if one["unit"] not in ("", "choice", "text") else ""
+        head += [f"--set {one['name']}={default}   {one['range']}{of}", f"    {one['description']}"]
+        head += [f"    source: {one['source']}"] if one["source"] else []
+    return "\n".join(head)
+
+
+def _assignments(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items()) or "none"
+
+
+def _facts(method: Any, steps: int) -> dict[str, Any]:
+    from freectl.cost import rows_in
+    from freectl.methods.setting import described
+
     settings = method.settings()
-    fields = type(settings).model_fields
+    formula = method.row_forwards(steps, settings)
     return {
         "name": method.name,
         "summary": method.summary,
         "paper": method.paper,
+        "equations": method.equations.strip(),
         "needs": list(method.needs),
-        "presets": list(method.presets),
-        "row_forwards": method.row_forwards(steps, settings),
-        "settings": [
-            {"name": name, "default": getattr(settings, name), "description": field.description}
-            for name, field in fields.items()
-        ],
+        "inputs": list(method.inputs),
+        "presets": method.presets,
+        "row_forwards": formula,
+        "rows": rows_in(formula),
+        "settings": described(settings),
     }

@@ -86,6 +86,7 @@ class Method(Generic[S]):
         name: on the command line.
         summary: one line.
         paper: where it is published.
+        equations: what it computes, one equation a line, in plain text; the notation is the paper's.
         settings: closed pydantic class; presets: named overrides of its defaults.
         needs: what it uses besides the target prompt, of "image", "inversion", "gradient".
         inputs: optional inputs it uses, of "concept", "mask", "appearance_image", "conditions".
@@ -94,6 +95,7 @@ class Method(Generic[S]):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    equations: ClassVar[str] = ""
     settings: ClassVar[type[BaseModel]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     needs: ClassVar[tuple[str, ...]] = ("image",)
@@ -122,7 +124,11 @@ class Method(Generic[S]):
         return settings
 
     def row_forwards(self, steps: int, settings: S) -> str:
-        """Cost formula with its value at `steps`, in words."""
+        """Cost formula with its value at `steps`: terms "name count" joined by " + ", as `freectl.cost.rows_in` reads.
+
+        The terms are those of a first run with a source prompt, classifier-free guidance and cached bases; what changes
+        without them stands in parentheses.
+        """
         raise TypeError(f"{type(self).__name__} does not implement row_forwards()")
 
 

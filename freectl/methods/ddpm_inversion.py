@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from freectl.cache import content_key
@@ -13,6 +13,7 @@ from freectl.engine import Engine
 from freectl.injection import EDIT, SOURCE
 from freectl.inversion import alpha_bar, previous_timestep
 from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.methods.setting import setting
 from freectl.sampler import Controller, Lane, Step, sample
 
 
@@ -21,12 +22,27 @@ class DDPMInversionSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    skip: float = Field(0.36, ge=0, le=1, description="share of the noisiest steps left out; 1 returns the input")
-    source_guidance: float = Field(
-        3.5, ge=0, le=100, description="guidance scale of the inversion, with the source prompt"
+    skip: float = setting(
+        0.36,
+        "T_skip: the noisiest steps left out; 1 returns the input",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 4: 36 of 100, useful 0 to 40",
     )
-    last_noise: Literal["kept", "zero"] = Field(
-        "kept", description="noise map of the last step: kept reconstructs exactly; zero is the published code's"
+    source_guidance: float = setting(
+        3.5,
+        "guidance scale of the inversion, with the source prompt",
+        ge=0,
+        le=100,
+        unit="factor",
+        source="section 4",
+    )
+    last_noise: Literal["kept", "zero"] = setting(
+        "kept",
+        "noise map of the last step: kept reconstructs exactly",
+        unit="choice",
+        source="zero in its code; kept is ours",
     )
 
 
@@ -41,6 +57,12 @@ class DDPMInversion(Method[DDPMInversionSettings]):
     name = "ddpm-inversion"
     summary = "sample with noise maps that reproduce the input, under the new prompt"
     paper = "Huberman-Spiegelglas et al., An Edit Friendly DDPM Noise Space, CVPR 2024, arXiv 2304.06140"
+    equations = """
+x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) e_t,  e_t independent for every t
+z_t = (x_{t-1} - mu_t(x_t; source, s_src)) / sigma_t,  then x_{t-1} <- mu_t + sigma_t z_t
+sigma_t^2 = (1 - abar_{t-1}) / (1 - abar_t) (1 - abar_t / abar_{t-1})
+edit: from x_{T - skip},  x_{t-1} = mu_t(x_t; prompt, s) + sigma_t z_t
+"""
     settings = DDPMInversionSettings
     presets = {"default": {}, "published": {"last_noise": "zero"}}  # noqa: RUF012
     needs = ("image", "inversion")

@@ -16,7 +16,7 @@ from freectl.errors import InputError
 from freectl.families import Family
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.freecontrol_guide import FreeControlGuide
-from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings, resolved
+from freectl.methods.freecontrol_settings import EQUATIONS, PRESETS, FreeControlSettings, resolved
 from freectl.sampler import Lane, Step
 
 STORED_COMPONENTS = 64
@@ -29,6 +29,7 @@ class FreeControl(Method[FreeControlSettings]):
     name = "freecontrol"
     summary = "structure and appearance guidance on semantic bases of self-attention keys"
     paper = "Mo et al., FreeControl, CVPR 2024, arXiv 2312.07536"
+    equations = EQUATIONS
     settings = FreeControlSettings
     presets = PRESETS
     needs = ("image", "inversion", "gradient")

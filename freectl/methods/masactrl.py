@@ -1,11 +1,12 @@
 """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465): mutual self-attention with the inverted picture."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from freectl.engine import Engine
 from freectl.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.methods.setting import setting
 from freectl.sampler import Lane
 
 
@@ -17,9 +18,21 @@ class MasaCtrlSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    start: float = Field(0.08, ge=0, le=1, description="S: share of the steps that run freely before")
-    layer_start: float = Field(
-        0.625, ge=0, le=1, description="L: share of the UNet's self-attentions, in order, left as they are"
+    start: float = setting(
+        0.08,
+        "S: the steps that run freely before",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 3.2; step 4 of 50",
+    )
+    layer_start: float = setting(
+        0.625,
+        "L: the UNet's self-attentions, in order, that are left as they are",
+        ge=0,
+        le=1,
+        unit="share of layers",
+        source="section 3.2; layer 10 of 16",
     )
 
 
@@ -33,6 +46,12 @@ class MasaCtrl(Method[MasaCtrlSettings]):
     name = "masactrl"
     summary = "let self-attention read keys and values of the inverted picture"
     paper = "Cao et al., MasaCtrl, ICCV 2023, arXiv 2304.08465"
+    equations = """
+x_T^s, ..., x_0^s: DDIM inversion of the input;  x_T = x_T^s
+from step S and self-attention layer L on:  Attention(Q, K_s, V_s) = softmax(Q K_s^T / sqrt(d)) V_s
+before:                                     Attention(Q, K, V)
+Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps_c - eps_u) from the source's own
+"""
     settings = MasaCtrlSettings
     needs = ("image", "inversion")
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor, nn
 
 from freectl.engine import Engine
@@ -22,6 +22,7 @@ from freectl.injection import (
 )
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
 from freectl.methods.p2p_align import Alignment, align, parse_weights
+from freectl.methods.setting import setting
 from freectl.sampler import Lane, Prompt, RowKey, Step, row_keys
 from freectl.taps import Edit
 
@@ -34,15 +35,34 @@ class P2PSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    edit: Literal["auto", "replace", "refine"] = Field(
-        "auto", description="word for word, or keep common tokens and let new ones be; auto: replace at equal counts"
+    edit: Literal["auto", "replace", "refine"] = setting(
+        "auto",
+        "word for word, or keep common tokens and let new ones be; auto: replace at equal counts",
+        unit="choice",
+        source="section 3.2; auto is ours",
     )
-    cross_stop: float = Field(0.8, ge=0, le=1, description="cross-attention is edited up to this share of the steps")
-    self_stop: float = Field(0.4, ge=0, le=1, description="self-attention is replaced up to this share of the steps")
-    self_area: float = Field(0.25, ge=0, le=1, description="only maps with at most this share of the latent's pixels")
-    reweight: str = Field("", description="word=factor, comma separated, -10 to 10: how much the words count")
-    inversion: Literal["direct", "ddim", "negative-prompt"] = Field(
-        "direct", description="source row held on the inversion, sampled freely, or with the source prompt as negative"
+    cross_stop: float = setting(
+        0.8, "cross-attention is edited up to here", ge=0, le=1, unit="share of steps", source="section 3.2; its code"
+    )
+    self_stop: float = setting(
+        0.4, "self-attention is replaced up to here", ge=0, le=1, unit="share of steps", source="its code"
+    )
+    self_area: float = setting(
+        0.25,
+        "largest self-attention maps that are replaced",
+        ge=0,
+        le=1,
+        unit="share of the latent's pixels",
+        source="its code: 32 x 32 of 64 x 64",
+    )
+    reweight: str = setting(
+        "", "word=factor, comma separated, each -10 to 10: how much the words count", unit="text", source="section 3.2"
+    )
+    inversion: Literal["direct", "ddim", "negative-prompt"] = setting(
+        "direct",
+        "source row held on the inversion, sampled freely, or with the source prompt as negative",
+        unit="choice",
+        source="direct: arXiv 2310.01506; ddim: section 4.1; negative-prompt: arXiv 2305.16807",
     )
 
     @field_validator("reweight")
@@ -62,6 +82,15 @@ class P2P(Method[P2PSettings]):
     name = "p2p"
     summary = "replace, refine or reweight cross-attention maps of the source prompt"
     paper = "Hertz et al., Prompt-to-Prompt Image Editing with Cross-Attention Control, ICLR 2023, arXiv 2208.01626"
+    equations = """
+x_T: DDIM inversion of the input with the source prompt;  M = softmax(Q K^T / sqrt(d))
+cross-attention, first cross_stop of the steps:
+  replace   M_edit <- M_source P,  P: tokens of the n-th source word -> tokens of the n-th target word
+  refine    (M_edit)_j <- (M_source)_A(j) for aligned tokens j, its own otherwise
+  reweight  (M_edit)_j <- c_j (M_edit)_j
+self-attention, first self_stop of the steps:  M_edit <- M_source where its pixels are few
+edits act on the conditional half of eps_u + s (eps_c - eps_u)
+"""
     settings = P2PSettings
     presets = {  # noqa: RUF012
         "default": {},

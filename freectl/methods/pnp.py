@@ -2,13 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.methods.setting import setting
 from freectl.sampler import Lane, Prompt
 
 
@@ -17,13 +18,35 @@ class PnPSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    feature_stop: float = Field(0.8, ge=0, le=1, description="tau_f: features are injected up to this share of steps")
-    attention_stop: float = Field(0.5, ge=0, le=1, description="tau_A: queries and keys are, up to this share of steps")
-    inversion_steps: int | None = Field(
-        None, ge=1, le=1000, description="steps of the inversion; None = the sampling grid; must contain that grid"
+    feature_stop: float = setting(
+        0.8,
+        "tau_f: features are injected up to here",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 4; 40 of 50 steps in its code",
     )
-    source_text: Literal["given", "empty"] = Field(
-        "given", description="text of inversion and source row: the run's source prompt, or none at all"
+    attention_stop: float = setting(
+        0.5,
+        "tau_A: queries and keys are injected up to here",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 4; 25 of 50 steps in its code",
+    )
+    inversion_steps: int | None = setting(
+        None,
+        "steps of the inversion; none = the sampling grid; must contain that grid",
+        ge=1,
+        le=1000,
+        unit="steps",
+        source="999 in its code; the sampling grid as in arXiv 2310.01506",
+    )
+    source_text: Literal["given", "empty"] = setting(
+        "given",
+        "text of inversion and source row: the run's source prompt, or none at all",
+        unit="choice",
+        source="empty in its code; given is ours",
     )
 
 
@@ -37,6 +60,13 @@ class PnP(Method[PnPSettings]):
     name = "pnp"
     summary = "inject residual features and self-attention queries and keys of the inverted picture"
     paper = "Tumanyan et al., Plug-and-Play Diffusion Features, CVPR 2023, arXiv 2211.12572"
+    equations = """
+x_T^g, ..., x_0^g: DDIM inversion of the input;  x_T = x_T^g
+[f_t^l, Q_t^l, K_t^l] of one forward eps(x_t^g, t, source)
+eps = eps(x_t, t, prompt;  f_t^l <- source's while t is in the first tau_f of the steps, l = 2nd residual block,
+                           Q_t^l, K_t^l <- source's while t is in the first tau_A, l = decoder self-attentions behind)
+for both halves of eps_u + s (eps_c - eps_u)
+"""
     settings = PnPSettings
     presets = {"default": {}, "published": {"inversion_steps": 999, "source_text": "empty"}}  # noqa: RUF012
     needs = ("image", "inversion")

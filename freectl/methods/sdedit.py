@@ -1,10 +1,11 @@
 """SDEdit (Meng et al., ICLR 2022, arXiv 2108.01073), as diffusers' img2img: noise to the middle, then sample."""
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from freectl.engine import Engine
 from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.methods.setting import setting
 from freectl.sampler import Lane
 
 
@@ -13,7 +14,14 @@ class SDEditSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    strength: float = Field(0.75, ge=0, le=1, description="share of the schedule that is run; 0 returns the input")
+    strength: float = setting(
+        0.75,
+        "t0: share of the schedule that is run; 0 returns the input",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 3; 0.75 and 0.85 as FreeControl's baselines (arXiv 2312.07536, table 1)",
+    )
 
 
 class SDEdit(Method[SDEditSettings]):
@@ -22,6 +30,10 @@ class SDEdit(Method[SDEditSettings]):
     name = "sdedit"
     summary = "noise the picture to an intermediate step, then sample with the prompt (img2img)"
     paper = "Meng et al., SDEdit, ICLR 2022, arXiv 2108.01073"
+    equations = """
+x_t0 = sqrt(abar_t0) x_0 + sqrt(1 - abar_t0) eps,  t0 = the last int(N * strength) of N steps
+then plain sampling from t0 with eps = eps_u + s (eps_c - eps_u)
+"""
     settings = SDEditSettings
     presets = {"default": {}, "0.5": {"strength": 0.5}, "0.85": {"strength": 0.85}}  # noqa: RUF012
 
