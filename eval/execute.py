@@ -1,10 +1,11 @@
 """Carries out a plan's tasks, in this process or in several, and writes every result as it comes."""
 
 import multiprocessing
+import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eval.cases import Bench, Case
 from eval.plan import Plan, Task, Workshop
@@ -32,7 +33,7 @@ def execute(
     tasks = [task for task in wanted if task not in done]
     failures = store.folder / "failures.jsonl"
     failures.unlink(missing_ok=True)
-    failed = 0
+    failed, told = 0, set()
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(tasks), unit="edit", smoothing=0.05, dynamic_ncols=True)
     with bar:
         results = _alone(plan, bench, store, tasks, scorer) if workers == 1 else _shared(plan, store, tasks, workers)
@@ -41,8 +42,11 @@ def execute(
                 failed += 1
                 with failures.open("a", encoding="utf-8") as stream:
                     stream.write(dumps(line) + "\n")
-                bar.write(f"{line['variant']} {line['case']}: {line['failed']}")
+                bar.write(f"{line['variant']} {line['case']}: {line['failed']}", file=sys.stderr)
             else:
+                for note in set(line["notes"]) - told:
+                    bar.write(note, file=sys.stderr)
+                    told.add(note)
                 store.append(line)
             bar.update()
     return failed
@@ -75,8 +79,7 @@ def _shared(plan: Plan, store: Store, tasks: list[Task], workers: int) -> Iterat
         mine.send(busy[mine])
     try:
         while busy:
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)  # noqa: S101 - for the type checker
+            for connection in cast(list[Connection], wait(list(busy))):
                 task = busy.pop(connection)
                 try:
                     yield connection.recv()

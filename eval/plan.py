@@ -29,6 +29,7 @@ class Plan:
         bench: name, data folder, folder of conditions.
         reuse: keep inversions on disk, so that a picture's later edits cost less.
         gan_weights: `[NAME=]FOLDER` texts. gan_styles: "FROM:TO", or None.
+        clip: that scores; None is the benchmark's own.
     """
 
     bench: tuple[str, Path | None, Path | None]
@@ -42,6 +43,7 @@ class Plan:
     reuse: bool = False
     gan_weights: tuple[str, ...] = ()
     gan_styles: str | None = None
+    clip: str | None = None
 
     def check(self, bench: Bench) -> None:
         """Find what cannot work before any weights load.
@@ -53,6 +55,10 @@ class Plan:
 
         loading.resolve_model(self.model)
         loading.resolve_dtype(self.dtype, loading.resolve_device(self.device)[0])
+        if self.clip is not None:
+            from eval.metrics.clip import check_clip
+
+            check_clip(self.clip)
         for variant in self.variants:
             if variant.method == GAN:
                 self._check_gan(variant, bench)
@@ -161,7 +167,7 @@ class Workshop:
         """What measures the results."""
         from eval.scoring import scorer_for
 
-        return self._given_scorer or scorer_for(self.bench.layout, self.plan.model, self.plan.device)
+        return self._given_scorer or scorer_for(self.bench.layout, self.plan.device, self.plan.clip)
 
     @cached_property
     def model(self) -> Any:

@@ -49,6 +49,9 @@ def run(
     ] = False,
     gan_weights: Annotated[list[str] | None, typer.Option(help="[NAME=]FOLDER for the method gan.")] = None,
     gan_styles: Annotated[str | None, typer.Option(help="FROM:TO, what the generators were trained for.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="Of CLIP scores: mini, a folder, MODEL/PRETRAINED.  [default: the benchmark's]")
+    ] = None,
     rescore: Annotated[
         bool, typer.Option("--rescore", help="Measure the stored pictures again; runs nothing.")
     ] = False,
@@ -60,7 +63,7 @@ def run(
 
     loaded = load_bench(bench, data, conditions)
     if rescore:
-        again(Store(out), loaded, device)
+        again(Store(out), loaded, device, clip)
         return
     plan = Plan(
         bench=(bench, data, conditions),
@@ -74,6 +77,7 @@ def run(
         reuse=reuse,
         gan_weights=tuple(gan_weights or ()),
         gan_styles=gan_styles or _styles_of(bench),
+        clip=clip,
     )
     cases = chosen_cases(loaded, kinds, subset)
     plan.check(loaded)
@@ -106,7 +110,7 @@ def chosen_cases(bench: Bench, kinds: str | None, subset: int | None) -> list[Ca
     return cases if subset is None else balanced(cases, subset)
 
 
-def again(store: Store, bench: Bench, device: str = "auto") -> None:
+def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = None) -> None:
     """Measure all stored pictures once more, e.g. when a network has become available.
 
     Raises:
@@ -122,7 +126,7 @@ def again(store: Store, bench: Bench, device: str = "auto") -> None:
         about = store.about()
         if about.get("digest") != bench.digest:
             raise InputError("--out", f"'{store.folder}' without results of this benchmark", "a folder of its results")
-        scorer = scorer_for(bench.layout, about["model"], device)
+        scorer = scorer_for(bench.layout, device, clip)
         lines = store.lines()
         for line in lines:
             with Image.open(store.folder / line["picture"]) as picture:

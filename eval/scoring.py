@@ -205,25 +205,46 @@ def rounded(scores: Mapping[str, Value]) -> dict[str, Value]:
     }
 
 
-def scorer_for(layout: Layout, model: str, device: str = "auto") -> Scorer:
-    """The scorer of a layout with all networks that this machine has; what is missing is in its notes."""
+def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) -> Scorer:
+    """The scorer of a layout with all networks that this machine has; what is missing is in its notes.
+
+    Args:
+        clip: name of the CLIP, see `eval.metrics.load_clip`; None is the embedded one for the mini benchmarks, and
+            what most papers use elsewhere.
+    """
+    from eval import networks
+    from eval.metrics.clip import DEFAULT
+    from freectl.loading import resolve_device
+
     notes: list[str] = []
+    found = resolve_device(device)[0]
     if layout == "mini":
         from freectl.mini import MODEL_DIR
         from freectl.mini.judge import load_judge
 
-        return MiniScorer(load_judge(MODEL_DIR / "judge"), notes=notes)
+        own, structure = (
+            optional(networks.mini_networks, "CLIP, CLIP distance and self-similarity", notes) or (None,) * 2
+        )
+        if clip not in (None, "mini"):
+            own = optional(lambda: networks.clip_scores(clip, found), "CLIP and CLIP distance", notes)
+        return MiniScorer(load_judge(MODEL_DIR / "judge"), own, structure, notes)
+    scores = optional(lambda: networks.clip_scores(clip or DEFAULT, found), "CLIP", notes)
+    mode = "pie" if layout == "pie" else "splice"
+    dino = optional(lambda: networks.dino_structure(mode, found), "self-similarity", notes)
+    perceptual = optional(lambda: networks.lpips_distance(networks.LPIPS_NET[layout]), "LPIPS", notes)
     if layout == "pie":
-        return PieScorer(notes=notes)
-    return PictureScorer(notes=notes)
+        return PieScorer(scores, dino, networks.pie_background(perceptual), notes)
+    return PictureScorer(scores, dino, perceptual, notes)
 
 
 def optional(load: Callable[[], Any], what: str, notes: list[str]) -> Any:
-    """What `load` gives, or None with a note where weights are missing."""
-    from freectl.errors import FreectlError
+    """What `load` gives, or None with a note where weights are missing; wrong names are raised."""
+    from freectl.errors import FreectlError, InputError
 
     try:
         return load()
+    except InputError:
+        raise
     except (FreectlError, OSError, ImportError) as error:
-        notes.append(f"{what} is null: {error}")
+        notes.append(f"{what}: not measured. {error}")
         return None

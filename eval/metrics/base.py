@@ -81,3 +81,9 @@ def check_count(texts: Sequence[str], pictures: Tensor, name: str = "texts") -> 
     """
     if len(texts) != pictures.shape[0]:
         raise ValueError(f"{len(texts)} {name} for {pictures.shape[0]} pictures")
+
+
+def missing_weights(name: str, error: Exception, command: str) -> str:
+    """The message for weights that are not here: the reason in a sentence, and the command that fetches them."""
+    reason = str(error).strip().splitlines()[0].partition(". ")[0] if str(error).strip() else type(error).__name__
+    return f"weights of {name} are not here ({reason}); fetch them once with network: {command}"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eval.metrics.base import MetricResult, check_count, check_pair, check_pictures
+from eval.metrics.base import MetricResult, check_count, check_pair, check_pictures, missing_weights
 from freectl.errors import FreectlError, InputError
 
 DEFAULT = "ViT-L-14-quickgelu/openai"
@@ -55,19 +55,16 @@ def load_clip(name: str = DEFAULT, device: str = "cpu") -> ClipNetwork:
     if folder is not None:
         if not (folder / "open_clip_config.json").is_file():
             raise FreectlError(f"{folder}: no CLIP in open_clip's format; `freectl mini train --part clip` makes one")
-        tag, pretrained, shown = f"local-dir:{folder}", None, f"open_clip {'mini' if name == 'mini' else folder.name}"
+        tag, shown = f"local-dir:{folder}", f"open_clip {'mini' if name == 'mini' else folder.name}"
+        pretrained = None
     else:
-        tag, _, chosen = name.partition("/")
-        if chosen not in open_clip.list_pretrained_tags_by_model(tag):
-            raise InputError("--clip", repr(name), f"mini, a folder, or MODEL/PRETRAINED such as {DEFAULT}")
-        pretrained, shown = chosen, f"open_clip {name}"
+        tag, pretrained = check_clip(name)
+        shown = f"open_clip {name}"
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(tag, pretrained=pretrained, device=device)
     except (OSError, RuntimeError) as error:
         fetch = f"python -c \"import open_clip; open_clip.create_model('{tag}', '{pretrained}')\""
-        raise FreectlError(
-            f"weights of {shown} are not here ({error}); fetch them once with network: {fetch}"
-        ) from None
+        raise FreectlError(missing_weights(shown, error, fetch)) from None
     tokenizer = open_clip.get_tokenizer(tag)
     model.eval().requires_grad_(False)
     transform = tensor_transform(preprocess)
@@ -76,6 +73,20 @@ def load_clip(name: str = DEFAULT, device: str = "cpu") -> ClipNetwork:
         return model.encode_text(tokenizer(list(texts)).to(device))
 
     return ClipNetwork(shown, lambda p: model.encode_image(transform(p.to(device))), encode_text, model)
+
+
+def check_clip(name: str) -> tuple[str, str | None]:
+    """open_clip's model and weights of a name that is no folder.
+
+    Raises:
+        InputError: open_clip has no such model.
+    """
+    import open_clip
+
+    tag, _, chosen = name.partition("/")
+    if name != "mini" and not Path(name).is_dir() and chosen not in open_clip.list_pretrained_tags_by_model(tag):
+        raise InputError("--clip", repr(name), f"mini, a folder, or MODEL/PRETRAINED such as {DEFAULT}")
+    return tag, chosen or None
 
 
 def tensor_transform(preprocess: Any) -> Callable[[Tensor], Tensor]:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eval.metrics.base import MetricResult, check_mask, check_pair
+from eval.metrics.base import MetricResult, check_mask, check_pair, missing_weights
 from freectl.errors import FreectlError
 
 Convention = Literal["masked", "pie"]
@@ -46,6 +46,8 @@ def ssim(one: Tensor, other: Tensor, keep: Tensor | None = None, convention: Con
     inside = None if keep is None else check_mask(keep, one)
     if inside is not None and convention == "pie":
         one, other = one * inside, other * inside
+    # the variance of a flat region is a difference of equal squares: single precision leaves 2e-4 of it
+    one, other = one.double(), other.double()
     _, maps = structural_similarity_index_measure(one, other, data_range=1.0, reduction="none", return_full_image=True)
     if inside is None or convention == "pie":
         # the window does not fit at the border: the score leaves five pixels out, as the paper's code does
@@ -92,7 +94,7 @@ def load_lpips(net: Literal["alex", "vgg", "squeeze"] = "alex") -> tuple[Percept
     except (OSError, RuntimeError) as error:
         name = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}[net]
         fetch = f"python -c \"import torchvision; torchvision.models.{name}(weights='DEFAULT')\""
-        raise FreectlError(f"weights of {name} are not here ({error}); fetch them once with network: {fetch}") from None
+        raise FreectlError(missing_weights(name, error, fetch)) from None
     return (lambda a, b: model(a, b).flatten()), f"torchmetrics LPIPS {net}"
 
 

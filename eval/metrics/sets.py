@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from eval.metrics.base import MetricResult, check_pictures
+from eval.metrics.base import MetricResult, check_pictures, missing_weights
 from eval.metrics.clip import ClipNetwork
 
 SMALL_SET = 1000
@@ -34,7 +34,7 @@ def inception_features() -> tuple[Features, str]:
             'python -c "from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as F; '
             "F('inception-v3-compat', ['2048'])\""
         )
-        raise FreectlError(f"Inception weights are not here ({error}); fetch them once with network: {fetch}") from None
+        raise FreectlError(missing_weights("inception-v3-compat", error, fetch)) from None
     return (lambda p: model((p * 255).round().to(torch.uint8))[0]), "torch-fidelity inception-v3-compat 2048"
 
 

@@ -1,0 +1,161 @@
+"""The networks behind the scores: loading, preprocessing, and what a scorer does without them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from metric_kit import pictures
+from PIL import Image
+
+from eval import networks
+from eval.bench import mini_cases
+from eval.metrics import clip_key_network, load_clip, load_dino, load_lpips, self_similarity_distance
+from eval.metrics.clip import check_clip
+from eval.metrics.self_similarity import open_clip_keys
+from eval.scoring import MiniScorer, PictureScorer, PieScorer, optional, scorer_for
+from freectl.errors import FreectlError, InputError
+from freectl.mini import MODEL_DIR
+from freectl.mini.judge import load_judge
+from freectl.mini.scene import render
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIP in open_clip's local-dir format."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    mean = [0.5, 0.5, 0.5]
+    folder = tmp_path_factory.mktemp("clip")
+    stored = {"model_cfg": config, "preprocess_cfg": {"mean": mean, "std": mean, "size": 64}}
+    (folder / "open_clip_config.json").write_text(json.dumps(stored))
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**config)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_a_folder_in_open_clips_format_scores_as_open_clip_does(clip_folder: Path) -> None:
+    import open_clip
+
+    network = load_clip(str(clip_folder))
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_folder}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{clip_folder}")(["a cat"])
+    picture = Image.fromarray((pictures(0, 1, 64)[0].permute(1, 2, 0) * 255).round().byte().numpy())
+    with torch.no_grad():
+        image = model.eval().encode_image(preprocess(picture)[None], normalize=True)
+        text = model.encode_text(tokens, normalize=True)
+    scores = networks.ClipScores(network)
+    assert scores.text_cosine(picture, "a cat") == pytest.approx(float((image * text).sum()), abs=1e-5)
+    assert scores.picture_cosine(picture, picture) == pytest.approx(1, abs=1e-6)
+    assert clip_folder.name in scores.name
+
+
+def test_keys_of_open_clips_vit_are_those_of_its_attention(clip_folder: Path) -> None:
+    visual = load_clip(str(clip_folder)).model.visual
+    batch = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = []
+    attention = visual.transformer.resblocks[-1].attn
+    handle = attention.register_forward_pre_hook(lambda _m, inputs, _k: seen.append(inputs[0]), with_kwargs=True)
+    with torch.no_grad():
+        visual(batch)
+    handle.remove()
+    width = attention.embed_dim
+    expected = seen[0] @ attention.in_proj_weight[width : 2 * width].T + attention.in_proj_bias[width : 2 * width]
+    assert torch.allclose(open_clip_keys(visual)(batch), expected, atol=1e-5)
+    assert expected.shape == (2, 17, 64)
+
+
+def test_dino_has_one_key_a_patch_of_eight_pixels_and_the_class_token() -> None:
+    torch.manual_seed(0)
+    network = load_dino(pretrained=False)
+    one = pictures(0, 1, 64)
+    assert network.keys(torch.zeros(1, 3, 224, 224)).shape == (1, 785, 768)
+    small = type(network)(network.name, network.keys, network.mean, network.std, 64)
+    assert self_similarity_distance(one, one, small).mean == pytest.approx(0, abs=1e-9)
+    found = self_similarity_distance(one, pictures(1, 1, 64), small)
+    assert found.mean > 0
+    assert "random weights" in found.network
+
+
+def test_missing_weights_name_the_command_that_fetches_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import timm
+    from torchmetrics.functional.image import lpips
+
+    def missing(*_args: object, **_options: object) -> None:
+        raise OSError("no network. And more")
+
+    monkeypatch.setattr(timm, "create_model", missing)
+    monkeypatch.setattr(lpips, "_LPIPS", missing)
+    monkeypatch.setattr("open_clip.create_model_and_transforms", missing)
+    for load, command in ((load_dino, "timm.create_model"), (load_lpips, "torchvision"), (load_clip, "open_clip")):
+        with pytest.raises(FreectlError, match=rf"not here \(no network\); fetch them once.*{command}"):
+            load()
+    with pytest.raises(FreectlError, match="freectl mini train --part clip"):
+        load_clip(str(tmp_path))
+    with pytest.raises(InputError, match="--clip"):
+        check_clip("ViT-L-14/nobody")
+
+
+def test_a_scorer_without_a_network_says_so_but_a_wrong_name_is_raised() -> None:
+    notes: list[str] = []
+
+    def missing() -> None:
+        raise FreectlError("weights are not here; fetch them")
+
+    assert optional(missing, "LPIPS", notes) is None
+    assert notes == ["LPIPS: not measured. weights are not here; fetch them"]
+    with pytest.raises(InputError, match="--clip"):
+        scorer_for("mini", "cpu", "nothing/nobody")
+
+
+def test_the_exact_answer_has_the_best_score_of_each_kind(clip_folder: Path) -> None:
+    clip = load_clip(str(clip_folder))
+    scorer = MiniScorer(
+        load_judge(MODEL_DIR / "judge"), networks.ClipScores(clip), networks.structure(clip_key_network(clip))
+    )
+    case = mini_cases(count=2)[2]
+    answer = scorer(case, render(case.scenes[1])).scores
+    assert (answer["mse"], answer["background_mse"], answer["target"]) == (0, 0, 1)
+    assert answer["clip_distance"] == pytest.approx(0, abs=1e-6)
+    unchanged = scorer(case, render(case.scenes[0])).scores
+    assert unchanged["self_similarity"] == pytest.approx(0, abs=1e-9)
+    assert unchanged["target"] == 0
+    assert unchanged["mse"] > 0
+    assert set(scorer.networks) == {"judge", "CLIP", "self-similarity"}
+
+
+def test_pie_scores_are_those_of_the_background_in_the_papers_scales(clip_folder: Path) -> None:
+    case = mini_cases(count=1)[2]
+    picture = case.picture()
+    changed = np.array(picture)
+    changed[:2] = 255 - changed[:2]  # the border is background
+    result = Image.fromarray(changed)
+    scorer = PieScorer(networks.clip_scores(str(clip_folder)), None, networks.pie_background(None))
+    found = scorer(case, result).scores
+    outside = np.asarray(case.mask().resize(picture.size)) < 128
+    a, b = (np.asarray(p, dtype=np.float64) / 255 for p in (picture, result))
+    squares = np.square(a - b).mean(2) * outside
+    assert found["mse_x1e4"] == pytest.approx(squares.mean() * 1e4, rel=1e-4)
+    assert found["psnr"] == pytest.approx(-10 * np.log10(squares.mean()), rel=1e-4)
+    assert found["structure_x1e3"] is None
+    assert found["lpips_x1e3"] is None
+    assert scorer(case, picture).scores["ssim_x1e2"] == pytest.approx(100, abs=1e-4)
+
+
+def test_pictures_without_an_answer_are_compared_with_the_original_and_with_what_was_given() -> None:
+    source, target = (render(scene) for scene in mini_cases(count=1)[0].scenes)
+    case = mini_cases(count=1)[0]
+    shown = type(case)("key", "kind", "", "text", lambda: source, original=lambda: target)
+    mean = networks.PictureDistance("mean", lambda a, b, _keep: networks.mse(a, b))
+    found = PictureScorer(None, mean, mean)(shown, target).scores
+    assert found["self_similarity"] == 0
+    assert found["lpips"] > 0
+    assert found["clip"] is None
