@@ -54,7 +54,7 @@ def scenes(
 def train(
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, logs and sheets; run again to go on.")],
     model_dir: Annotated[Path, typer.Option("--model", help="Folder that the finished weights go to.")],
-    part: Annotated[str, typer.Option(help="vae, unet, judge or all (in that order).")] = "all",
+    part: Annotated[str, typer.Option(help="vae, unet, clip, judge or all (in that order).")] = "all",
     pictures: Annotated[int | None, typer.Option(help="Pictures seen in all.  [default: by part]", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a step.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", min=0)] = None,
@@ -85,7 +85,9 @@ def train(
 @app.command()
 def score(
     model: Annotated[Path | None, typer.Option(help="Folder of the model.  [default: the embedded one]")] = None,
-    captions: Annotated[int, typer.Option(help="Captions that are sampled and judged.", min=1)] = 300,
+    captions: Annotated[
+        int | None, typer.Option(help="Only the first so many of the fixed captions.  [default: all 300]", min=1)
+    ] = None,
     steps: Annotated[int, typer.Option(help="DDIM steps.", min=1, max=1000)] = 50,
     form: FormatOption = Format.human,
 ) -> None:
@@ -95,3 +97,21 @@ def score(
 
     scores = score_model(model or MODEL_DIR, captions, steps)
     emit(scores, table(["measure", "value"], [[name, str(value)] for name, value in scores.items()]), form)
+
+
+@app.command()
+def sheet(
+    out: Annotated[Path, typer.Option(help="Picture to write.")],
+    model: Annotated[Path | None, typer.Option(help="Folder of the model.  [default: the embedded one]")] = None,
+    count: Annotated[int, typer.Option(help="The first so many of the fixed captions.", min=1, max=300)] = 64,
+    steps: Annotated[int, typer.Option(help="DDIM steps.", min=1, max=1000)] = 50,
+    form: FormatOption = Format.human,
+) -> None:
+    """Draw samples of the first fixed captions, good and bad alike, as one labelled sheet."""
+    from freectl import record
+    from freectl.mini import MODEL_DIR
+    from freectl.mini import score as scores
+
+    record.check_output(out, "--out")
+    record.save_image(scores.sheet(scores.load(model or MODEL_DIR), count, steps=steps), out)
+    emit({"output": str(out), "pictures": count}, f"{count} samples in {out}", form)

@@ -1,16 +1,20 @@
-"""Measures of the embedded model: what the judge sees in samples; what VAE and inversion lose."""
+"""Measures of the embedded model: what the judge sees in samples, what VAE and inversion lose, its helpers."""
 
 import random
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from freectl.errors import FreectlError
-from freectl.mini.judge import HEADS, judge_pictures, load_judge, mask_iou
-from freectl.mini.scene import Scene, random_scene, render, render_mask
+from freectl.mini.captions import Wanted, fixed_captions
+from freectl.mini.judge import HEADS, Verdict, judge_pictures, load_judge
+from freectl.mini.scene import random_scene, render
+from freectl.mini.score_helpers import clip_scores, judge_scores, share
 from freectl.mini.training.data import batch_rng, scene_batch
 
 SCORE_SEED = 1234
@@ -22,14 +26,35 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float(10 * torch.log10(4 / (a.float() - b.float()).square().mean()))
 
 
-def score_model(folder: Path, captions: int = 300, steps: int = 50, judged_scenes: int = 500) -> dict[str, Any]:
+def score_model(folder: Path, captions: int | None = None, steps: int = 50, helper_scenes: int = 2000) -> dict:
     """All measures of a model folder.
 
     Args:
-        folder: Stable Diffusion layout, with `judge/` for the agreement measures.
-        captions: samples judged; scenes drawn from a seed that training does not use.
+        folder: Stable Diffusion layout, with `judge/` for the agreement measures and `clip/` for retrieval.
+        captions: the first so many of the fixed captions, and a fifth as many of the held-out pairs; default all.
         steps: DDIM steps.
-        judged_scenes: clean scenes on which the judge itself is measured.
+        helper_scenes: fresh scenes on which the judge is measured; the CLIP has half as many.
+
+    Raises:
+        FreectlError: the folder holds no model or no judge.
+    """
+    if not (folder / "judge").exists():
+        raise FreectlError(f"{folder}: no judge; train one with `freectl mini train --part judge`")
+    pipe = load(folder)
+    scores = reconstruction(pipe) | inversion(pipe, steps) | speed(pipe, steps)
+    judge = load_judge(folder / "judge")
+    scores |= judge_scores(judge, helper_scenes)
+    if (folder / "clip").exists():
+        scores |= clip_scores(folder / "clip", helper_scenes // 2)
+    wanted = fixed_captions()
+    seen, held = ([one for one in wanted if one.held_out == held] for held in (False, True))
+    if captions is not None:
+        seen, held = seen[:captions], held[: max(1, captions // 5)]
+    return scores | agreement(pipe, judge, seen, steps, "") | agreement(pipe, judge, held, steps, "held-out ")
+
+
+def load(folder: Path) -> Any:
+    """The model of a folder, fp32, on the CPU, quiet.
 
     Raises:
         FreectlError: the folder holds no model.
@@ -38,15 +63,7 @@ def score_model(folder: Path, captions: int = 300, steps: int = 50, judged_scene
 
     pipe = load_pipeline(resolve_model(str(folder)), device="cpu", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    scores = reconstruction(pipe) | inversion(pipe, steps)
-    if not (folder / "judge").exists():
-        raise FreectlError(f"{folder}: no judge; train one with `freectl mini train --part judge`")
-    judge = load_judge(folder / "judge")
-    scores |= judge_scores(judge, judged_scenes)
-    rng = random.Random(f"captions/{SCORE_SEED}")
-    scenes = [random_scene(rng, held_out=False) for _ in range(captions)]
-    held = [random_scene(rng, held_out=True) for _ in range(max(1, captions // 6))]
-    return scores | agreement(pipe, judge, scenes, steps, "") | agreement(pipe, judge, held, steps, "held-out ")
+    return pipe
 
 
 def reconstruction(pipe: Any, count: int = 500) -> dict[str, Any]:
@@ -76,58 +93,60 @@ def inversion(pipe: Any, steps: int, count: int = 20) -> dict[str, Any]:
     return {"inversion_psnr_db": round(psnr(decoded, pipe.image_processor.preprocess(pictures)), 2)}
 
 
-def judge_scores(judge: Any, count: int) -> dict[str, Any]:
-    """The judge on clean scenes: accuracy a head, mask IoU, and its confidence on noise."""
-    rng = random.Random(f"judge/{SCORE_SEED}")
-    scenes = [random_scene(rng) for _ in range(count)]
-    verdicts = judge_pictures(judge, [render(scene) for scene in scenes])
-    scores: dict[str, Any] = {
-        f"judge_{head}_accuracy": _share(
-            v.labels[head] == getattr(s, head) for v, s in zip(verdicts, scenes, strict=True)
-        )
-        for head in HEADS
-    }
-    ious = [mask_iou(v.mask, render_mask(s)) for v, s in zip(verdicts, scenes, strict=True)]
-    scores["judge_mask_iou"] = round(sum(ious) / len(ious), 4)
-    noise = torch.randn(100, 3, 64, 64, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    with torch.no_grad():
-        confidence = judge(noise)[0]["object"].softmax(-1).amax(-1).mean()
-    scores["judge_object_confidence_on_noise"] = round(float(confidence), 4)
-    return scores
+def speed(pipe: Any, steps: int, pictures: int = 3) -> dict[str, Any]:
+    """Seconds of one picture made alone, the fastest of a few, with torch's own thread count."""
+    taken = []
+    for seed in range(pictures):
+        start = time.perf_counter()
+        draw(pipe, ["a fluent fox on a blue background"], steps, seed)
+        taken.append(time.perf_counter() - start)
+    return {"seconds_a_picture": round(min(taken), 2), "threads": torch.get_num_threads()}
 
 
-def agreement(pipe: Any, judge: Any, scenes: list[Scene], steps: int, label: str) -> dict[str, Any]:
-    """Share of samples in which the judge sees the caption's object, style and background; seconds a picture."""
+def draw(pipe: Any, captions: Sequence[str], steps: int, first_seed: int = 0) -> list[Image.Image]:
+    """Plain samples at the family's guidance scale; picture i has generator seed `first_seed` + i."""
     from diffusers import StableDiffusionPipeline
 
     from freectl import families
 
     plain = StableDiffusionPipeline.from_pipe(pipe)
     plain.set_progress_bar_config(disable=True)
-    verdicts, start = [], time.perf_counter()
-    for first in range(0, len(scenes), BATCH):
-        part = scenes[first : first + BATCH]
-        pictures = plain(
-            [scene.caption for scene in part],
+    made: list[Image.Image] = []
+    for first in range(0, len(captions), BATCH):
+        part = list(captions[first : first + BATCH])
+        seeds = range(first_seed + first, first_seed + first + len(part))
+        made += plain(
+            part,
             num_inference_steps=steps,
             guidance_scale=families.MINI.guidance_scale,
-            generator=[torch.Generator().manual_seed(first + i) for i in range(len(part))],
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         ).images
-        verdicts += judge_pictures(judge, pictures)
-    seconds = (time.perf_counter() - start) / len(scenes)
-    scores: dict[str, Any] = {}
+    return made
+
+
+def agreement(pipe: Any, judge: Any, wanted: Sequence[Wanted], steps: int, label: str) -> dict[str, Any]:
+    """Share of samples in which the judge sees the caption's object, style and background: all, and by style."""
+    verdicts = judge_pictures(judge, draw(pipe, [one.caption for one in wanted], steps))
+    scores: dict[str, Any] = {f"{label}captions": len(wanted)}
     for head in HEADS:
-        right = [v.labels[head] == getattr(s, head) for v, s in zip(verdicts, scenes, strict=True)]
-        scores[f"{label}{head}_agreement"] = _share(right)
-        if head == "style" and not label:
-            for style in HEADS["style"]:
-                chosen = [v for v, s in zip(verdicts, scenes, strict=True) if s.style == style]
-                objects = [s.object for s in scenes if s.style == style]
-                seen = [v.labels["object"] == o for v, o in zip(chosen, objects, strict=True)]
-                scores[f"object_agreement_{style}"] = _share(seen)
-    return scores | {f"{label}seconds_a_picture": round(seconds, 2)}
+        scores[f"{label}{head}_agreement"] = share(_right(head, verdicts, wanted))
+    for style in HEADS["style"]:
+        pairs = [(v, w) for v, w in zip(verdicts, wanted, strict=True) if w.style == style]
+        if pairs:
+            for head in HEADS:
+                right = share(_right(head, *zip(*pairs, strict=True)))  # type: ignore[arg-type]
+                scores[f"{label}{head}_agreement_{style}"] = right
+    return scores
 
 
-def _share(hits: Any) -> float | None:
-    values = list(hits)
-    return round(sum(values) / len(values), 4) if values else None
+def _right(head: str, verdicts: Iterable[Verdict], wanted: Iterable[Wanted]) -> list[bool]:
+    return [v.labels[head] == getattr(w, head) for v, w in zip(verdicts, wanted, strict=True)]
+
+
+def sheet(pipe: Any, count: int = 64, columns: int = 8, steps: int = 50) -> Image.Image:
+    """The first fixed captions as a labelled sheet of samples."""
+    from freectl.image_io import compare_sheet
+
+    captions = [one.caption for one in fixed_captions()[:count]]
+    short = [text.replace(" background", "").removeprefix("an ").removeprefix("a ") for text in captions]
+    return compare_sheet(list(zip(short, draw(pipe, captions, steps), strict=True)), columns=columns, scale=2)

@@ -10,8 +10,8 @@ from freectl.mini.domain import STYLES, caption
 from freectl.mini.scene import Scene, random_scene, render
 
 DROP_CAPTION, DROP_WORD = 0.10, 0.10
-GENERATOR_STYLES = (*STYLES, "silhouette")
-"""Silhouettes differ by their outline alone and are learned last: the generator sees twice as many."""
+TRAINING_STYLES = (*STYLES, "silhouette")
+"""Silhouettes differ by their outline alone and are learned last: training draws twice as many."""
 
 
 def batch_rng(seed: int, step: int) -> random.Random:

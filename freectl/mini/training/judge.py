@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from freectl.mini.judge import Judge, load_judge, save_judge
 from freectl.mini.scene import Scene, random_scene, render, render_mask
-from freectl.mini.training.data import batch_rng, to_tensor
+from freectl.mini.training.augment import degrade, distort
+from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, to_tensor
 from freectl.mini.training.vae import tile
 
 SMOOTHING = 0.05
@@ -39,8 +40,7 @@ class JudgePart:
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Cross-entropy of the three heads and of the mask."""
         rng = batch_rng(seed, step)
-        scenes = [random_scene(rng) for _ in range(batch)]
-        pictures = to_tensor([render(scene) for scene in scenes])
+        scenes, pictures = scene_batch(rng, batch, held_out=None, styles=TRAINING_STYLES)
         masks = to_tensor([render_mask(scene).convert("RGB") for scene in scenes])[:, :1].add(1).div(2)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pictures, masks = distort(pictures, masks, generator)
@@ -92,33 +92,6 @@ class JudgePart:
             for step in range(40):
                 self.losses(-3, step, 32)
         save_judge(self.judge, folder)
-
-
-def distort(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Smooth random displacement of up to about three pixels, the same for picture and mask."""
-    batch = pictures.shape[0]
-    strength = torch.rand(batch, 1, 1, 1, generator=generator) * 0.1
-    coarse = (torch.rand(batch, 2, 4, 4, generator=generator) - 0.5) * 2 * strength
-    offset = functional.interpolate(coarse, pictures.shape[-2:], mode="bicubic", align_corners=True)
-    identity = functional.affine_grid(torch.eye(2, 3).expand(batch, 2, 3), list(pictures.shape), align_corners=False)
-    grid = identity + offset.permute(0, 2, 3, 1)
-    options = {"padding_mode": "border", "align_corners": False}
-    return functional.grid_sample(pictures, grid, **options), functional.grid_sample(masks, grid, **options)  # type: ignore[arg-type]
-
-
-def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
-    """Random blur by resampling, contrast, brightness and noise, a different strength for each picture."""
-    batch = pictures.shape[0]
-    if torch.rand((), generator=generator) < 0.5:
-        side = int(torch.randint(22, 60, (), generator=generator))
-        small = functional.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
-        blurred = functional.interpolate(small, pictures.shape[-2:], mode="bicubic")
-        share = torch.rand(batch, 1, 1, 1, generator=generator)
-        pictures = pictures + share * (blurred - pictures)
-    gain = 1 + (torch.rand(batch, 1, 1, 1, generator=generator) - 0.5) * 0.3
-    shift = (torch.rand(batch, 3, 1, 1, generator=generator) - 0.5) * 0.16
-    noise = torch.randn(pictures.shape, generator=generator) * torch.rand(batch, 1, 1, 1, generator=generator) * 0.2
-    return (pictures * gain + shift + noise).clamp(-1, 1)
 
 
 def with_nothing(pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -1,19 +1,22 @@
 """Train parts of the embedded model in order; each writes into the model folder when it is done."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from freectl.mini.training.clip import ClipPart
 from freectl.mini.training.judge import JudgePart
 from freectl.mini.training.tokenizer import write_tokenizer
 from freectl.mini.training.trainer import Part, TrainConfig, Trainer
 from freectl.mini.training.unet import UNetPart
 from freectl.mini.training.vae import VAEPart
 
-PARTS: tuple[str, ...] = ("vae", "unet", "judge")
+PARTS: tuple[str, ...] = ("vae", "unet", "clip", "judge")
 DEFAULTS: dict[str, TrainConfig] = {
     "vae": TrainConfig(pictures=60_000, batch=8, learning_rate=2e-3, ema_decay=0.999, sheet_steps=1000),
     "unet": TrainConfig(pictures=1_000_000),
+    "clip": TrainConfig(pictures=300_000, batch=64, learning_rate=1e-3, ema_decay=0.999, bf16=False),
     "judge": TrainConfig(pictures=120_000, batch=32, learning_rate=2e-3, ema_decay=0.998),
 }
 
@@ -22,7 +25,8 @@ def make_part(name: str, model_dir: Path) -> Part:
     """The part of that name."""
     if name == "vae":
         return VAEPart()
-    return UNetPart(model_dir) if name == "unet" else JudgePart(model_dir)
+    made: dict[str, Callable[[Path], Part]] = {"unet": UNetPart, "clip": ClipPart, "judge": JudgePart}
+    return made[name](model_dir)
 
 
 def train_part(

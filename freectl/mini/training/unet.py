@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, caption
-from freectl.mini.training.data import GENERATOR_STYLES, batch_rng, scene_batch, training_caption
+from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, training_caption
 from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet
 from freectl.mini.training.vae import tile
 
@@ -56,7 +56,7 @@ class UNetPart:
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Mean squared error of the predicted velocity."""
         rng = batch_rng(seed, step)
-        scenes, pictures = scene_batch(rng, batch, styles=GENERATOR_STYLES)
+        scenes, pictures = scene_batch(rng, batch, styles=TRAINING_STYLES)
         captions = [training_caption(scene, rng) for scene in scenes]
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         latents = self.encode_pictures(pictures)
