@@ -33,11 +33,8 @@ class KeyNetwork:
     size: int
 
 
-def load_dino(device: str = "cpu", *, pretrained: bool = True) -> KeyNetwork:
+def load_dino(device: str = "cpu") -> KeyNetwork:
     """DINO ViT-B/8 of timm, keys of the last block: the network of Splice, PnP, FreeControl and PIE-Bench.
-
-    Args:
-        pretrained: False gives random weights, which measure nothing; the name says so.
 
     Raises:
         FreectlError: timm or the weights are missing; the message names the command that fetches them.
@@ -47,12 +44,12 @@ def load_dino(device: str = "cpu", *, pretrained: bool = True) -> KeyNetwork:
     except ImportError:
         raise FreectlError("self-similarity needs timm: pip install 'freectl[eval]'") from None
     try:
-        model = timm.create_model(DINO, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+        model = timm.create_model(DINO, pretrained=True, num_classes=0, dynamic_img_size=True)
     except (OSError, RuntimeError) as error:
         fetch = f"python -c \"import timm; timm.create_model('{DINO}', pretrained=True)\""
         raise FreectlError(missing_weights(DINO, error, fetch)) from None
     return KeyNetwork(
-        f"timm {DINO}" + ("" if pretrained else ", random weights"),
+        f"timm {DINO}",
         timm_keys(model.to(device)),
         IMAGENET_MEAN,
         IMAGENET_STD,
