@@ -35,22 +35,23 @@ def grid(results: Results, rows: int) -> str:
     variants = grid_variants(results)
     complete = [case for case in results.cases if all(case in results.by_variant[v] for v in variants)]
     ranked = sorted(complete or results.cases, key=lambda case: -disagreement(results, case, variants))[:rows]
-    answers = any(_reference(results, case, "answers") for case in ranked)
+    answers = any(reference(results, case, "answers") for case in ranked)
     heads = ["case", "input", *(["answer"] if answers else []), *variants]
     lines = ["<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"]
     for case in ranked:
         found = [results.by_variant[v].get(case) for v in variants]
         first = next(line for line in found if line is not None)
         words = f"{escape(first['prompt'])}<small>from: {escape(first['source_prompt'] or '-')}</small>"
-        cells = [f"<td>{words}<small>{escape(case)}</small></td>", _cell(_reference(results, case, "inputs"), "input")]
+        cells = [f"<td>{words}<small>{escape(case)}</small></td>", _cell(reference(results, case, "inputs"), "input")]
         if answers:
-            cells.append(_cell(_reference(results, case, "answers"), "exact answer"))
+            cells.append(_cell(reference(results, case, "answers"), "exact answer"))
         cells += [_result(results, line) for line in found]
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="wide"><table class="pictures">{"".join(lines)}</table></div>'
 
 
-def _reference(results: Results, case: str, kind: str) -> Path | None:
+def reference(results: Results, case: str, kind: str) -> Path | None:
+    """The stored input ("inputs") or exact answer ("answers") of a case, if there is one."""
     folders = dict.fromkeys(folder for (own, _), folder in results.pictures.items() if own == case)
     paths = [folder / kind / f"{case}.png" for folder in folders]
     return next((path for path in paths if path.exists()), None)

@@ -1,1 +1,34 @@
-"""Tests of the evaluation need the packages of the `eval` extra."""
+"""Tests of the evaluation need the packages of the `test` extra."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from result_kit import VARIANTS, about, line
+
+from eval.bench import load_mini
+from eval.store import Store
+from freectl.mini.scene import render
+
+
+@pytest.fixture
+def results_folder(tmp_path: Path) -> Path:
+    """Results of three variants on twelve cases: pictures are inputs, answers and noise; scores follow from a seed."""
+    bench = load_mini()
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "results"
+    with Store(folder).locked() as store:
+        store.begin(about(bench), "python -m eval.run --bench mini --out 'a b'")
+        for index, case in enumerate(bench.cases[::20]):
+            answer = render(case.scenes[1])
+            store.save_picture(f"inputs/{case.key}.png", case.picture())
+            store.save_picture(f"answers/{case.key}.png", answer)
+            for rank, variant in enumerate(VARIANTS):
+                noisy = np.clip(np.asarray(answer) + rng.normal(0, 20 * rank, (64, 64, 3)), 0, 255).astype(np.uint8)
+                target = float(index % (rank + 2) > 0)
+                scores = {"target": target, "all_right": target, "iou": 0.5 + 0.1 * rank, "mse": 0.01 * (rank + index)}
+                made = line(case, variant, scores)
+                store.save_picture(made["picture"], Image.fromarray(noisy))
+                store.append(made)
+    return folder
