@@ -465,6 +465,10 @@ def test_bad_input_is_one_line_and_exit_2(edit, args, named):
         (["mini", "scenes", "--out", "new", "--styles", "nota"], "did you mean 'noto'"),
         (["mini", "scenes", "--out", "new", "--layout", "paired", "--styles", "noto"], "two"),
         (["mini", "scenes", "--out", "new", "--count", "0"], "--count"),
+        (["mini", "train", "--out", "new", "--model", "new", "--part", "klip"], "did you mean 'clip'"),
+        (["mini", "train", "--out", "new", "--model", "new", "--init", "no"], "--init"),
+        (["mini", "sheet", "--out", "no/such/sheet.png"], "--out"),
+        (["mini", "score", "--model", "."], "judge"),
     ],
 )
 def test_bad_usage_of_any_command(cli, monkeypatch, args, named):

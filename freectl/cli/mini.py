@@ -10,6 +10,13 @@ from freectl.cli.output import Format, FormatOption, emit, table
 app = typer.Typer(help="The embedded world and model: scenes, training, scores.", no_args_is_help=True)
 
 
+def _check_model(option: str, folder: Path, file: str) -> None:
+    from freectl.errors import InputError
+
+    if not (folder / file).exists():
+        raise InputError(option, f"'{folder}', which has no {file}", "a folder that `freectl mini train` wrote")
+
+
 @app.command()
 def words(form: FormatOption = Format.human) -> None:
     """The objects, styles and backgrounds that the embedded model knows."""
@@ -68,13 +75,13 @@ def train(
     """Train the embedded model, or go on after an interruption: how the shipped weights were made."""
     from dataclasses import replace
 
-    from freectl.errors import InputError, unknown
+    from freectl.errors import unknown
     from freectl.mini.training.run import DEFAULTS, PARTS, train_part
 
     if part not in (*PARTS, "all"):
         raise unknown("--part", part, (*PARTS, "all"))
-    if init is not None and not (init / "model_index.json").exists():
-        raise InputError("--init", f"'{init}'", "a model folder, such as one that this command wrote")
+    if init is not None:
+        _check_model("--init", init, "model_index.json")
     given = {"pictures": pictures, "batch": batch, "learning_rate": learning_rate}
     changes = {name: value for name, value in given.items() if value is not None}
     for name in PARTS if part == "all" else (part,):
@@ -95,6 +102,7 @@ def score(
     from freectl.mini import MODEL_DIR
     from freectl.mini.score import score_model
 
+    _check_model("--model", model or MODEL_DIR, "judge/config.json")
     scores = score_model(model or MODEL_DIR, captions, steps)
     emit(scores, table(["measure", "value"], [[name, str(value)] for name, value in scores.items()]), form)
 
@@ -113,5 +121,6 @@ def sheet(
     from freectl.mini import score as scores
 
     record.check_output(out, "--out")
+    _check_model("--model", model or MODEL_DIR, "model_index.json")
     record.save_image(scores.sheet(scores.load(model or MODEL_DIR), count, steps=steps), out)
     emit({"output": str(out), "pictures": count}, f"{count} samples in {out}", form)
