@@ -54,6 +54,7 @@ class BasesSpec:
         prompts: see `SeedPrompts`. seeds: N_s. components: N_b. features: "sampling" or "inversion".
         stop: fraction of the analysis grid that is covered, from the noisy end.
         sites: tapped modules.
+        steps: of the grid on which the seed pictures are sampled.
     """
 
     prompts: SeedPrompts
@@ -62,6 +63,7 @@ class BasesSpec:
     features: str
     stop: float
     sites: tuple[str, ...]
+    steps: int = ANALYSIS_STEPS
 
     def metadata(self, engine: Engine) -> dict[str, Any]:
         """All ingredients; two bases with equal metadata are equal."""
@@ -75,7 +77,7 @@ class BasesSpec:
             "seeds": self.seeds,
             "components": self.components,
             "features": self.features,
-            "steps": ANALYSIS_STEPS,
+            "steps": self.steps,
             "stop": self.stop,
             "guidance_scale": engine.family.guidance_scale,
             "scheduler": engine.model_key()["scheduler"],
@@ -85,10 +87,10 @@ class BasesSpec:
         }
 
 
-def needed_stop(engine: Engine, guided: Sequence[int]) -> float:
+def needed_stop(engine: Engine, guided: Sequence[int], steps: int = ANALYSIS_STEPS) -> float:
     """Fraction of the analysis grid that bases for these timesteps cover: the published one if near enough, else 1."""
-    grid = engine.timesteps(ANALYSIS_STEPS)
-    last = grid[round(PUBLISHED_STOP * len(grid)) - 1]
+    grid = engine.timesteps(steps)
+    last = grid[max(1, round(PUBLISHED_STOP * len(grid))) - 1]
     return PUBLISHED_STOP if min(guided, default=last) >= last - TOLERANCE else 1.0
 
 
@@ -111,12 +113,12 @@ def obtain(engine: Engine, spec: BasesSpec, *, shipped: Path | None = None) -> S
 
 
 def _build(engine: Engine, spec: BasesSpec, metadata: dict[str, Any]) -> tuple[dict, dict]:
-    timesteps = engine.timesteps(ANALYSIS_STEPS)
+    timesteps = engine.timesteps(spec.steps)
     bases = engine.build_bases(
         spec.prompts.texts,
         spec.prompts.negative,
         seeds=spec.seeds,
-        steps=ANALYSIS_STEPS,
+        steps=spec.steps,
         guided=timesteps[: max(1, round(spec.stop * len(timesteps)))],
         sites=spec.sites,
         components=spec.components,
@@ -130,7 +132,8 @@ def _build(engine: Engine, spec: BasesSpec, metadata: dict[str, Any]) -> tuple[d
 def _fits(bases: SemanticBases, spec: BasesSpec) -> bool:
     have: dict[str, Any] = bases.metadata
     covered = set(spec.sites) <= set(have.get("sites", ())) and have.get("stop", 0) >= spec.stop
-    return covered and have.get("features") == spec.features and have.get("components", 0) >= spec.components
+    made_alike = have.get("features") == spec.features and have.get("steps", ANALYSIS_STEPS) == spec.steps
+    return covered and made_alike and have.get("components", 0) >= spec.components
 
 
 def shipped_with(folder: Path, engine: Engine) -> list[SemanticBases]:

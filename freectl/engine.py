@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -130,11 +130,18 @@ class Engine:
             "conditioning": repr((self.micro, self.text.zeroed)) if self.text.pooled else "",
         }
 
-    def invert(self, image: Image.Image, source_prompt: str, timesteps: Sequence[int]) -> tuple[Trajectory, str]:
-        """DDIM inversion of one picture, from the cache if it was made before, and its cache key."""
+    def invert(
+        self,
+        image: Image.Image,
+        source_prompt: str,
+        timesteps: Sequence[int],
+        *,
+        evaluate_at: Literal["lower", "upper"] = "lower",
+    ) -> tuple[Trajectory, str]:
+        """DDIM inversion of one picture, from the cache if it was made before, and its cache key; see `invert`."""
         key = content_key(
             what="inversion",
-            evaluate_at="lower",
+            evaluate_at=evaluate_at,
             model=self.model_key(),
             image=image.tobytes(),
             size=list(image.size),
@@ -152,6 +159,7 @@ class Engine:
                     self.encode_prompt([source_prompt]),
                     timesteps,
                     lambda _: bar.update(),
+                    evaluate_at=evaluate_at,
                 )
             return {"clean": made.clean, **{str(t): x for t, x in made.levels.items()}}, {"prompt": source_prompt}
 

@@ -1,14 +1,18 @@
 """Where a word is in a picture: cross-attention of its tokens (arXiv 2312.07536, section 3.2; the code's threshold)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from freectl.errors import InputError
 
 THRESHOLD = 0.3
+FLAT = 1e-5
+"""A map whose range is below this share of its maximum says nothing of where the word is."""
 
 
 def token_positions(tokenizer: Any, prompt: str, words: str, option: str = "--concept") -> list[int]:
@@ -58,9 +62,10 @@ def running_masks(maps: Mapping[int, Tensor], threshold: float = THRESHOLD) -> d
         total = maps[timestep] if total is None else total + maps[timestep]
         mean = total / count
         low, high = mean.amin(-1, keepdim=True), mean.amax(-1, keepdim=True)
-        if bool((high - low < 1e-8).any()):
-            allowed = "a concept that the picture shows, another --source-prompt, or --mask none"
-            raise InputError("--mask", "attention, whose map is flat", allowed)
+        # asked this way round, NaN counts as flat; differences of rounding do not select a place
+        if not bool((high - low > FLAT * high).all()):
+            allowed = "a concept that the picture shows, another --source-prompt, a picture as --mask, or --mask none"
+            raise InputError("--mask", f"attention, whose map is flat at timestep {timestep}", allowed)
         masks[timestep] = ((mean - low) / (high - low) > threshold).to(mean)
     return masks
 
@@ -75,3 +80,24 @@ def cross_attention_maps(
         for query, key in pairs
     ]
     return torch.stack(layers).mean(0)
+
+
+def picture_mask(picture: Image.Image, tokens: int, size: tuple[int, int]) -> Tensor:
+    """A mask picture on the feature grid, (1, tokens) of 0 and 1: tokens that are more than half white.
+
+    Args:
+        size: working (width, height), whose aspect the grid has.
+
+    Raises:
+        InputError: no token is.
+    """
+    # the grid's sides are the model's roundings of the picture's: of all factorings, the one nearest in aspect
+    rows = min(
+        (r for r in range(1, tokens + 1) if tokens % r == 0),
+        key=lambda r: abs(math.log(tokens / r / r * size[1] / size[0])),
+    )
+    small = picture.convert("L").resize((tokens // rows, rows), Image.Resampling.BOX)
+    mask = torch.tensor(list(small.tobytes()), dtype=torch.float32)[None] / 255
+    if not (mask > 0.5).any():
+        raise InputError("--mask", "no token of the model's feature grid more than half white", "a larger area")
+    return (mask > 0.5).float()

@@ -20,9 +20,17 @@ from freectl.cache import Cache
 from freectl.cost import Cost, truncated_share
 from freectl.engine import Engine
 from freectl.families import SD
-from freectl.methods.freecontrol import FreeControl, guided_timesteps
-from freectl.methods.freecontrol_guide import FreeControlGuide
+from freectl.methods.freecontrol import FreeControl
+from freectl.methods.freecontrol_guide import (
+    FreeControlGuide,
+    Target,
+    appearance_vectors,
+    coordinates,
+    guided_timesteps,
+    ramp,
+)
 from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings
+from freectl.methods.freecontrol_targets import KeyRecorder
 from freectl.pipeline import FreeControlPipeline
 from freectl.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
 
@@ -58,17 +66,29 @@ class World:
         prompt = [normal(BATCH, 7, TEXT_WIDTH, seed=seed, dtype=dtype) for seed in (1, 2)]
         self.prompt = Prompt(*prompt)
 
-    def lanes(self, sibling: bool = True) -> dict[str, Lane]:
-        edit = Lane(normal(BATCH, 4, 8, 8, seed=3, dtype=self.dtype), self.prompt, SCALE)
-        # a sibling of other latents: equal ones have zero appearance energy
-        other = Lane(normal(BATCH, 4, 8, 8, seed=4, dtype=self.dtype), self.prompt, SCALE)
-        return {"edit": edit, "sibling": other} if sibling else {"edit": edit}
+    def lanes(self) -> dict[str, Lane]:
+        return {"edit": Lane(normal(BATCH, 4, 8, 8, seed=3, dtype=self.dtype), self.prompt, SCALE)}
+
+    def sibling(self) -> Lane:
+        """A sibling of other latents: equal ones have zero appearance energy."""
+        return Lane(normal(BATCH, 4, 8, 8, seed=4, dtype=self.dtype), self.prompt, SCALE)
+
+    def target(self, settings: FreeControlSettings, mask: Tensor | None = None) -> Target:
+        sites = self.sites[:1] if settings.layers == "first" else self.sites
+        masks = {} if mask is None else dict.fromkeys(self.timesteps, mask)
+        target = Target(self.bases, Reference(self.reference.coordinates, masks))
+        if settings.appearance_weight:
+            recorder = KeyRecorder(sites, self.timesteps)
+            self.run(recorder, STEPS, {"sibling": self.sibling()})
+            target.appearance = {
+                site: appearance_vectors(settings, keys, coordinates(self.bases, settings, site, keys))
+                for site, keys in recorder.found.items()
+            }
+        return target
 
     def guide(self, settings: FreeControlSettings, mask: Tensor | None = None, **options: Any) -> FreeControlGuide:
         sites = self.sites[:1] if settings.layers == "first" else self.sites
-        masks = {} if mask is None else dict.fromkeys(self.timesteps, mask)
-        reference = Reference(self.reference.coordinates, masks)
-        return FreeControlGuide(self.scheduler, settings, self.bases, reference, sites, **options)
+        return FreeControlGuide(self.scheduler, settings, [self.target(settings, mask)], sites, **options)
 
     def run(self, controller: Controller | None, steps: int, lanes: dict[str, Lane], first: int = 0) -> dict[str, Lane]:
         stop: Callable[[Step, dict], bool] = lambda step, _: step.index + 1 == steps  # noqa: E731
@@ -118,7 +138,9 @@ def naive_vectors(keys: Tensor, s: Tensor, settings: FreeControlSettings) -> Ten
 
 def plain_gradient(world: World, settings: FreeControlSettings, mask: Tensor | None, step: Step) -> Tensor:
     """Weighted energies' gradient: all rows in one call, gradients everywhere, one picture after the other."""
-    lanes, unet = world.lanes(settings.appearance_weight > 0), world.unet
+    lanes, unet = world.lanes(), world.unet
+    if settings.appearance_weight:
+        lanes["sibling"] = world.sibling()
     sites = world.sites[:1] if settings.layers == "first" else world.sites
     names = [(name, half) for name in lanes for half in ("uncond", "cond")]
     x = torch.cat([lanes[name].latents for name, _ in names]).requires_grad_(True)
@@ -154,9 +176,8 @@ def plain_gradient(world: World, settings: FreeControlSettings, mask: Tensor | N
 
 def applied_gradient(world: World, settings: FreeControlSettings, mask: Tensor | None, **options: Any) -> Tensor:
     """What the official update took from the latents in the first step, over its factor."""
-    sibling = settings.appearance_weight > 0
-    plain = world.run(None, 1, world.lanes(sibling))["edit"].latents
-    guided = world.run(world.guide(settings, mask, **options), 1, world.lanes(sibling))["edit"].latents
+    plain = world.run(None, 1, world.lanes())["edit"].latents
+    guided = world.run(world.guide(settings, mask, **options), 1, world.lanes())["edit"].latents
     t = world.timesteps[0]
     factor = ((1 - world.abar(t)) * (1 - world.abar(t - 1000 // STEPS))) ** 0.5
     return (plain - guided) / factor
@@ -224,34 +245,67 @@ def test_batch_rows_do_not_touch_each_other():
         row = slice(i, i + 1)
         alone = Prompt(world.prompt.cond[row], world.prompt.uncond[row])
         lanes = {name: Lane(lane.latents[row], alone, SCALE) for name, lane in world.lanes().items()}
-        reference = Reference({key: value[row] for key, value in world.reference.coordinates.items()})
-        guide = FreeControlGuide(world.scheduler, Settings(), world.bases, reference, world.sites)
+        both = world.target(Settings())
+        reference = Reference({key: value[row] for key, value in both.reference.coordinates.items()})
+        target = Target(both.bases, reference, {key: value[row] for key, value in both.appearance.items()})
+        guide = FreeControlGuide(world.scheduler, Settings(), [target], world.sites)
         torch.testing.assert_close(together[row], world.run(guide, 3, lanes)["edit"].latents, rtol=0, atol=1e-4)
 
 
-def test_sibling_is_plain_sampling():
+def test_several_targets_sum_their_energies():
+    """Each has its full weight: the gradient of two is the sum of the gradients of each alone."""
+    world, settings = World(), Settings()
+    left, right = world.target(settings, HALF), world.target(settings, 1 - HALF)
+    right.appearance = {}  # as where two conditions share their bases
+
+    def gradient(*targets: Target) -> Tensor:
+        guide = FreeControlGuide(world.scheduler, settings, targets, world.sites)
+        lanes = world.lanes()
+        guide.predict(Step(0, STEPS, world.timesteps[0]), lanes, Denoiser(world.unet))
+        return guide._gradient
+
+    alone = [gradient(left), gradient(right)]
+    assert all(one.norm() > 0 for one in alone)
+    torch.testing.assert_close(gradient(left, right), alone[0] + alone[1], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(gradient(right, right), 2 * alone[1], rtol=1e-9, atol=1e-9)
+
+
+def test_a_reference_of_one_holds_for_the_batch():
+    world, settings = World(), Settings(appearance_weight=0.0)
+    one = Reference(
+        {k: v[:1] for k, v in world.reference.coordinates.items()}, dict.fromkeys(world.timesteps, HALF[:1])
+    )
+    all_alike = Reference(
+        {k: v[:1].expand(BATCH, -1, -1) for k, v in world.reference.coordinates.items()},
+        dict.fromkeys(world.timesteps, HALF[:1].expand(BATCH, -1)),
+    )
+    got, want = (
+        world.run(
+            FreeControlGuide(world.scheduler, settings, [Target(world.bases, ref)], world.sites), 2, world.lanes()
+        )["edit"].latents
+        for ref in (one, all_alike)
+    )
+    assert torch.equal(got, want)
+
+
+def test_recorded_keys_are_those_of_plain_sampling():
+    """Against hooks of the test's own in a loop with the scheduler's own step."""
     world = World()
-    guided = world.run(world.guide(Settings(window_stop=1.0)), STEPS, world.lanes())
-    plain = world.run(None, STEPS, world.lanes())
-    torch.testing.assert_close(guided["sibling"].latents, plain["sibling"].latents, rtol=0, atol=1e-8)
-    assert (guided["edit"].latents - plain["edit"].latents).abs().max() > 1e-3
-
-
-def test_stochastic_steps_give_edit_and_sibling_the_same_noise():
-    """Until guidance starts the two are one trajectory, and a sibling does not change its edit's."""
-    world = World()
-    lone = world.lanes(sibling=False)
-
-    def stochastic(lanes: dict[str, Lane]) -> dict[str, Lane]:
-        generators = [torch.Generator().manual_seed(seed) for seed in range(BATCH)]
-        guide = world.guide(Settings(window_start=0.9, window_stop=1.0))  # between two steps: never
-        denoiser = Denoiser(world.unet)
-        return sample(denoiser, world.scheduler, lanes, world.timesteps, guide, eta=1.0, generators=generators)
-
-    twins = stochastic({name: Lane(lone["edit"].latents, world.prompt, SCALE) for name in ("edit", "sibling")})
-    assert (twins["edit"].latents - lone["edit"].latents).abs().max() > 0.1
-    torch.testing.assert_close(twins["edit"].latents, twins["sibling"].latents, rtol=0, atol=1e-8)
-    torch.testing.assert_close(twins["edit"].latents, stochastic(lone)["edit"].latents, rtol=0, atol=1e-8)
+    x, wanted = world.sibling().latents, world.timesteps[1:4:2]
+    recorder = KeyRecorder(world.sites, wanted)
+    world.run(recorder, 4, {"sibling": world.sibling()})
+    assert set(recorder.found) == {(t, site) for t in wanted for site in world.sites}
+    seen: dict[str, Tensor] = {}
+    for site in world.sites:
+        world.unet.get_submodule(site).register_forward_hook(lambda _m, _a, out, s=site: seen.__setitem__(s, out))
+    for t in world.timesteps[:4]:
+        with torch.no_grad():
+            uncond = world.unet(x, t, encoder_hidden_states=world.prompt.uncond).sample
+            cond = world.unet(x, t, encoder_hidden_states=world.prompt.cond).sample
+        for site, keys in seen.items():
+            if t in wanted:
+                torch.testing.assert_close(recorder.found[t, site], keys, rtol=1e-9, atol=1e-9)
+        x = world.scheduler.step(uncond + SCALE * (cond - uncond), t, x).prev_sample
 
 
 def test_invariant_scaling_multiplies_by_published_over_own_steps():
@@ -264,7 +318,7 @@ def test_invariant_scaling_multiplies_by_published_over_own_steps():
 def test_warmup_grows_from_an_unguided_first_step():
     world, settings = World(), Settings(warmup=0.5, window_stop=1.0)  # 4 of 8 steps
     guide = world.guide(settings)
-    ramps = [guide.ramp(Step(i, STEPS, 1)) * STEPS / 200 for i in range(STEPS)]
+    ramps = [ramp(settings, Step(i, STEPS, 1)) * STEPS / 200 for i in range(STEPS)]
     assert ramps == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
     first = world.run(guide, 1, world.lanes())["edit"].latents
     assert guide.trace == []
@@ -306,37 +360,11 @@ def rows_per_step(world: World, guide: FreeControlGuide, lanes: dict[str, Lane])
     return per_step[:-1]
 
 
-def test_sibling_is_dropped_after_the_window():
+def test_a_step_has_two_rows_and_a_guided_one_a_backward():
     world, cost = World(), Cost()
     guide = world.guide(Settings(window_stop=0.5, warmup=0.25), cost=cost)
-    assert rows_per_step(world, guide, world.lanes()) == [4 * BATCH] * 4 + [2 * BATCH] * 4
+    assert rows_per_step(world, guide, world.lanes()) == [2 * BATCH] * STEPS
     assert cost.row_backwards == 3 * BATCH  # the first step has weight 0
-
-
-def test_no_sibling_means_two_rows_a_step():
-    world = World()
-    guide = world.guide(Settings(appearance_weight=0.0))
-    assert rows_per_step(world, guide, world.lanes(sibling=False)) == [2 * BATCH] * STEPS
-
-
-def test_a_given_appearance_replaces_the_sibling():
-    """Vectors of the sibling's own features, given by hand, guide as the sibling does."""
-    world, settings = World(), Settings()
-    probe, t = world.guide(settings), world.timesteps[0]
-    seen: dict[tuple[int, str], Tensor] = {}
-    handles = [
-        world.unet.get_submodule(site).register_forward_hook(lambda _m, _a, out, s=site: seen.__setitem__((t, s), out))
-        for site in world.sites
-    ]
-    with torch.no_grad():
-        world.unet(world.lanes()["sibling"].latents, t, encoder_hidden_states=world.prompt.cond)
-    for handle in handles:
-        handle.remove()
-    given = {key: probe.appearance_vectors(*key, keys) for key, keys in seen.items()}
-    guide = world.guide(settings, appearance=given)
-    by_picture = world.run(guide, 1, world.lanes(sibling=False))["edit"].latents
-    by_sibling = world.run(world.guide(settings), 1, world.lanes())["edit"].latents
-    torch.testing.assert_close(by_picture, by_sibling, rtol=0, atol=1e-6)
 
 
 def test_non_finite_gradient_leaves_the_step_unguided():
@@ -344,7 +372,8 @@ def test_non_finite_gradient_leaves_the_step_unguided():
     broken = dict(world.reference.coordinates)
     second = world.timesteps[1]
     broken[second, world.sites[0]] = torch.full((BATCH, TOKENS, COMPONENTS), torch.nan)
-    guide = FreeControlGuide(world.scheduler, Settings(), world.bases, Reference(broken), world.sites)
+    target = Target(world.bases, Reference(broken))
+    guide = FreeControlGuide(world.scheduler, Settings(), [target], world.sites)
     states: list[Tensor] = []
     sample(
         Denoiser(world.unet), world.scheduler, world.lanes(), world.timesteps[:3], guide,
@@ -364,7 +393,7 @@ def test_unet_is_as_before_after_a_guided_step(fail):
     flags = [p.requires_grad for p in world.unet.parameters()]
     guide = world.guide(Settings())
     if fail:
-        guide.reference.coordinates.clear()
+        guide.targets[0].reference.coordinates.clear()
         with pytest.raises(KeyError):
             world.run(guide, 1, world.lanes())
     else:
@@ -417,7 +446,7 @@ def test_zero_weights_are_plain_sampling_from_the_inverted_latent(pipe, cache, t
 
 
 def test_row_counts_follow_the_formula(pipe, cache):
-    """With cached bases: inversion N + reference guided x share + synthesis 2N + 2 guided; then only the synthesis."""
+    """With cached bases: inversion N + reference guided x share + sibling 2 guided + synthesis 2N; then only 2N."""
     steps, guided = 10, 6
     settings = {"window_stop": 0.6, "warmup": 0.1, "source_prompt": "a dog"}
     run(pipe, cache, steps, **settings | {"source_prompt": "a cow"})  # so that bases are there
@@ -429,11 +458,11 @@ def test_row_counts_follow_the_formula(pipe, cache):
     assert first["row_backwards"] == guided - 1
     again = run(pipe, cache, steps, **settings).cost
     assert again["cached"] == {"bases": True, "inversion": True, "reference": True}
-    assert again["row_forwards"] == 2 * steps + 2 * guided
+    assert again["row_forwards"] == 2 * steps
     without = run(pipe, cache, steps, **settings, appearance_weight=0.0).cost
     assert (without["row_forwards"], without["row_backwards"]) == (2 * steps, guided - 1)
     unguided = run(pipe, cache, steps, **settings, guidance_scale=1.0).cost
-    assert unguided["row_forwards"] == steps + guided
+    assert unguided["row_forwards"] == steps + guided  # another sibling, of one row a step
 
 
 @pytest.mark.parametrize(
@@ -446,7 +475,7 @@ def test_cost_in_words_is_the_cost(settings, sibling):
     text = FreeControl().row_forwards(50, made)
     guided = len(guided_timesteps(list(range(50)), made))
     assert f"inversion 50 + reference {guided} x" in text
-    assert f"synthesis {100 + 2 * sibling} " in text
+    assert f"sibling {2 * sibling} + synthesis 100 " in text
     assert f"{guided} row backwards" in text
 
 

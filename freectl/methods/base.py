@@ -142,6 +142,22 @@ def progress_reporter(bar: Any, then: OnStep | None) -> Callable[[Step, dict[str
     return report
 
 
+def finer_grid(engine: Engine, steps: int, inversion_steps: int | None) -> list[int]:
+    """Timesteps of the inversion, descending: those of `inversion_steps` steps, or the sampling grid itself.
+
+    Leaves the scheduler on the grid it returns.
+
+    Raises:
+        InputError: the finer grid misses timesteps of the sampling grid.
+    """
+    grid = engine.timesteps(steps)
+    fine = engine.timesteps(inversion_steps) if inversion_steps is not None else grid
+    if not set(grid) <= set(fine):
+        allowed = f"steps whose grid holds all timesteps of {steps} steps, such as 999, or none"
+        raise InputError("--set inversion_steps", str(inversion_steps), allowed)
+    return fine
+
+
 def inverted(engine: Engine, request: Request, texts: Sequence[str], inversion_steps: int | None = None) -> Trajectory:
     """Stacked DDIM inversions of the request's pictures, each with its text; equal ones are inverted once.
 
@@ -154,10 +170,7 @@ def inverted(engine: Engine, request: Request, texts: Sequence[str], inversion_s
         InputError: the finer grid misses timesteps of the sampling grid.
     """
     grid = engine.timesteps(request.steps)
-    fine = engine.timesteps(inversion_steps) if inversion_steps is not None else grid
-    if not set(grid) <= set(fine):
-        allowed = f"steps whose grid holds all timesteps of {request.steps} steps, such as 999, or none"
-        raise InputError("--set inversion_steps", str(inversion_steps), allowed)
+    fine = finer_grid(engine, request.steps, inversion_steps)
     pairs = [(image.tobytes(), text) for image, text in zip(request.images, texts, strict=True)]
     found: dict[tuple[bytes, str], Trajectory] = {}
     for image, pair in zip(request.images, pairs, strict=True):

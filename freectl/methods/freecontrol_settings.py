@@ -41,9 +41,18 @@ class FreeControlSettings(BaseModel):
     )
     update: Literal["official", "paper"] = Field("official", description="gradient on the latents, or through eps")
     step_scaling: Literal["invariant", "per_step"] = Field("invariant", description="what a weight refers to")
-    start: Literal["inverted", "noise"] = Field("inverted", description="x_T: the inverted input, or noise")
+    start: Literal["auto", "inverted", "noise"] = Field(
+        "auto", description="x_T: the inverted input, or noise; auto = noise under conditions, else inverted"
+    )
+    inversion_steps: int | None = Field(
+        None, ge=1, le=1000, description="steps of the inversion; None = the sampling grid; must contain that grid"
+    )
+    inversion_at: Literal["lower", "upper"] = Field(
+        "lower", description="level whose timestep the network is given while inverting; published code: upper"
+    )
     layers: Literal["all", "first"] = Field("all", description="which self-attentions of the family's block are used")
     seed_features: Literal["sampling", "inversion"] = Field("sampling", description="how seed features are recorded")
+    seed_steps: int = Field(50, ge=1, le=1000, description="steps of the grid on which seed pictures are sampled")
     seeds: int = Field(20, ge=1, le=1000, description="N_s: seed pictures that a basis is made of")
 
 
