@@ -11,6 +11,21 @@ from freectl.taps import self_attention_keys
 
 
 @dataclass(frozen=True)
+class CtrlXLayers:
+    """Where Ctrl-X taps a UNet (arXiv 2406.07540, section 4); module names or the beginnings of such.
+
+    Attributes:
+        feature: the residual block whose output is injected.
+        structure: attentions whose self-attention queries and keys are injected.
+        appearance: attentions whose input takes over the appearance's statistics.
+    """
+
+    feature: str
+    structure: tuple[str, ...]
+    appearance: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Family:
     """A UNet family.
 
@@ -19,6 +34,7 @@ class Family:
         structure_block: the decoder block whose self-attention keys are tapped (arXiv 2312.07536, section 4).
         guidance_scale: default of the family's samplers.
         freecontrol: FreeControl's settings that depend on the UNet's width and the size of its feature grid.
+        ctrlx: Ctrl-X's layers.
         levels: resolutions of the UNet.
         addition: `addition_embed_type` of the UNet's configuration: inputs besides text and time.
     """
@@ -27,6 +43,7 @@ class Family:
     structure_block: str
     guidance_scale: float
     freecontrol: Mapping[str, float]
+    ctrlx: CtrlXLayers
     levels: int
     addition: str | None = None
 
@@ -54,11 +71,28 @@ class Family:
 
 # Published for Stable Diffusion (freecontrol: section 4 and the published interface); measured for the embedded model.
 PUBLISHED = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64}
-SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED, levels=4)
-SDXL = Family("sdxl", "up_blocks.0", 5.0, PUBLISHED, levels=3, addition="text_time")
-MINI = Family(
-    "mini", "up_blocks.1", 4.0, {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16}, levels=3
+# Ctrl-X is published for SDXL; the others tap the blocks at the same shares of the picture's side (1/32 and 1/16).
+SD_CTRLX = CtrlXLayers(
+    "up_blocks.1.resnets.0",
+    ("up_blocks.1.attentions",),
+    ("down_blocks.1", "down_blocks.2", "up_blocks.1.attentions.1", "up_blocks.1.attentions.2",
+     "up_blocks.2.attentions.0", "up_blocks.2.attentions.1"),
+)  # fmt: skip
+SDXL_CTRLX = CtrlXLayers(
+    "up_blocks.0.resnets.0",
+    ("up_blocks.0.attentions",),
+    ("down_blocks.1", "down_blocks.2", "up_blocks.0.attentions.1", "up_blocks.0.attentions.2",
+     "up_blocks.1.attentions.0", "up_blocks.1.attentions.1"),
+)  # fmt: skip
+MINI_CTRLX = CtrlXLayers(
+    "up_blocks.1.resnets.0",
+    ("up_blocks.1.attentions",),
+    ("down_blocks.0", "down_blocks.1", "up_blocks.1.attentions.1", "up_blocks.2.attentions.0"),
 )
+MINI_FREECONTROL = {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16}
+SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED, SD_CTRLX, levels=4)
+SDXL = Family("sdxl", "up_blocks.0", 5.0, PUBLISHED, SDXL_CTRLX, levels=3, addition="text_time")
+MINI = Family("mini", "up_blocks.1", 4.0, MINI_FREECONTROL, MINI_CTRLX, levels=3)
 FAMILIES = (SD, SDXL, MINI)
 
 

@@ -5,7 +5,7 @@ lane under classifier-free guidance has two. Methods steer the loop through a `C
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -65,11 +65,12 @@ class Lane:
 
 @dataclass(frozen=True)
 class Step:
-    """Where the loop stands: `index` of `count`, and the timestep."""
+    """Where the loop stands: `index` of `count`, the timestep, and how often the step was taken before."""
 
     index: int
     count: int
     timestep: int
+    repeat: int = 0
 
     def within(self, start: float, stop: float) -> bool:
         """Whether the step lies in a window given as fractions of the schedule, `start` included, `stop` not."""
@@ -129,6 +130,10 @@ def _stack_added(added: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tens
 class Controller:
     """Plain classifier-free-guided sampling; methods override what they change."""
 
+    def repeats(self, step: Step) -> int:
+        """How many more times a step is taken after the first; `before` takes the latents back to its noise level."""
+        return 0
+
     def active(self, step: Step, lanes: Mapping[str, Lane]) -> tuple[str, ...]:
         """Names of the lanes that take this step; a lane that is no longer needed is left out."""
         return tuple(lanes)
@@ -177,17 +182,32 @@ def sample(
     controller = controller or Controller()
     for index, timestep in enumerate(timesteps):
         step = Step(index, len(timesteps), int(timestep))
-        active = {name: lanes[name] for name in controller.active(step, lanes)}
-        controller.before(step, active)
-        outputs = controller.predict(step, active, denoiser)
-        for name, lane in active.items():
-            output = outputs[name].to(lane.latents.dtype)
-            noise = controller.noise(step, name, lane, generators) if eta > 0 else None
-            lane.latents = scheduler.step(output, timestep, lane.latents, eta=eta, variance_noise=noise).prev_sample
-        controller.after(step, active)
+        for repeat in range(1 + controller.repeats(step)):
+            _take(denoiser, scheduler, lanes, replace(step, repeat=repeat), controller, eta, generators)
         if on_step is not None and on_step(step, lanes):
             break
     return lanes
+
+
+def _take(
+    denoiser: Denoiser,
+    scheduler: Any,
+    lanes: Mapping[str, Lane],
+    step: Step,
+    controller: Controller,
+    eta: float,
+    generators: Sequence[torch.Generator] | None,
+) -> None:
+    """Take one step with the lanes that are active in it."""
+    active = {name: lanes[name] for name in controller.active(step, lanes)}
+    controller.before(step, active)
+    outputs = controller.predict(step, active, denoiser)
+    for name, lane in active.items():
+        output = outputs[name].to(lane.latents.dtype)
+        noise = controller.noise(step, name, lane, generators) if eta > 0 else None
+        stepped = scheduler.step(output, step.timestep, lane.latents, eta=eta, variance_noise=noise)
+        lane.latents = stepped.prev_sample
+    controller.after(step, active)
 
 
 def _noise(latents: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:

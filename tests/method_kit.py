@@ -10,6 +10,7 @@ from PIL import Image
 from toy import toy_inputs
 
 from freectl.pipeline import FreeControlPipeline
+from freectl.pipeline_xl import FreeControlXLPipeline
 
 
 def picture(seed: int = 0) -> Image.Image:
@@ -17,8 +18,9 @@ def picture(seed: int = 0) -> Image.Image:
     return Image.fromarray(small).resize((32, 32), Image.Resampling.BICUBIC)
 
 
-def wrap(toy) -> FreeControlPipeline:
-    pipe = FreeControlPipeline.from_pipe(toy)
+def wrap(toy) -> FreeControlPipeline | FreeControlXLPipeline:
+    xl = getattr(toy, "tokenizer_2", None) is not None
+    pipe = (FreeControlXLPipeline if xl else FreeControlPipeline).from_pipe(toy)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

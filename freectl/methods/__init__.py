@@ -6,10 +6,12 @@ from typing import Any
 from freectl.errors import unknown
 
 REGISTRY: dict[str, str] = {
+    "ctrlx": "freectl.methods.ctrlx:CtrlX",
     "ddpm-inversion": "freectl.methods.ddpm_inversion:DDPMInversion",
     "freecontrol": "freectl.methods.freecontrol:FreeControl",
     "masactrl": "freectl.methods.masactrl:MasaCtrl",
     "p2p": "freectl.methods.p2p:P2P",
+    "pix2pix-zero": "freectl.methods.pix2pix_zero:Pix2PixZero",
     "pnp": "freectl.methods.pnp:PnP",
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }

@@ -1,0 +1,221 @@
+"""Ctrl-X (Lin et al., NeurIPS 2024, arXiv 2406.07540): structure and appearance fed forward, nothing inverted."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from freectl.appearance import transferred
+from freectl.engine import Engine
+from freectl.errors import InputError
+from freectl.families import CtrlXLayers
+from freectl.injection import EDIT, Injection, copies, projections, row_places, self_attentions
+from freectl.inversion import alpha_bar, previous_timestep
+from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.methods.setting import setting
+from freectl.sampler import Controller, Denoiser, Lane, RowKey, Step, row_keys
+from freectl.taps import Edit, tap
+
+STRUCTURE, APPEARANCE = "structure", "appearance"
+ROW: RowKey = (EDIT, "cond")
+
+
+class CtrlXSettings(BaseModel):
+    """Longer windows keep more of the structure and of the appearance; both start with the first step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    structure_stop: float = setting(
+        0.6,
+        "tau_s: features, queries and keys of the structure are injected up to here",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 5; its authors advise 0.3 to 0.5 for boxes and skeletons",
+    )
+    appearance_stop: float = setting(
+        0.6, "tau_a: statistics are transferred up to here", ge=0, le=1, unit="share of steps", source="section 5"
+    )
+    recurrence_start: float = setting(
+        0.1, "self-recurrence starts here", ge=0, le=1, unit="share of steps", source="appendix; its code"
+    )
+    recurrence_stop: float = setting(
+        0.5, "self-recurrence stops here", ge=0, le=1, unit="share of steps", source="appendix; its code"
+    )
+    recurrences: int = setting(
+        2,
+        "how often a step in that window is noised again and denoised without control",
+        ge=0,
+        le=10,
+        unit="times a step",
+        source="appendix; its code",
+    )
+    sampler_eta: float = setting(
+        1.0, "eta of the DDIM steps; 0 is deterministic", ge=0, le=1, unit="factor", source="its code"
+    )
+    appearance_text: str = setting("", "what the appearance picture shows", unit="text", source="its code")
+
+
+class CtrlX(Method[CtrlXSettings]):
+    """Rows of the structure picture and of the appearance, noised afresh at every step, run beside the edit's.
+
+    Only the edit's conditional row is changed. Without an appearance picture its row is an uncontrolled sibling: the
+    same noise and prompt. Published for SDXL at 1024 px with 50 steps and guidance 5.
+    """
+
+    name = "ctrlx"
+    summary = "inject structure features and attention, transfer appearance statistics; no inversion, no gradient"
+    paper = "Lin et al., Ctrl-X: Controlling Structure and Appearance without Guidance, NeurIPS 2024, arXiv 2406.07540"
+    equations = """
+x_t^s = sqrt(abar_t) x_0^s + sqrt(1 - abar_t) e,  x_t^a alike,  e drawn anew at every step
+f_t, Q_t, K_t <- those of x_t^s while t is in the first tau_s of the steps: one residual block, the attentions behind it
+h <- S norm(h) + M before self-attention while t is in the first tau_a,  norm over the tokens of each channel
+A = softmax(norm(h) W_q (norm(h^a) W_k)^T / sqrt(d)),  M = A h^a,  S = sqrt(A (h^a)^2 - M^2)
+all in the conditional half of eps_u + s (eps_c - eps_u) alone
+"""
+    settings = CtrlXSettings
+    presets = {"default": {}, "skeleton": {"structure_stop": 0.4}}  # noqa: RUF012
+    needs = ("image",)
+    inputs = ("appearance_image", "conditions")
+
+    def run(self, engine: Engine, request: Request, settings: CtrlXSettings) -> Outcome:
+        """Edit the request's pictures, or follow its condition; see `CtrlXSettings`."""
+        images, texts = structure_pictures(request)
+        with engine.cost.counting(engine.unet), engine.cost.stage("synthesis"):
+            timesteps = engine.timesteps(request.steps)
+            start = request.latents
+            if start is None:
+                start = engine.noise(request.size, request.generators)
+            clean = {STRUCTURE: engine.encode_images(images)}
+            lanes = {
+                EDIT: Lane(start, request.prompt, request.guidance_scale),
+                STRUCTURE: Lane(start, engine.encode_prompt(texts)),
+            }
+            if request.appearance_image is None:
+                lanes[APPEARANCE] = Lane(start.clone(), request.prompt, request.guidance_scale)
+            else:
+                own = engine.encode_prompt([settings.appearance_text] * len(texts))
+                lanes[APPEARANCE] = Lane(start, own)
+                clean[APPEARANCE] = engine.encode_images([request.appearance_image] * len(texts))
+            controller = CtrlXController(engine.scheduler, engine.unet, engine.family.ctrlx, settings, clean)
+            controller.generators = request.generators
+            return Outcome(denoise(engine, request, lanes, timesteps, controller, eta=settings.sampler_eta))
+
+    def row_forwards(self, steps: int, settings: CtrlXSettings) -> str:
+        """Two rows a step and a recurrence, one of the structure, and two of a sibling or one of a picture."""
+        structure = Injection((), stop=settings.structure_stop).steps(steps)
+        appearance = Injection((), stop=settings.appearance_stop).steps(steps)
+        window = Injection((), settings.recurrence_start, settings.recurrence_stop).steps(steps)
+        rest = 2 * steps + structure + 2 * settings.recurrences * window
+        return f"synthesis {rest + 2 * appearance} ({rest + appearance} with an appearance picture)"
+
+
+def structure_pictures(request: Request) -> tuple[list[Image.Image], list[str]]:
+    """The picture whose structure each output follows, and what it shows.
+
+    Raises:
+        InputError: several conditions, or a picture as a condition's mask.
+    """
+    if not request.conditions:
+        return request.images, request.source_prompts
+    if len(request.conditions) > 1:
+        raise InputError("--condition", f"{len(request.conditions)} for ctrlx", "one; several with freecontrol")
+    condition = request.conditions[0]
+    if isinstance(condition.mask, Image.Image):
+        raise InputError("--mask", "a picture for ctrlx, which follows all of a condition", "none, or another --method")
+    count = len(request.texts)
+    return [condition.image] * count, [condition.source_prompt] * count
+
+
+class CtrlXController(Controller):
+    """Injects from lane "structure" and transfers statistics from lane "appearance", while their windows last.
+
+    Args:
+        scheduler: the sampling `DDIMScheduler`.
+        layers: where; see `freectl.families.CtrlXLayers`.
+        clean: lane -> clean latents (B, C, h, w) that it is noised from at each step; other lanes are denoised.
+
+    Attributes:
+        generators: one CPU generator an image, or None for torch's own.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        unet: nn.Module,
+        layers: CtrlXLayers,
+        settings: CtrlXSettings,
+        clean: Mapping[str, Tensor],
+    ) -> None:
+        self.scheduler, self.settings, self.clean = scheduler, settings, clean
+        self.generators: Sequence[torch.Generator] | None = None
+        inside = {name: attentions_under(unet, getattr(layers, name)) for name in (STRUCTURE, APPEARANCE)}
+        self.sites = (layers.feature, *projections(inside[STRUCTURE], "qk"))
+        self.transfers = inside[APPEARANCE]
+
+    def repeats(self, step: Step) -> int:
+        """Self-recurrence: how often the step is taken again."""
+        inside = step.within(self.settings.recurrence_start, self.settings.recurrence_stop)
+        return self.settings.recurrences if inside else 0
+
+    def active(self, step: Step, lanes: Mapping[str, Lane]) -> tuple[str, ...]:
+        """The edit, and what controls it in this step; nothing does in a repeat."""
+        stops = {STRUCTURE: self.settings.structure_stop, APPEARANCE: self.settings.appearance_stop}
+        controls = [name for name, stop in stops.items() if step.repeat == 0 and step.within(0, stop)]
+        return tuple(name for name in lanes if name == EDIT or name in controls)
+
+    def before(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """Noise the given pictures afresh; take the edit one level back before a repeat."""
+        for name, clean in self.clean.items():
+            if name in lanes:
+                noise = super().noise(step, name, lanes[name], self.generators)
+                lanes[name].latents = self.scheduler.add_noise(clean, noise, torch.tensor([step.timestep]))
+        if step.repeat:
+            edit = lanes[EDIT]
+            noise = super().noise(step, EDIT, edit, self.generators)
+            kept = alpha_bar(self.scheduler, step.timestep)
+            kept = kept / alpha_bar(self.scheduler, previous_timestep(self.scheduler, step.timestep))
+            edit.latents = kept.sqrt().to(noise) * edit.latents + (1 - kept).sqrt().to(noise) * noise
+
+    def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
+        """Guided outputs with injection and transfer in place."""
+        with tap(denoiser.unet, edits=self.edits(lanes, denoiser.unet)):
+            return super().predict(step, lanes, denoiser)
+
+    def edits(self, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
+        """What the lanes that are there change, for `freectl.taps.tap`."""
+        places = row_places(lanes, row_keys(lanes))
+        edits = copies(self.sites, places, {ROW: (STRUCTURE, "cond")}) if STRUCTURE in lanes else {}
+        if APPEARANCE in lanes:
+            rows, given = places[ROW], places[APPEARANCE, "cond"]
+            for layer in self.transfers:
+                edit = partial(_transfer, rows=rows, given=given, attention=unet.get_submodule(layer))
+                edits[f"{layer.removesuffix('attn1')}norm1"] = edit
+        return edits
+
+    def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
+        """None for lanes that are noised afresh anyway."""
+        return torch.zeros_like(lane.latents) if name in self.clean else super().noise(step, name, lane, generators)
+
+
+def _transfer(value: Tensor, rows: slice, given: slice, attention: nn.Module) -> Tensor:
+    changed = value.clone()
+    changed[rows] = transferred(value[rows], value[given], attention)
+    return changed
+
+
+def attentions_under(unet: nn.Module, prefixes: Sequence[str]) -> list[str]:
+    """Self-attentions under the modules named, in execution order.
+
+    Raises:
+        InputError: there are none under one of them.
+    """
+    layers = self_attentions(unet)
+    for prefix in prefixes:
+        if not any(layer.startswith(f"{prefix}.") for layer in layers):
+            raise InputError("--method", f"ctrlx on a UNet without self-attention in {prefix}", "another model")
+    return [layer for layer in layers if any(layer.startswith(f"{prefix}.") for prefix in prefixes)]
