@@ -16,6 +16,7 @@ from freectl.conditioning import MicroConditioning, TextConditioner
 from freectl.cost import Cost
 from freectl.errors import InputError
 from freectl.inversion import Trajectory, invert
+from freectl.noise_prior import NoisePrior
 from freectl.sampler import Denoiser, Lane, Prompt
 from freectl.taps import cross_attention_sites
 from freectl.vae_codec import VaeCodec
@@ -137,8 +138,13 @@ class Engine:
         timesteps: Sequence[int],
         *,
         evaluate_at: Literal["lower", "upper"] = "lower",
+        prior: NoisePrior | None = None,
     ) -> tuple[Trajectory, str]:
-        """DDIM inversion of one picture, from the cache if it was made before, and its cache key; see `invert`."""
+        """DDIM inversion of one picture, from the cache if it was made before, and its cache key; see `invert`.
+
+        Args:
+            prior: regularises the noise that is found.
+        """
         key = content_key(
             what="inversion",
             evaluate_at=evaluate_at,
@@ -147,6 +153,7 @@ class Engine:
             size=list(image.size),
             prompt=source_prompt,
             timesteps=list(timesteps),
+            **({} if prior is None else {"prior": prior.key()}),
         )
 
         def build() -> tuple[dict[str, Tensor], dict]:
@@ -160,6 +167,7 @@ class Engine:
                     timesteps,
                     lambda _: bar.update(),
                     evaluate_at=evaluate_at,
+                    adjust=None if prior is None else prior.adjustment(self.scheduler.config.prediction_type),
                 )
             return {"clean": made.clean, **{str(t): x for t, x in made.levels.items()}}, {"prompt": source_prompt}
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from freectl.sampler import Denoiser, Prompt
 
+Adjust = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(model output, latents, cumulative alpha) -> model output."""
+
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -65,6 +68,7 @@ def invert(
     on_step: Callable[[int], None] | None = None,
     *,
     evaluate_at: Literal["lower", "upper"] = "lower",
+    adjust: Adjust | None = None,
 ) -> Trajectory:
     """Walk a clean latent up the sampling grid, without classifier-free guidance; one row a step.
 
@@ -78,6 +82,7 @@ def invert(
         prompt: only `cond` is used.
         timesteps: the sampling grid, any order; `scheduler.set_timesteps` has been called.
         on_step: called with each timestep reached.
+        adjust: changes each model output, given the latents and cumulative alpha it belongs to.
     """
     latents, levels = clean, {}
     kind = scheduler.config.prediction_type
@@ -87,6 +92,8 @@ def invert(
         lower, upper = alpha_bar(scheduler, below), alpha_bar(scheduler, timestep)
         given = timestep if evaluate_at == "upper" else max(below, 0)
         output = denoiser.forward(latents, given, prompt.cond, dict(added) if added else None).to(latents.dtype)
+        if adjust is not None:
+            output = adjust(output, latents, lower)
         x0, noise = clean_and_noise(kind, output, latents, lower)
         latents = upper.sqrt().to(latents) * x0 + (1 - upper).sqrt().to(latents) * noise
         levels[timestep] = latents

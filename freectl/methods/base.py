@@ -13,6 +13,7 @@ from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.families import Family
 from freectl.inversion import Trajectory
+from freectl.noise_prior import NoisePrior
 from freectl.sampler import Controller, Lane, OnStep, Prompt, Step, sample
 
 S = TypeVar("S", bound=BaseModel)
@@ -158,13 +159,20 @@ def finer_grid(engine: Engine, steps: int, inversion_steps: int | None) -> list[
     return fine
 
 
-def inverted(engine: Engine, request: Request, texts: Sequence[str], inversion_steps: int | None = None) -> Trajectory:
+def inverted(
+    engine: Engine,
+    request: Request,
+    texts: Sequence[str],
+    inversion_steps: int | None = None,
+    prior: NoisePrior | None = None,
+) -> Trajectory:
     """Stacked DDIM inversions of the request's pictures, each with its text; equal ones are inverted once.
 
     Leaves the scheduler on the request's sampling grid, whose levels the result has.
 
     Args:
         inversion_steps: steps of a finer grid to invert on; None = the sampling grid.
+        prior: regularises the inverted noise.
 
     Raises:
         InputError: the finer grid misses timesteps of the sampling grid.
@@ -175,7 +183,7 @@ def inverted(engine: Engine, request: Request, texts: Sequence[str], inversion_s
     found: dict[tuple[bytes, str], Trajectory] = {}
     for image, pair in zip(request.images, pairs, strict=True):
         if pair not in found:
-            found[pair] = engine.invert(image, pair[1], fine)[0]
+            found[pair] = engine.invert(image, pair[1], fine, prior=prior)[0]
     engine.timesteps(request.steps)
     each = [found[pair] for pair in pairs]
     levels = {timestep: torch.cat([one.levels[timestep] for one in each]) for timestep in grid}
