@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 from eval.cases import Bench, Case
 from freectl.errors import FreectlError, InputError
@@ -25,6 +25,8 @@ from freectl.record import atomic_write
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 SEED = 0
 CASES_A_KIND = 40
+SOFT_EDGE = 2
+"""Pixels."""
 KINDS: dict[str, tuple[str, ...]] = {
     "object": ("object",),
     "style": ("style",),
@@ -142,8 +144,13 @@ def _case(key: str, kind: str, source: Scene, target: Scene) -> Case:
 
 
 def either_mask(source: Scene, target: Scene) -> Image.Image:
-    """Where the object of the input or of the answer is, mode "L", 0 or 255."""
-    return ImageChops.lighter(render_mask(source), render_mask(target))
+    """Where the object of the input or of the answer is, with its soft edge, mode "L", 0 or 255.
+
+    An exact mask ends where the drawing is half transparent; all that an edit of the object changes lies within
+    two pixels of it.
+    """
+    both = ImageChops.lighter(render_mask(source), render_mask(target))
+    return both.filter(ImageFilter.MaxFilter(2 * SOFT_EDGE + 1))
 
 
 def to_lines(cases: list[Case]) -> str:

@@ -60,7 +60,7 @@ def load_pie(folder: Path) -> Bench:
 def _pie_case(key: str, entry: dict[str, Any], pictures: Path) -> Case:
     path = pictures / entry["image_path"]
     _must_exist(path, _PIE)
-    runs = [int(number) for number in entry["mask"]]
+    runs = check_runs([int(number) for number in entry["mask"]])
     words = entry.get("blended_word", "").split()
     return Case(
         key=_safe(key),
@@ -79,10 +79,9 @@ def decode_runs(runs: Sequence[int], side: int = PIE_SIDE) -> Image.Image:
     The outermost pixels are always inside, as in the benchmark's own decoder: its annotations err there.
 
     Raises:
-        ValueError: an odd count, or a start outside the picture.
+        ValueError: see `check_runs`.
     """
-    if len(runs) % 2 or any(not 0 <= start <= side * side for start in runs[::2]):
-        raise ValueError("mask is not pairs of start and length")
+    check_runs(runs, side)
     flat = np.zeros(side * side, dtype=np.uint8)
     for start, length in zip(runs[::2], runs[1::2], strict=True):
         flat[start : start + length] = 255
@@ -90,6 +89,18 @@ def decode_runs(runs: Sequence[int], side: int = PIE_SIDE) -> Image.Image:
     mask[[0, -1], :] = 255
     mask[:, [0, -1]] = 255
     return Image.fromarray(mask)
+
+
+def check_runs(runs: Sequence[int], side: int = PIE_SIDE) -> list[int]:
+    """The runs, checked without decoding them.
+
+    Raises:
+        ValueError: an odd count, a start outside the picture, or a negative length.
+    """
+    starts, lengths = runs[::2], runs[1::2]
+    if len(runs) % 2 or any(not 0 <= start <= side * side for start in starts) or any(n < 0 for n in lengths):
+        raise ValueError("mask is not pairs of start and length")
+    return list(runs)
 
 
 def load_ti2i(folder: Path, conditions: Path | None = None) -> Bench:

@@ -54,7 +54,8 @@ def load_clip(name: str = DEFAULT, device: str = "cpu") -> ClipNetwork:
         folder = Path(name) if Path(name).is_dir() else None
     if folder is not None:
         if not (folder / "open_clip_config.json").is_file():
-            raise FreectlError(f"{folder}: no CLIP in open_clip's format; `freectl mini train --part clip` makes one")
+            where = "the embedded model" if name == "mini" else f"'{folder}'"
+            raise FreectlError(f"{where} has no CLIP in open_clip's format; `freectl mini train --part clip` makes one")
         tag, shown = f"local-dir:{folder}", f"open_clip {'mini' if name == 'mini' else folder.name}"
         pretrained = None
     else:

@@ -12,12 +12,12 @@ from eval.store import Store
 from freectl.mini.scene import render
 
 
-@pytest.fixture
-def results_folder(tmp_path: Path) -> Path:
-    """Results of three variants on twelve cases: pictures are inputs, answers and noise; scores follow from a seed."""
+@pytest.fixture(scope="session")
+def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Read-only results of three variants on twelve cases: pictures are answers with noise, scores are made up."""
     bench = load_mini()
     rng = np.random.default_rng(0)
-    folder = tmp_path / "results"
+    folder = tmp_path_factory.mktemp("made-up") / "results"
     with Store(folder).locked() as store:
         store.begin(about(bench), "python -m eval.run --bench mini --out 'a b'")
         for index, case in enumerate(bench.cases[::20]):

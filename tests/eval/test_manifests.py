@@ -1,0 +1,212 @@
+"""Benchmarks: the mini files are what the domain gives; published layouts on made-up copies; one's own manifest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from eval.bench import KINDS, PROMPTS, contents, from_line, load_mini
+from eval.manifests import PIE_KINDS, decode_runs, load_bench, load_manifest, load_pie, load_ti2i
+from eval.measures import MEASURES
+from freectl.errors import FreectlError, InputError
+from freectl.mini.domain import HELD_OUT
+from freectl.mini.scene import render, render_mask
+
+
+def test_committed_files_are_what_the_domain_gives() -> None:
+    for name, text in contents().items():
+        assert (PROMPTS / name).read_text(encoding="utf-8") == text
+
+
+def test_mini_benchmark_has_forty_edits_of_each_kind_that_change_those_words_alone() -> None:
+    cases = load_mini().cases
+    assert len(cases) == 240
+    for kind, words in KINDS.items():
+        own = [case for case in cases if case.kind == kind]
+        assert len(own) == 40
+        for case in own:
+            source, target = case.scenes
+            differ = {w for w in ("object", "style", "background") if getattr(source, w) != getattr(target, w)}
+            assert differ == set(words)
+            assert (source.rotation, source.scale, source.shift, source.flip) == (
+                target.rotation,
+                target.scale,
+                target.shift,
+                target.flip,
+            )
+            assert (target.object, target.style) not in HELD_OUT
+
+
+def test_mask_holds_everything_that_an_object_edit_changes() -> None:
+    for case in [case for case in load_mini().cases if case.kind in ("object", "style")][::9]:
+        source, target = (np.asarray(render(scene), dtype=int) for scene in case.scenes)
+        changed = np.abs(source - target).max(2) > 2
+        inside, objects = np.asarray(case.mask()) > 0, [np.asarray(render_mask(scene)) > 0 for scene in case.scenes]
+        assert not (changed & ~inside).any()
+        assert not ((objects[0] | objects[1]) & ~inside).any()
+        assert not inside.all()
+
+
+def test_a_changed_line_is_refused(tmp_path: Path) -> None:
+    line = json.loads((PROMPTS / "mini_bench.jsonl").read_text().splitlines()[0])
+    assert from_line(line).key == line["key"]
+    with pytest.raises(ValueError, match="captions"):
+        from_line({**line, "prompt": "a cat"})
+    (tmp_path / "mini_bench.jsonl").write_text(json.dumps({**line, "change": {"object": "unicorn"}}))
+    with pytest.raises(FreectlError, match=r"eval\.bench make"):
+        load_mini("mini", tmp_path)
+
+
+def test_style_benchmark_goes_one_way() -> None:
+    cases = load_bench("mini-style:noto:fluent").cases
+    assert {tuple(scene.style for scene in case.scenes) for case in cases} == {("noto", "fluent")}
+    with pytest.raises(InputError, match="mini-style"):
+        load_bench("mini-style:noto:noto")
+
+
+@pytest.fixture
+def pie(tmp_path: Path) -> Path:
+    """Two entries in PIE-Bench's layout, 512 px."""
+    folder = tmp_path / "pie"
+    entries: dict[str, Any] = {}
+    for index, kind in enumerate((1, 9)):
+        path = folder / "annotation_images" / f"{kind}_x" / f"{index}.jpg"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (512, 512), (40 * index, 100, 200)).save(path)
+        entries[f"{index:012d}"] = {
+            "image_path": f"{kind}_x/{index}.jpg",
+            "original_prompt": "a [cat] on a mat",
+            "editing_prompt": "a [dog] on a mat",
+            "editing_instruction": "make it a dog",
+            "editing_type_id": str(kind),
+            "blended_word": "cat dog",
+            "mask": [512 * 10 + 20, 30, 512 * 11 + 20, 30],
+        }
+    (folder / "mapping_file.json").write_text(json.dumps(entries))
+    return folder
+
+
+def test_pie_bench_is_read_as_published(pie: Path) -> None:
+    bench = load_pie(pie)
+    case = bench.cases[0]
+    assert [one.kind for one in bench.cases] == [PIE_KINDS[1], PIE_KINDS[9]]
+    assert (case.source_prompt, case.prompt, case.concept) == ("a cat on a mat", "a dog on a mat", "cat")
+    assert case.picture().size == (512, 512)
+    mask = np.asarray(case.mask())
+    naive = np.zeros((512, 512), dtype=np.uint8)
+    naive[10:12, 20:50] = 255
+    naive[0, :] = naive[-1, :] = naive[:, 0] = naive[:, -1] = 255
+    assert np.array_equal(mask, naive)
+
+
+def test_runs_equal_a_naive_decoder_and_odd_ones_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((16, 16)) < 0.4
+    truth[[0, -1]] = truth[:, [0, -1]] = True
+    runs, flat = [], truth.ravel()
+    for place, inside in enumerate(flat):
+        if inside and (place == 0 or not flat[place - 1]):
+            runs += [place, 0]
+        if inside:
+            runs[-1] += 1
+    assert np.array_equal(np.asarray(decode_runs(runs, 16)) > 0, truth)
+    for wrong in ([1, 2, 3], [400, 1]):
+        with pytest.raises(ValueError, match="pairs of start and length"):
+            decode_runs(wrong, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"image_path": "nothing.jpg"}, "no file"),
+        ({"editing_type_id": "12"}, "does not fit"),
+        ({"mask": [1]}, "mask"),
+        ({"mask": [512 * 512 + 1, 1]}, "mask"),
+        ({"mask": [1, -1]}, "mask"),
+        ({"mask": None}, "does not fit"),
+    ],
+)
+def test_damaged_pie_entries_are_named(pie: Path, change: dict, text: str) -> None:
+    path = pie / "mapping_file.json"
+    entries = json.loads(path.read_text())
+    entries["000000000000"] |= change
+    path.write_text(json.dumps(entries))
+    with pytest.raises(InputError, match=text):
+        load_pie(pie)
+    path.write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        load_pie(pie)
+
+
+@pytest.fixture
+def ti2i(tmp_path: Path) -> Path:
+    """Two entries in ImageNet-R-TI2I's layout: paths in other case than the folders, and one without a path."""
+    folder = tmp_path / "imagenetr-fake-ti2i"
+    for name in ("cat/art_0.jpg", "pizza/sketch_1.jpg"):
+        (folder / name).parent.mkdir(parents=True)
+        Image.new("RGB", (96, 64), (200, 100, 50)).save(folder / name)
+    entries = [
+        {"init_img": "data/Cat/art_0.jpg", "target_prompts": [f"{n} of a cat" for n in ("a photo", "a toy")]},
+        {"source_prompt": "a sketch of a pizza", "target_prompts": ["a photo of a pizza"]},
+    ]
+    (folder / "imnetr-ti2i.yaml").write_text(yaml.safe_dump(entries))
+    return folder
+
+
+def test_imagenet_r_ti2i_is_read_as_published(ti2i: Path) -> None:
+    cases = load_ti2i(ti2i).cases
+    assert [(case.source_prompt, case.prompt, case.kind) for case in cases] == [
+        ("an art of a cat", "a photo of a cat", "cat"),
+        ("an art of a cat", "a toy of a cat", "cat"),
+        ("a sketch of a pizza", "a photo of a pizza", "pizza"),
+    ]
+    assert cases[2].concept == "pizza"
+    assert cases[0].original is None
+
+
+def test_conditions_replace_what_methods_get_but_not_what_structure_is_measured_on(ti2i: Path, tmp_path: Path) -> None:
+    edges = tmp_path / "canny"
+    for name in ("cat/art_0.png", "pizza/sketch_1.png"):
+        (edges / name).parent.mkdir(parents=True)
+        Image.new("L", (96, 64), 255).save(edges / name)
+    case = load_ti2i(ti2i, edges).cases[0]
+    assert case.picture().getpixel((5, 5)) == (255, 255, 255)
+    assert case.original().getpixel((5, 5))[2] < 100
+    (edges / "cat/art_0.png").unlink()
+    with pytest.raises(InputError, match="--conditions"):
+        load_ti2i(ti2i, edges)
+
+
+def test_a_manifest_of_ones_own(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a b.png")
+    Image.new("L", (20, 10), 255).save(tmp_path / "m.png")
+    path = tmp_path / "mine.jsonl"
+    path.write_text(json.dumps({"image": "a b.png", "prompt": "a cat", "mask": "m.png"}) + "\n")
+    (case,) = load_manifest(path).cases
+    assert case.key == "0000-a-b"
+    assert case.mask().size == case.picture().size
+    for entry, text in (
+        ({"image": "a b.png"}, "prompt"),
+        ({"image": "x.png", "prompt": "y"}, "no file"),
+        ({"image": "a b.png", "prompt": "y", "colour": 1}, "colour"),
+    ):
+        path.write_text(json.dumps(entry))
+        with pytest.raises(InputError, match=text):
+            load_manifest(path)
+
+
+def test_published_numbers_name_their_source_and_evidence_and_fit_the_columns() -> None:
+    found = yaml.safe_load((PROMPTS / "published.yaml").read_text(encoding="utf-8"))
+    for name, layout in (("pie", "pie"), ("imagenet-r-ti2i", "ti2i")):
+        assert set(found[name]["columns"]) <= {measure.key for measure in MEASURES[layout]}
+    for one in found.values():
+        for table in one["tables"]:
+            assert table["evidence"] in ("P", "S", "U")
+            assert table["source"]
+            for row in table["rows"]:
+                assert len(row["values"]) == len(one["columns"])
+                assert set(row.get("unsure", [])) <= set(one["columns"])
