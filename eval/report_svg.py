@@ -52,7 +52,9 @@ class Axis:
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             fine = [m * 10.0**p for p in powers for m in (1, 2, 5)]
-            return [value for value in fine if self.low <= value <= self.high] or [self.low, self.high]
+            found = [value for value in fine if self.low <= value <= self.high]
+            if len(found) > 1:
+                return found
         step = nice_step(self.high - self.low)
         first = math.ceil(self.low / step - 1e-9)
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]

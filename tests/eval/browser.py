@@ -34,7 +34,7 @@ class Page:
     """One tab."""
 
     def __init__(self, socket: Any) -> None:
-        self._socket, self._number, self.errors = socket, 0, []
+        self._socket, self._number, self.errors, self.width = socket, 0, [], 0
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -62,6 +62,7 @@ class Page:
 
     def open(self, path: Path, width: int, height: int = 900) -> None:
         """Load a file in a window of that size, and wait until it is there."""
+        self.width = width
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
@@ -112,5 +113,5 @@ def browser(folder: Path) -> Iterator[Page]:
 def layout_faults(page: Page) -> list[str]:
     """What is wrong with how the open page looks: missing pictures, and a page wider than its window."""
     broken = page.run("[...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt)")
-    wide = page.run("document.documentElement.scrollWidth - window.innerWidth")
+    wide = page.run("document.documentElement.scrollWidth") - page.width
     return [f"missing picture: {alt}" for alt in broken] + ([f"{wide} px too wide"] if wide > 0 else [])

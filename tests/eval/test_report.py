@@ -1,0 +1,162 @@
+"""The report: numbers of its tables, one self-contained file, how it looks in a real browser."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import browser, layout_faults, needs_chromium
+from result_kit import VARIANTS, about, line
+from typer import Typer
+from typer.testing import CliRunner
+
+from eval.bench import load_mini
+from eval.report import published_for, report
+from eval.report_data import differences, read
+from eval.report_html import page
+from eval.report_stats import difference, estimate
+from eval.report_svg import axis
+from eval.store import Store
+from freectl.errors import InputError
+
+
+def invoke(*arguments: str):
+    app = Typer()
+    app.command()(report)
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def made(results_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("report") / "report.html"
+    result = invoke(str(results_folder), "--out", str(target))
+    assert result.exit_code == 0, result.output
+    return target
+
+
+def test_interval_holds_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = sum((e := estimate(rng.normal(3, 2, 40).tolist())).low <= 3 <= e.high for _ in range(200))
+    assert 0.88 <= held / 200 <= 0.99
+    assert estimate([5.0]).low == estimate([5.0]).high == 5
+    with pytest.raises(ValueError, match="no values"):
+        estimate([])
+
+
+def test_differences_are_taken_case_by_case() -> None:
+    base = np.linspace(0, 100, 30)
+    ours = base + 1 + np.tile([0.1, -0.1], 15)
+    found = difference(list(ours), list(base))
+    assert found.mean == pytest.approx(1)
+    assert found.clear_of_zero
+    assert found.high - found.low < 0.2
+    with pytest.raises(ValueError, match="zip"):
+        difference([1.0], [1.0, 2.0])
+
+
+def test_tables_hold_the_means_of_the_lines(results_folder: Path, made: Path) -> None:
+    results = read([results_folder])
+    rows = {row["variant"]: row for row in csv.DictReader(io.StringIO(made.with_suffix(".csv").read_text()))}
+    assert list(rows) == list(VARIANTS)
+    for variant, lines in results.by_variant.items():
+        mean = np.mean([one["scores"]["target"] for one in lines.values()])
+        assert float(rows[variant]["target"]) == pytest.approx(mean)
+        assert float(rows[variant]["target_low"]) <= mean <= float(rows[variant]["target_high"])
+        assert float(rows[variant]["seconds"]) == 2.0
+        assert f"{100 * mean:.1f}" in made.with_suffix(".md").read_text()
+    cases = list(csv.DictReader(io.StringIO(made.with_suffix(".cases.csv").read_text())))
+    assert len(cases) == 36
+    found = differences(results, VARIANTS[0])[VARIANTS[2]]["iou"]
+    assert (found.mean, found.count) == (pytest.approx(0.2), 12)
+
+
+def test_folders_of_one_benchmark_join_and_others_are_refused(results_folder: Path, tmp_path: Path) -> None:
+    bench = load_mini()
+    for name, digest in (("more", bench.digest), ("other", "1")):
+        store = Store(tmp_path / name)
+        with store.locked():
+            store.begin(about(bench) | {"digest": digest}, "two")
+            store.append(line(bench.cases[0], "pnp", {"target": 1.0}))
+    joined = read([results_folder, tmp_path / "more"])
+    assert list(joined.by_variant) == [*VARIANTS, "pnp"]
+    assert len(joined.shared) == 1
+    with pytest.raises(InputError, match="another benchmark"):
+        read([results_folder, tmp_path / "other"])
+    with pytest.raises(InputError, match="without results"):
+        read([tmp_path])
+
+
+def test_page_is_one_file_and_shows_words_as_words(made: Path) -> None:
+    text = made.read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert "<script" not in text
+    assert "a &lt;processor&gt;" in text
+    assert "a &lt;word&gt;" in text
+    assert "python -m eval.run --bench mini" in text
+    assert text.count("<polyline") >= 1
+
+
+def test_unknown_baselines_and_wrong_targets_are_named(results_folder: Path, tmp_path: Path) -> None:
+    for arguments, text in (
+        (["--baseline", "nobody"], "--baseline"),
+        (["--out", str(tmp_path / "no" / "x.html")], "--out"),
+        (["--out", str(tmp_path / "x.txt")], "--out"),
+    ):
+        result = invoke(str(results_folder), *arguments)
+        assert isinstance(result.exception, InputError)
+        assert text in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_numbers_stand_below_ours_in_their_columns(tmp_path: Path) -> None:
+    bench = load_mini()
+    store = Store(tmp_path)
+    scores = {"structure_x1e3": 12.34, "psnr": 27.0, "lpips_x1e3": None, "mse_x1e4": 30.0}
+    scores |= {"ssim_x1e2": 84.0, "clip_whole": 25.0, "clip_edited": 22.0}
+    with store.locked():
+        store.begin(about(bench) | {"bench": "pie", "layout": "pie"}, "one")
+        for case in bench.cases[:2]:
+            made = line(case, "p2p", scores)
+            store.save_picture(made["picture"], case.picture())
+            store.append(made)
+    text = page(read([tmp_path]), baseline=None, rows=1, published=published_for("pie"))
+    assert text.index("this run") < text.index("Direct + P2P")
+    assert "12.34" in text
+    assert "49.22 (U)" in text
+    assert "Ju et al., PnPInversion" in text
+    assert "secondary" in text
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.0, 1e-9], [-3.0, 1000.0], [0.2, 0.2]])
+def test_axes_hold_their_values_with_two_ticks_or_more(values: list[float]) -> None:
+    for log in (False, True):
+        if not log or min(values) > 0:
+            drawn = axis("x", values, log=log)
+            assert all(0 <= drawn.place(value) <= 1 for value in values)
+            assert len(drawn.ticks()) >= 2
+
+
+@needs_chromium
+def test_report_in_a_real_browser(made: Path, tmp_path: Path) -> None:
+    with browser(tmp_path / "profile") as tab:
+        for width in (1280, 400):
+            tab.open(made, width)
+            assert layout_faults(tab) == []
+            assert tab.run("document.images.length") > 3 * len(VARIANTS)
+            assert tab.run("[...document.querySelectorAll('svg[role]')].every(s => s.getBoundingClientRect().height)")
+        assert tab.errors == []
+
+
+@needs_chromium
+def test_the_browser_test_sees_what_it_looks_for(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<!doctype html><div style='width:2000px'>x</div><img alt='lost' src='data:image/png;base64,AAAA'>"
+        "<script>nothing()</script>"
+    )
+    with browser(tmp_path / "profile") as tab:
+        tab.open(bad, 400)
+        assert sorted(fault[:12] for fault in layout_faults(tab)) == ["1608 px too ", "missing pict"]
+        assert any("nothing" in error for error in tab.errors)
