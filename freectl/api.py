@@ -9,6 +9,7 @@ from PIL import Image
 from freectl import config, image_io, loading, methods
 from freectl import record as records
 from freectl.config import EditOptions, RunOptions
+from freectl.errors import InputError
 from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
 
@@ -58,6 +59,7 @@ class Plan:
     appearance: Image.Image | None
     source: Source
     warnings: list[str]
+    keep: Image.Image | str | None = None
 
 
 def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
@@ -78,6 +80,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
         config.check_attention(options.concept, options.source_prompt)
     elif options.mask != "none":
         mask = image_io.load_mask(options.mask, picture.image.size)
+    keep = checked_keep(options, picture.image.size)
     appearance = None
     if options.appearance_image is not None:
         appearance = image_io.load_image(options.appearance_image, "--appearance-image").image
@@ -87,8 +90,28 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     method = methods.get(options.method)
     settings = config.method_settings(method, options.preset, overrides)
     optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
-    method.check(settings, [name for name, value in optional.items() if value is not None])
-    return Plan(options, method, settings, picture, mask, appearance, source, warnings)
+    method.check(settings, method.used(optional, options.keep_background))
+    return Plan(options, method, settings, picture, mask, appearance, source, warnings, keep)
+
+
+def checked_keep(options: EditOptions, size: tuple[int, int]) -> Image.Image | str | None:
+    """The mask picture of what is kept, white = kept, "background", or None.
+
+    Raises:
+        InputError: both ways of saying it, a mask of another aspect, one that keeps nothing or everything, or a
+            background without a concept that the source prompt names.
+    """
+    if options.keep_background:
+        if options.keep != "none":
+            raise InputError("--keep", f"'{options.keep}' with --keep-background", "one of the two")
+        config.check_attention(options.concept, options.source_prompt, "--keep-background", "the option")
+        return "background"
+    if options.keep == "none":
+        return None
+    mask = image_io.load_mask(options.keep, size, "--keep", chosen="white where the input stays as it is")
+    if mask.getextrema() == (255, 255):
+        raise InputError("--keep", "a mask that is white everywhere", "black where the picture may change")
+    return mask
 
 
 def unknown_words(*prompts: str) -> list[str]:
@@ -117,6 +140,8 @@ def edit(
     seed: int = 0,
     guidance_scale: float | None = None,
     mask: str = "none",
+    keep: str = "none",
+    keep_background: bool = False,
     appearance_image: str | None = None,
     lora: str | None = None,
     device: str = "auto",
@@ -139,6 +164,9 @@ def edit(
         steps: 1 to 1000. seed: of the CPU generator. guidance_scale: 0 to 100, None for the family's default.
         mask: "none", "attention" (where the concept is in the input), or the path of a picture of the input's size,
             white where the structure holds.
+        keep: "none", or the path of a picture of the input's size, white where the input's pixels stay.
+        keep_background: keep the input's pixels where the concept is not, which `source_prompt` must name; it is
+            found by the cross-attention of its tokens.
         appearance_image: path of a picture whose appearance is taken.
         cache: keep and reuse inversions and bases on disk.
         progress: show progress bars on stderr.
@@ -161,6 +189,8 @@ def edit(
             "seed": seed,
             "guidance_scale": guidance_scale,
             "mask": mask,
+            "keep": keep,
+            "keep_background": keep_background,
             "appearance_image": appearance_image,
             "lora": lora,
             "device": device,
@@ -224,15 +254,26 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
         concept=options.concept,
         mask=fitted.fit_mask(checked.mask) if isinstance(checked.mask, Image.Image) else checked.mask,
         appearance_image=None if checked.appearance is None else image_io.fit(checked.appearance, size).image,
+        keep=fitted.fit_mask(checked.keep, padding=255) if isinstance(checked.keep, Image.Image) else checked.keep,
         method=checked.method,
         settings=checked.settings,
         cache=store,
         cost=cost,
     )
-    images = [fitted.restore(picture) for picture in output.images]
+    images = [_restored(checked, fitted, output, i) for i in range(len(output.images))]
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
     record = _record(checked, output, warnings)
     return EditResult(images, checked.picture.image, record, output.trace, notes)
+
+
+def _restored(checked: Plan, fitted: image_io.Fitted, output: Any, index: int) -> Image.Image:
+    """A result at the input's size; what is kept of the input is there as it was read, not as it was resized."""
+    result = fitted.restore(output.images[index])
+    flagged = output.nsfw_content_detected and output.nsfw_content_detected[index]
+    if not output.kept or flagged:
+        return result
+    kept = checked.keep if isinstance(checked.keep, Image.Image) else fitted.restore_mask(output.kept[index])
+    return Image.composite(checked.picture.image, result, kept)
 
 
 def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:

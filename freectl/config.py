@@ -45,6 +45,8 @@ class EditOptions(RunOptions):
     source_prompt: str = ""
     concept: str | None = None
     mask: str = "none"
+    keep: str = "none"
+    keep_background: bool = False
 
 
 Several = tuple[str, ...]
@@ -134,14 +136,14 @@ def check_concept(concept: str, *prompts: str) -> None:
     raise InputError("--concept", repr(concept), f"words of the prompt: {listed}")
 
 
-def check_attention(concept: str | None, source_prompt: str) -> None:
-    """An attention mask needs a concept that the source prompt names.
+def check_attention(concept: str | None, source_prompt: str, option: str = "--mask", given: str = "attention") -> None:
+    """What is found by attention needs a concept that the source prompt names.
 
     Raises:
         InputError: no concept, or it is not in the source prompt.
     """
     if concept is None:
-        raise InputError("--mask", "attention without --concept", "a --concept that is in the --source-prompt")
+        raise InputError(option, f"{given} without --concept", "a --concept that is in the --source-prompt")
     if not source_prompt.strip():
-        raise InputError("--mask", "attention without --source-prompt", "a --source-prompt that names the --concept")
+        raise InputError(option, f"{given} without --source-prompt", "a --source-prompt that names the --concept")
     check_concept(concept, source_prompt)

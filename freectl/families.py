@@ -36,6 +36,8 @@ class Family:
         freecontrol: FreeControl's settings that depend on the UNet's width and the size of its feature grid.
         ctrlx: Ctrl-X's layers.
         levels: resolutions of the UNet.
+        word_blocks: encoder and decoder blocks whose cross-attention tells where a word is, at one resolution: the
+            16 x 16 of arXiv 2208.01626 in Stable Diffusion, its like in the others.
         addition: `addition_embed_type` of the UNet's configuration: inputs besides text and time.
     """
 
@@ -45,6 +47,7 @@ class Family:
     freecontrol: Mapping[str, float]
     ctrlx: CtrlXLayers
     levels: int
+    word_blocks: tuple[str, str]
     addition: str | None = None
 
     def sites(self, unet: nn.Module, layers: str = "all") -> list[str]:
@@ -90,9 +93,20 @@ MINI_CTRLX = CtrlXLayers(
     ("down_blocks.0", "down_blocks.1", "up_blocks.1.attentions.1", "up_blocks.2.attentions.0"),
 )
 MINI_FREECONTROL = {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16}
-SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED, SD_CTRLX, levels=4)
-SDXL = Family("sdxl", "up_blocks.0", 5.0, PUBLISHED, SDXL_CTRLX, levels=3, addition="text_time")
-MINI = Family("mini", "up_blocks.1", 4.0, MINI_FREECONTROL, MINI_CTRLX, levels=3)
+SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED, SD_CTRLX, levels=4, word_blocks=("down_blocks.2", "up_blocks.1"))
+SDXL = Family(
+    "sdxl",
+    "up_blocks.0",
+    5.0,
+    PUBLISHED,
+    SDXL_CTRLX,
+    levels=3,
+    word_blocks=("down_blocks.2", "up_blocks.0"),
+    addition="text_time",
+)
+MINI = Family(
+    "mini", "up_blocks.1", 4.0, MINI_FREECONTROL, MINI_CTRLX, levels=3, word_blocks=("down_blocks.0", "up_blocks.2")
+)
 FAMILIES = (SD, SDXL, MINI)
 
 

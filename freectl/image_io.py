@@ -160,10 +160,14 @@ class Fitted:
             raise ValueError(f"result of {result.size} px for a working size of {self.image.size} px")
         return result.crop(self.box).resize(self.original_size, _LANCZOS)
 
-    def fit_mask(self, mask: Image.Image) -> Image.Image:
-        """Map a binary "L" mask of the input's size to the working size: 0 or 255, 0 on the padding."""
+    def restore_mask(self, mask: Image.Image) -> Image.Image:
+        """Map a binary "L" mask of the working size to the input's size: 0 or 255."""
+        return _binary(mask.crop(self.box).resize(self.original_size, _LANCZOS))
+
+    def fit_mask(self, mask: Image.Image, padding: int = 0) -> Image.Image:
+        """Map a binary "L" mask of the input's size to the working size: 0 or 255, `padding` around the input."""
         left, top, right, bottom = self.box
-        canvas = Image.new("L", self.image.size, 0)
+        canvas = Image.new("L", self.image.size, padding)
         canvas.paste(mask.resize((right - left, bottom - top), _LANCZOS), (left, top))
         return _binary(canvas)
 
@@ -195,10 +199,13 @@ def edge_colour(image: Image.Image) -> tuple[int, ...]:
     return tuple(int(channel) for channel in np.median(border, axis=0))
 
 
-def load_mask(source: Source, size: Size, option: str = "--mask") -> Image.Image:
+def load_mask(
+    source: Source, size: Size, option: str = "--mask", chosen: str = "white where the picture may change"
+) -> Image.Image:
     """Read a mask as "L" with 0 and 255 only, at `size` = the picture's (width, height): bright is chosen.
 
     A mask of another size is taken when its aspect ratio is the picture's within 1 %; transparent counts as black.
+    `chosen` says what white means.
 
     Raises:
         InputError: as `load_image`; a mask of another aspect ratio; a mask that chooses nothing.
@@ -209,7 +216,7 @@ def load_mask(source: Source, size: Size, option: str = "--mask") -> Image.Image
         raise InputError(option, f"a mask of {sizes}", "the picture's size or aspect ratio")
     binary = _binary(mask.resize(size, _NEAREST))
     if binary.getbbox() is None:
-        raise InputError(option, "a mask that is black everywhere", "white where the picture may change")
+        raise InputError(option, "a mask that is black everywhere", chosen)
     return binary
 
 

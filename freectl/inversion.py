@@ -30,6 +30,12 @@ class Trajectory:
         """The latents from which sampling starts: those of the largest timestep."""
         return self.levels[max(self.levels)]
 
+    @property
+    def below(self) -> dict[int, Tensor]:
+        """timestep -> latents of the next lower level, which a step from there leads to; the last is `clean`."""
+        grid = sorted(self.levels, reverse=True)
+        return dict(zip(grid, [*(self.levels[t] for t in grid[1:]), self.clean], strict=True))
+
 
 def alpha_bar(scheduler: Any, timestep: int) -> Tensor:
     """Cumulative alpha of a timestep; below 0 the scheduler's value for the clean picture. float64 scalar."""

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, max_pool2d
 
 from freectl.errors import InputError
 
@@ -49,6 +50,87 @@ def attention_maps(attention: nn.Module, queries: Tensor, keys: Tensor, position
     q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys))
     scores = (q @ k.transpose(-1, -2)) * float(attention.scale)  # type: ignore[arg-type]
     return scores.softmax(-1)[..., list(positions)].sum(-1).mean(1)
+
+
+def word_mask(
+    maps: Tensor,
+    *,
+    threshold: float = THRESHOLD,
+    scale: Literal["minmax", "max"] = "minmax",
+    grow: int = 1,
+    size: tuple[int, int] | None = None,
+    smooth: bool = False,
+) -> Tensor:
+    """Where attention maps are high: the mask of every method that has one.
+
+    Args:
+        maps: (B, h, w), or (B, tokens) where neither `grow` nor `size` is given; none negative.
+        threshold: share of the scaled map above which a place counts.
+        scale: "minmax" scales each map to [0, 1] (FreeControl, MasaCtrl); "max" divides by its maximum
+            (Prompt-to-Prompt).
+        grow: side of the max-pooling window that the maps go through first, odd; 1 = none.
+        size: (height, width) that they are then brought to, before they are scaled.
+        smooth: interpolate when bringing them to `size`, instead of repeating the nearest.
+
+    Returns:
+        0 and 1, (B, *size) or the maps' own shape. A flat map under "minmax" chooses nothing.
+    """
+    if grow > 1:
+        maps = max_pool2d(maps[:, None], grow, stride=1, padding=grow // 2)[:, 0]
+    if size is not None:
+        mode = {"mode": "bilinear", "align_corners": False} if smooth else {"mode": "nearest"}
+        maps = interpolate(maps[:, None], size=size, **mode)[:, 0]  # type: ignore[arg-type]
+    flat = maps.flatten(1)
+    shape = (-1, *[1] * (maps.dim() - 1))
+    high = flat.amax(-1).view(shape)
+    low = flat.amin(-1).view(shape) if scale == "minmax" else torch.zeros_like(high)
+    return (maps - low > threshold * (high - low)).to(maps) * (high > low)
+
+
+def token_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of a feature grid of `tokens`, for latents of `size` (height, width) halved some times.
+
+    Raises:
+        ValueError: no number of halvings gives that many tokens.
+    """
+    height, width = size
+    while height * width > tokens:
+        height, width = (height + 1) // 2, (width + 1) // 2
+    if height * width != tokens:
+        raise ValueError(f"no halving of {size} has {tokens} tokens")
+    return height, width
+
+
+class WordMaps:
+    """Running means of attention maps over layers and steps, by name: the recorder of all masks that need one."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, name: str, maps: Tensor) -> None:
+        """Add one layer's maps (B, tokens) at one step, as `attention_maps` gives them."""
+        total = self._sums.get(name)
+        self._sums[name] = maps if total is None else total + maps
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def mean(self, name: str, size: tuple[int, int]) -> Tensor:
+        """Mean so far as (B, rows, columns), for latents of `size` (height, width).
+
+        Raises:
+            KeyError: nothing was added under that name.
+        """
+        maps = self._sums[name] / self._counts[name]
+        return maps.view(maps.shape[0], *token_grid(maps.shape[1], size))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sums
+
+
+def word_sites(unet: nn.Module, blocks: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs (to_q, to_k) of all cross-attentions in `blocks`, in execution order; blocks without any add none."""
+    names = [name for name, _ in unet.named_modules() if name.endswith(".attn2")]
+    return [(f"{n}.to_q", f"{n}.to_k") for block in blocks for n in names if n.startswith(f"{block}.")]
 
 
 def running_masks(maps: Mapping[int, Tensor], threshold: float = THRESHOLD) -> dict[int, Tensor]:

@@ -19,6 +19,7 @@ from freectl.conditioning import TextExtras
 from freectl.cost import Cost
 from freectl.engine import Engine
 from freectl.errors import InputError
+from freectl.local_edit import BACKGROUND, composite_tensor, kept_pictures
 from freectl.methods.base import Condition, Method, Outcome, Request
 from freectl.methods.freecontrol import FreeControl
 from freectl.sampler import Lane, Step
@@ -35,6 +36,7 @@ class FreeControlPipelineOutput(BaseOutput):
         cost: the cost record, as in the command line's JSON.
         warnings: what went less than well.
         settings: the method's settings as they were used.
+        kept: "L" masks of the working size, white where the input's pixels were kept; None = nowhere.
     """
 
     images: list[Image.Image] | Any
@@ -43,6 +45,7 @@ class FreeControlPipelineOutput(BaseOutput):
     cost: dict[str, Any]
     warnings: list[str]
     settings: Any
+    kept: list[Image.Image] | None = None
 
 
 def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
@@ -101,6 +104,7 @@ class FreeControlMixin(DiffusionPipeline):
         mask: Image.Image | str | None = None,
         appearance_image: Image.Image | None = None,
         conditions: Sequence[Condition] | None = None,
+        keep: Image.Image | str | None = None,
         method: Method | None = None,
         cache: Cache | None = None,
         cost: Cost | None = None,
@@ -127,6 +131,8 @@ class FreeControlMixin(DiffusionPipeline):
                 cross-attention of its tokens in `source_prompt`; None is everywhere.
             appearance_image: picture whose appearance is taken, instead of that of an unguided sibling.
             conditions: pictures that every result follows at once, in place of `image` (spatial control).
+            keep: picture, white where the input stays as it is; "background" for all but the concept, which
+                `source_prompt` must name; works with every method.
             method: another registered method to run on the same inputs; default FreeControl.
             cache: where inversions and bases are kept; None recomputes them.
             settings: the method's settings object; `overrides` set single fields of its defaults instead.
@@ -152,13 +158,15 @@ class FreeControlMixin(DiffusionPipeline):
         )
         if conditions and image is not None:
             raise InputError("image", "given with conditions", "one of the two")
+        if conditions and keep is not None:
+            raise InputError("keep", "given with conditions", "an image of which something is kept")
         kwargs = cross_attention_kwargs
         engine = Engine(self, cache=cache, cost=cost, cross_attention_kwargs=kwargs, micro=extras.micro)
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
         self._begin(guidance_scale, num_inference_steps, kwargs)
         optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image, "conditions": conditions}
-        method.check(settings, [name for name, value in optional.items() if value is not None])
+        method.check(settings, method.used(optional, keep == BACKGROUND))
         settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
@@ -166,11 +174,14 @@ class FreeControlMixin(DiffusionPipeline):
         images, size = fit_images(first, len(texts), num_images_per_prompt, width, height, engine)
         engine.size = size
         try:
+            sources = [source_prompt] * len(texts)
+            with engine.cost.counting(engine.unet), engine.cost.stage("analysis"):
+                kept = kept_pictures(engine, images, keep, sources, concept)
             request = Request(
                 images=[] if conditions else images,
                 prompt=encode_texts(engine, texts, negative_prompt, extras, guidance_scale),
                 texts=texts,
-                source_prompts=[source_prompt] * len(texts),
+                source_prompts=sources,
                 size=size,
                 steps=num_inference_steps,
                 guidance_scale=guidance_scale,
@@ -182,9 +193,10 @@ class FreeControlMixin(DiffusionPipeline):
                 appearance_image=None if appearance_image is None else resized(appearance_image, size),
                 on_step=self._on_step(callback_on_step_end, names),
                 conditions=[fitted_condition(one, size) for one in conditions or ()],
+                kept=kept,
             )
             outcome = method.run(engine, request, settings)
-            output = self._finish(engine, outcome, output_type, settings)
+            output = self._finish(engine, request, outcome, output_type, settings)
         finally:
             self.maybe_free_model_hooks()
         return output if return_dict else (output.images, output.nsfw_content_detected)
@@ -212,16 +224,22 @@ class FreeControlMixin(DiffusionPipeline):
 
         return report
 
-    def _finish(self, engine: Engine, outcome: Outcome, output_type: str, settings: Any) -> FreeControlPipelineOutput:
+    def _finish(
+        self, engine: Engine, request: Request, outcome: Outcome, output_type: str, settings: Any
+    ) -> FreeControlPipelineOutput:
         engine.cost.record_memory(engine.device)
         images, flagged = outcome.latents, None
         if output_type != "latent":
             with engine.cost.stage("synthesis"):
-                pixels, flagged = self._screened(engine.decode(outcome.latents), engine)
+                pixels = engine.decode(outcome.latents)
+                if request.kept:
+                    originals = self.image_processor.preprocess(request.images)
+                    pixels = composite_tensor(pixels, originals, request.kept)
+                pixels, flagged = self._screened(pixels, engine)
                 normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
                 images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
         return FreeControlPipelineOutput(
-            images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings
+            images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings, request.kept or None
         )
 
     def _screened(self, pixels: Tensor, engine: Engine) -> tuple[Tensor, list[bool] | None]:

@@ -48,6 +48,18 @@ def edit(
             help="Where the structure holds: white in a picture of the input's size.", metavar="none|attention|PATH"
         ),
     ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(help="Where the input stays as it is: white in a picture of its size.", metavar="none|PATH"),
+    ] = None,
+    keep_background: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-background/--no-keep-background",
+            help="Keep the input where the --concept of its --source-prompt is not.",
+            show_default=False,
+        ),
+    ] = None,
     appearance_image: Annotated[
         str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")
     ] = None,
@@ -74,7 +86,8 @@ def edit(
     from freectl.errors import InputError
 
     names = ("prompt", "method", "model", "source_prompt", "negative_prompt", "concept", "steps", "seed",
-             "guidance_scale", "mask", "appearance_image", "lora", "device", "dtype", "offload", "preset")  # fmt: skip
+             "guidance_scale", "mask", "keep", "keep_background", "appearance_image", "lora", "device", "dtype",
+             "offload", "preset")  # fmt: skip
     flags = {name: context.params[name] for name in names if context.params[name] is not None}
     overrides: dict[str, Any] = parse_assignments(set_ or [])
     weights = {"structure_weight": structure_weight, "appearance_weight": appearance_weight}

@@ -39,7 +39,7 @@ def _page(facts: dict[str, Any], steps: int) -> str:
     for one in facts["settings"]:
         default = "none" if one["default"] is None else one["default"] if one["default"] != "" else '""'
         of = f" ({one['unit']})" if one["unit"] not in ("", "choice", "text") else ""
-        head += [f"--set {one['name']}={default}   {one['range']}{of}", f"    {one['description']}"]
+        head += [f"{one['name']}   default {default};  {one['range']}{of}", f"    {one['description']}"]
         head += [f"    source: {one['source']}"] if one["source"] else []
     return "\n".join(head)
 

@@ -1,6 +1,6 @@
 """What a method is: a name, closed settings, and one function that runs it on an engine."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -13,6 +13,7 @@ from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.families import Family
 from freectl.inversion import Trajectory
+from freectl.local_edit import Keeping, changing, straight_levels
 from freectl.noise_prior import NoisePrior
 from freectl.sampler import Controller, Lane, OnStep, Prompt, Step, sample
 
@@ -52,6 +53,7 @@ class Request:
             cross-attention; or None for everywhere.
         appearance_image: picture of the working size whose appearance is taken, or None.
         conditions: pictures of the working size that each output follows; instead of `images`.
+        kept: "L" masks of the working size, white where the input stays as it is; empty = everything may change.
     """
 
     images: list[Image.Image]
@@ -69,6 +71,7 @@ class Request:
     appearance_image: Image.Image | None = None
     on_step: OnStep | None = None
     conditions: list[Condition] = field(default_factory=list)
+    kept: list[Image.Image] = field(default_factory=list)
 
 
 @dataclass
@@ -119,6 +122,16 @@ class Method(Generic[S]):
             if name not in self.inputs:
                 option = "--condition" if name == "conditions" else f"--{name.replace('_', '-')}"
                 raise InputError(option, f"given to {self.name}, which does not use it", "nothing, or another --method")
+
+    def used(self, optional: Mapping[str, Any], keep_background: bool) -> list[str]:
+        """Names of the optional inputs that are given, for `check`.
+
+        Args:
+            optional: name -> value; None = not given.
+            keep_background: whether the background is kept, which uses the concept whatever the method.
+        """
+        names = [name for name, value in optional.items() if value is not None]
+        return [name for name in names if not (name == "concept" and keep_background and name not in self.inputs)]
 
     def resolved(self, settings: S, family: Family, *, appearance_image: bool = False) -> S:
         """The settings with whatever depends on the model family and on the inputs filled in."""
@@ -190,6 +203,21 @@ def inverted(
     return Trajectory(torch.cat([one.clean for one in each]), levels)
 
 
+def keeping(
+    engine: Engine,
+    request: Request,
+    start: Tensor,
+    timesteps: Sequence[int],
+    inner: Controller,
+    source: Trajectory | None,
+) -> Controller:
+    """The controller, kept from changing what the request keeps."""
+    if source is None:
+        source = straight_levels(engine.scheduler, engine.encode_images(request.images), start, timesteps)
+    mask = changing(request.kept, (start.shape[-2], start.shape[-1]), start.device)
+    return Keeping(inner, mask, source)
+
+
 def denoise(
     engine: Engine,
     request: Request,
@@ -198,8 +226,17 @@ def denoise(
     controller: Controller | None = None,
     *,
     eta: float | None = None,
+    source: Trajectory | None = None,
 ) -> Tensor:
-    """Run the loop under the engine's progress bar; the latents of lane "edit". `eta` None is the request's."""
+    """Run the loop under the engine's progress bar; the latents of lane "edit". `eta` None is the request's.
+
+    What the request keeps of its pictures is kept here, for all methods alike.
+
+    Args:
+        source: the input's latents at each of `timesteps`, where the method has them; None = noised ones.
+    """
+    if request.kept:
+        controller = keeping(engine, request, lanes["edit"].latents, timesteps, controller or Controller(), source)
     with engine.progress(len(timesteps), "editing") as bar:
         sample(
             engine.denoiser,
