@@ -130,15 +130,18 @@ class Keeping(Controller):
     def __init__(self, inner: Controller, mask: Tensor, source: Trajectory) -> None:
         self.inner, self.mask, self.source, self.below = inner, mask, source, source.below
 
+    def repeats(self, step: Step) -> int:
+        """The inner controller's."""
+        return self.inner.repeats(step)
+
     def active(self, step: Step, lanes: Mapping[str, Lane]) -> tuple[str, ...]:
         """The inner controller's."""
         return self.inner.active(step, lanes)
 
     def before(self, step: Step, lanes: dict[str, Lane]) -> None:
-        """The first step starts from the input's level too."""
+        """The first step, and one that is taken again, start from the input's level too."""
         self.inner.before(step, lanes)
-        if step.index == 0:
-            self._blend(lanes["edit"], self.source.levels[step.timestep])
+        self._blend(lanes["edit"], self.source.levels[step.timestep])
 
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
         """The inner controller's."""

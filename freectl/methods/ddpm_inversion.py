@@ -11,7 +11,7 @@ from torch import Tensor
 from freectl.cache import content_key
 from freectl.engine import Engine
 from freectl.injection import EDIT, SOURCE
-from freectl.inversion import alpha_bar, previous_timestep
+from freectl.inversion import Trajectory, alpha_bar, previous_timestep
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.setting import setting
 from freectl.sampler import Controller, Lane, Step, sample
@@ -84,7 +84,8 @@ edit: from x_{T - skip},  x_{t-1} = mu_t(x_t; prompt, s) + sigma_t z_t
                 maps = {t: torch.cat([one[str(t)] for one in each]).to(engine.device) for t in kept}
             with engine.cost.stage("synthesis"):
                 lanes = {EDIT: Lane(levels[kept[0]], request.prompt, request.guidance_scale)}
-                return Outcome(denoise(engine, request, lanes, kept, GivenNoise(maps), eta=1.0))
+                source = Trajectory(clean, levels)
+                return Outcome(denoise(engine, request, lanes, kept, GivenNoise(maps), eta=1.0, source=source))
 
     def row_forwards(self, steps: int, settings: DDPMInversionSettings) -> str:
         """Two rows a step that is run, in each direction; skipped steps are not inverted either."""

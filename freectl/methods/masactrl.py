@@ -73,7 +73,7 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
                     SOURCE: Lane(trajectory.start, source, request.guidance_scale),
                 }
                 controller = SourceInjector(trajectory.levels, [injection])
-                return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller))
+                return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory))
 
     def row_forwards(self, steps: int, settings: MasaCtrlSettings) -> str:
         """Two rows a step, and the source's two from step S on."""

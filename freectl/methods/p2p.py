@@ -125,7 +125,7 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
                 }
                 levels = trajectory.levels if settings.inversion == "direct" else {}
                 controller = MapInjector(levels, injections, alignment.to(engine.device), settings.self_area)
-                latents = denoise(engine, request, lanes, list(trajectory.levels), controller)
+                latents = denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory)
         return Outcome(latents, warnings=[] if all(texts) else ["p2p without a source prompt has no words to align"])
 
     def row_forwards(self, steps: int, settings: P2PSettings) -> str:

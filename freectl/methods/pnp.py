@@ -90,7 +90,7 @@ for both halves of eps_u + s (eps_c - eps_u)
                     SOURCE: Lane(trajectory.start, source),
                 }
                 controller = SourceInjector(trajectory.levels, injections)
-                return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller))
+                return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory))
 
     def row_forwards(self, steps: int, settings: PnPSettings) -> str:
         """Two rows a step, and the source's while something is injected."""
