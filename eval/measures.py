@@ -71,6 +71,18 @@ BACKWARDS = Measure("row_backwards", "row backwards", -1, 0, 1.0, "median")
 MEMORY = Measure("peak_memory_mb", "peak MiB", -1, 0, 1.0, "highest; the whole process's on a CPU")
 COSTS = (SECONDS, ROWS, BACKWARDS, MEMORY)
 
+SMALL_SET = 1000
+"""Pictures below which FID is too biased to lead."""
+SETS = {
+    one.key: one
+    for one in (
+        Measure("kid", "KID x10³", -1, 2, 1e3, "unbiased squared distance of the feature sets, cubic kernel"),
+        Measure("fid", "FID", -1, 1, 1.0, "Frechet distance of the feature sets"),
+        Measure("cmmd", "CMMD", -1, 3, 1.0, "distance of the CLIP embeddings' sets, Gaussian kernel, x1000"),
+        Measure("coverage", "coverage %", 1, 1, 100.0, "share of true pictures with a result among their neighbours"),
+    )
+}
+"""Scores of whole sets of pictures."""
 ACCURACY: dict[Layout, str] = {"mini": "target", "ti2i": "clip", "plain": "clip", "pie": "clip_edited"}
 """The score that says whether the edit happened."""
 STRUCTURE: dict[Layout, tuple[str, ...]] = {

@@ -1,5 +1,6 @@
 """What a report is made of: result folders read, means with intervals, breakdowns, paired differences."""
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ class Results:
     """All lines of some folders of one benchmark.
 
     Attributes:
-        abouts: run.json of each folder, with "folder".
+        abouts: run.json of each folder, with "folder" and "sets" (sets.json, or None).
         by_variant: lines of each variant by case, in the order in which variants first occur.
         pictures: folder that a line's picture lies in, by (case, variant).
     """
@@ -87,13 +88,19 @@ def read(folders: Sequence[Path]) -> Results:
             results = Results(about["layout"], abouts)
         if abouts and about["digest"] != abouts[0]["digest"]:
             raise InputError("DIR", f"'{folder}' of another benchmark ({about['bench']})", f"{abouts[0]['bench']}")
-        abouts.append(about | {"folder": str(folder)})
+        abouts.append(about | {"folder": str(folder), "sets": stored_sets(folder)})
         for line in lines:
             results.by_variant.setdefault(line["variant"], {})[line["case"]] = line
             results.pictures[line["case"], line["variant"]] = folder
     if results is None:
         raise InputError("DIR", "nothing", "folders that eval.run wrote")
     return results
+
+
+def stored_sets(folder: Path) -> dict[str, Any] | None:
+    """Scores of whole sets, where a run has stored them; read without the networks' packages."""
+    path = folder / "sets.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 @dataclass(frozen=True)

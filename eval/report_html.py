@@ -7,7 +7,7 @@ from string import Template
 from typing import Any
 
 from eval import report_svg
-from eval.measures import BY_KIND, COSTS, MEASURES, Measure, measure
+from eval.measures import BY_KIND, COSTS, MEASURES, SETS, SMALL_SET, Measure, measure
 from eval.report_data import Results, Row, by_kind, differences, summary
 from eval.report_pictures import grid
 from eval.report_stats import Estimate
@@ -38,6 +38,7 @@ def page(results: Results, *, baseline: str | None, rows: int, published: dict[s
         _section("Trade-off and cost", _plots(results)),
         _section(f"Differences from {base}", _differences(results, base)) if len(results.by_variant) > 1 else "",
         _section("By edit type", _kinds(results)) if len(results.kinds) > 1 else "",
+        _section("Sets of pictures", _sets(results)),
         _section("Published numbers", published_tables(results, published)) if published else "",
         _section("Pictures", _pictures(results, rows)),
         _section("Machine, versions, commands", _machine(results)),
@@ -182,6 +183,34 @@ def _kinds(results: Results) -> str:
             [escape(variant), *(_cell(one, own.get(kind)) for kind in results.kinds)] for variant, own in found.items()
         ]
         parts.append(f"<h3>{escape(one.head)}</h3>" + table(["variant", *results.kinds], lines))
+    return "".join(parts)
+
+
+def _sets(results: Results) -> str:
+    """KID first below 1,000 pictures, else FID: see `eval.metrics.sets.set_summary`."""
+    parts = []
+    for about in results.abouts:
+        found = about.get("sets")
+        if not found or not found["variants"]:
+            continue
+        fewest = min(row["count"] for row in found["variants"].values())
+        order = ("kid", "fid") if fewest < SMALL_SET else ("fid", "kid")
+        columns = [SETS[key] for key in (*order, "cmmd", "coverage")]
+        columns = [one for one in columns if any(one.key in row for row in found["variants"].values())]
+        lines = [
+            [escape(variant), str(row["count"]), *(one.text(row.get(one.key)) for one in columns)]
+            for variant, row in found["variants"].items()
+        ]
+        parts.append(table(["variant", "pictures", *(one.head for one in columns)], lines))
+        texts = [f"Compared with the {found['reference']} of the same cases."]
+        if fewest < SMALL_SET:
+            texts.append(
+                f"{fewest} pictures: KID leads, since FID is biased upwards below {SMALL_SET} pictures, by an amount "
+                "that differs between methods; KID has no such bias, but is noisy."
+            )
+        texts += [f"{one.title}: {one.meaning}." for one in columns]
+        texts += [f"{what}: {name}." for what, name in found["networks"].items()] + found["notes"]
+        parts.append(f'<p class="note">{escape(" ".join(texts))}</p>')
     return "".join(parts)
 
 

@@ -57,6 +57,7 @@ def run(
     ] = False,
 ) -> None:
     """Run methods on a benchmark, resumably: one JSON line a case in OUT/results.jsonl, pictures in OUT/pictures."""
+    from eval import set_scores
     from eval.execute import execute
     from eval.manifests import load_bench
     from eval.plan import Plan
@@ -84,6 +85,7 @@ def run(
     with Store(out).locked() as store:
         store.begin(plan.about(loaded), command())
         failed = execute(plan, loaded, cases, store, workers)
+        set_scores.write(store, loaded.layout, clip)
         if failed:
             raise FreectlError(f"{failed} cases failed, see {store.folder / 'failures.jsonl'}; run again to retry them")
     sys.stdout.write(f"{len(store.lines())} results in {out}; report: python -m eval.report {shlex.quote(str(out))}\n")
@@ -118,6 +120,7 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
     """
     from PIL import Image
 
+    from eval import set_scores
     from eval.plan import scored_part
     from eval.scoring import scorer_for
     from freectl.errors import InputError
@@ -132,6 +135,7 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
             with Image.open(store.folder / line["picture"]) as picture:
                 line.update(scored_part(scorer(bench[line["case"]], picture.convert("RGB")), scorer))
         store.rewrite(lines)
+        set_scores.write(store, bench.layout, clip)
     sys.stdout.write(f"{len(lines)} results measured again\n")
 
 

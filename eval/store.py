@@ -91,8 +91,19 @@ class Store:
 
     def write_about(self, about: dict[str, Any]) -> None:
         """Replace run.json."""
-        with atomic_write(self.about_path) as stream:
-            stream.write((json.dumps(about, indent=1, sort_keys=True) + "\n").encode())
+        self.write_text(self.about_path.name, json.dumps(about, indent=1, sort_keys=True) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replace a file of the folder.
+
+        Raises:
+            FreectlError: the disk is full or the folder not writable.
+        """
+        try:
+            with atomic_write(self.folder / name) as stream:
+                stream.write(text.encode())
+        except OSError as error:
+            raise FreectlError(f"--out: could not write '{self.folder / name}': {error.strerror or error}") from error
 
     def lines(self) -> list[dict[str, Any]]:
         """All whole lines, in order; the last of several with the same case and variant."""

@@ -23,7 +23,7 @@ from eval.metrics.self_similarity import (
     timm_keys,
 )
 from eval.metrics.separability import compare, linear_accuracy, pca_features, pooled_layers, raw_pixels
-from eval.metrics.sets import cmmd, features_of, fid, inception_features, kid, set_summary
+from eval.metrics.sets import cmmd, coverage, features_of, fid, inception_features, kid, set_summary
 
 __all__ = [
     "ClipNetwork",
@@ -38,6 +38,7 @@ __all__ = [
     "cmmd",
     "compare",
     "confusion",
+    "coverage",
     "features_of",
     "fid",
     "inception_features",

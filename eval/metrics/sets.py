@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from eval.measures import SMALL_SET
 from eval.metrics.base import MetricResult, check_pictures, missing_weights
 from eval.metrics.clip import ClipNetwork
 
-SMALL_SET = 1000
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 BATCH = 32
 Features = Callable[[Tensor], Tensor]
@@ -92,6 +92,17 @@ def cmmd(real: Tensor, made: Tensor, network: ClipNetwork) -> MetricResult:
 
     value = CMMD_SCALE * (kernel(one, one) + kernel(other, other) - 2 * kernel(one, other))
     return MetricResult("CMMD", value.reshape(1), network.name)
+
+
+def coverage(real: Tensor, made: Tensor, network_name: str, neighbours: int = 5) -> MetricResult:
+    """Share of real pictures near which a made one lies (Naeem et al. 2020): low where modes are missing.
+
+    Near: no farther than the real picture's own `neighbours`-th nearest real one; of features (N, D), (M, D).
+    """
+    _check_sets(real, made)
+    reach = torch.cdist(real, real).sort(dim=1).values[:, min(neighbours, len(real) - 1)]
+    near = torch.cdist(real, made).min(dim=1).values <= reach
+    return MetricResult("coverage", near.double().mean().reshape(1), network_name, f"{neighbours} nearest neighbours")
 
 
 def set_summary(real: Tensor, made: Tensor, network_name: str) -> list[MetricResult]:

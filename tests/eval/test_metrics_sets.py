@@ -1,5 +1,8 @@
 """Distances of sets, label maps and linear probes against closed forms, loops and libraries."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from eval.metrics import (
     cmmd,
     compare,
     confusion,
+    coverage,
     features_of,
     fid,
     kid,
@@ -20,6 +24,10 @@ from eval.metrics import (
     segmentation_scores,
     set_summary,
 )
+from eval.report_data import read
+from eval.report_html import page
+from eval.set_scores import write
+from eval.store import Store
 
 
 def sets(shift: float = 0.5, count: int = 60, width: int = 6):
@@ -151,3 +159,29 @@ def test_comparison_has_its_controls() -> None:
     )
     assert set(scores) == {"raw pixels", "random", "PCA of pixels"}
     assert all(0 <= value <= 1 for value in scores.values())
+
+
+def test_coverage_equals_a_naive_loop_and_tells_a_lost_mode() -> None:
+    real, made = sets(shift=1.5, count=40, width=3)
+    near = 0
+    for i in range(40):
+        others = sorted(float((real[i] - real[j]).norm()) for j in range(40) if j != i)
+        near += min(float((real[i] - other).norm()) for other in made) <= others[4]
+    assert coverage(real, made, "toy").mean == pytest.approx(near / 40)
+    assert coverage(real, real, "toy").mean == 1
+    two = torch.cat([real[:20], real[:20] + 50])
+    assert coverage(two, two[:20], "toy").mean == 0.5
+
+
+def test_sets_of_results_are_compared_with_their_answers(results_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(results_folder, folder)
+    found = write(Store(folder), "mini")
+    assert found["reference"] == "exact answers"
+    rows = list(found["variants"].values())
+    assert [row["count"] for row in rows] == [12, 12, 12]
+    assert (rows[0]["coverage"], rows[0]["fid"]) == (1, pytest.approx(0, abs=1e-3))  # the answers themselves
+    assert rows[0]["kid"] < rows[1]["kid"] < rows[2]["kid"]  # more and more noise
+    text = page(read([folder]), baseline=None, rows=1, published=None)
+    assert "KID leads, since FID is biased" in text
+    assert text.index("<th>KID") < text.index("<th>FID")
