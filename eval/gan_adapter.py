@@ -4,21 +4,18 @@ A translating generator knows one direction between two sets of pictures and rea
 cases that go from its source style to its target style.
 """
 
-from dataclasses import dataclass, field
+import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
 
 from eval.cases import Case
 from eval.runners import Made
-from eval.variants import GAN
 from freectl.cost import Cost
-from freectl.engine import Engine
 from freectl.errors import InputError
-from freectl.methods.base import Method, Outcome, Request
 from freectl.mini.domain import STYLES
 
 _FOLDER = "[NAME=]FOLDER of weights that `gan-baselines train` wrote"
@@ -65,6 +62,7 @@ class GanRunner:
 
     def __init__(self, translator: Translator) -> None:
         self.translator = translator
+        self.training = training_of(Path(translator.weights))
 
     def run(self, case: Case) -> Made:
         """Translate the case's input: one pass, no UNet."""
@@ -73,7 +71,8 @@ class GanRunner:
         with cost.stage("synthesis"):
             image = self.translator(picture)
         cost.record_memory(torch.device("cpu"))
-        facts = {"model": self.translator.name, "direction": self.translator.direction, "seed": self.translator.seed}
+        own = self.translator
+        facts = {"model": own.name, "direction": own.direction, "seed": own.seed, "training": self.training}
         return Made(image, cost.to_dict(), facts)
 
 
@@ -127,47 +126,17 @@ def parse_weights(texts: list[str]) -> dict[str, Path]:
     return found
 
 
-class GanSettings(BaseModel):
-    """Which generator."""
+def training_of(weights: Path) -> dict[str, Any]:
+    """What a weights folder cost: steps, pictures seen, and seconds by the median speed of its run's log, else None."""
+    from gan_baselines.weights import read_record
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weights: str = Field(description="folder that `gan-baselines train` wrote")
-    direction: str | None = Field(None, description="AB or BA; None is AB, or the only one")
-
-
-@dataclass
-class PictureOutcome(Outcome):
-    """An outcome whose pictures exist already: the latents are those of `images`, and lose what the VAE loses."""
-
-    images: list[Image.Image] = field(default_factory=list)
-
-
-class GanMethod(Method[GanSettings]):
-    """The generator as a registered method would be: reads the picture alone and leaves the UNet untouched."""
-
-    name = GAN
-    summary = "a trained generator (gan_baselines): one pass, one direction, no prompt"
-    paper = "Isola et al., Pix2Pix, CVPR 2017; Zhu et al., CycleGAN, ICCV 2017"
-    settings = GanSettings
-
-    def run(self, engine: Engine, request: Request, settings: GanSettings) -> Outcome:
-        """Translate the request's pictures."""
-        with engine.cost.stage("synthesis"):
-            translator = Translator(settings.weights, settings.direction)
-            made = [translator(picture) for picture in request.images]
-            return PictureOutcome(engine.encode_images(made), images=made)
-
-    def row_forwards(self, steps: int, settings: GanSettings) -> str:
-        """None of the UNet's."""
-        return "0 (one pass of the generator)"
-
-
-def gan_method(weights: str | Path) -> tuple[Any, GanSettings]:
-    """The method and its settings for one weights folder, for `FreeControlPipeline(method=..., settings=...)`.
-
-    Raises:
-        InputError: the folder cannot be read.
-    """
-    parse_weights([str(weights)])
-    return GanMethod(), GanSettings(weights=str(weights))
+    about = read_record(weights).get("about", {})
+    steps, batch = about.get("steps"), about.get("batch_size")
+    pictures = steps * batch if steps and batch else None
+    log = weights.parent / "losses.jsonl"
+    speeds = (
+        [json.loads(line).get("pictures_per_second") for line in log.read_text().splitlines()] if log.exists() else []
+    )
+    known = [speed for speed in speeds if speed]
+    seconds = round(pictures / statistics.median(known), 1) if pictures and known else None
+    return {"steps": steps, "pictures": pictures, "seconds": seconds}

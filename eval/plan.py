@@ -30,6 +30,7 @@ class Plan:
         reuse: keep inversions on disk, so that a picture's later edits cost less.
         gan_weights: `[NAME=]FOLDER` texts. gan_styles: "FROM:TO", or None.
         clip: that scores; None is the benchmark's own.
+        gan_anything: ask generators also for what they were not trained for.
     """
 
     bench: tuple[str, Path | None, Path | None]
@@ -44,6 +45,7 @@ class Plan:
     gan_weights: tuple[str, ...] = ()
     gan_styles: str | None = None
     clip: str | None = None
+    gan_anything: bool = False
 
     def check(self, bench: Bench) -> None:
         """Find what cannot work before any weights load.
@@ -71,7 +73,7 @@ class Plan:
         if variant.values:
             raise InputError("--set gan", str(variant.values), "nothing: a trained generator has no settings")
         parse_weights(list(self.gan_weights))
-        if parse_styles(self.gan_styles) is None and bench.layout == "mini":
+        if parse_styles(self.gan_styles) is None and bench.layout == "mini" and not self.gan_anything:
             raise InputError("--gan-styles", "nothing", "FROM:TO, the styles that the generators were trained for")
 
     def tasks(self, cases: Sequence[Case]) -> list[Task]:
@@ -83,7 +85,9 @@ class Plan:
 
         def fits(label: str, case: Case) -> bool:
             checked = asked[label]
-            return applies(case, styles) if checked is None else checked.applies(case)
+            if checked is None:
+                return self.gan_anything or applies(case, styles)
+            return checked.applies(case)
 
         by_kind: dict[str, list[Case]] = {}
         for case in cases:

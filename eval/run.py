@@ -49,6 +49,9 @@ def run(
     ] = False,
     gan_weights: Annotated[list[str] | None, typer.Option(help="[NAME=]FOLDER for the method gan.")] = None,
     gan_styles: Annotated[str | None, typer.Option(help="FROM:TO, what the generators were trained for.")] = None,
+    gan_anything: Annotated[
+        bool, typer.Option("--gan-anything", help="Ask generators also for what they were not trained for.")
+    ] = False,
     clip: Annotated[
         str | None, typer.Option(help="Of CLIP scores: mini, a folder, MODEL/PRETRAINED.  [default: the benchmark's]")
     ] = None,
@@ -79,6 +82,7 @@ def run(
         gan_weights=tuple(gan_weights or ()),
         gan_styles=gan_styles or _styles_of(bench),
         clip=clip,
+        gan_anything=gan_anything,
     )
     cases = chosen_cases(loaded, kinds, subset)
     plan.check(loaded)

@@ -1,0 +1,128 @@
+"""Generators as one more method, and the table that sets them against training-free ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from result_kit import about, line
+
+from eval.axes import break_even, group_of, read, spread_over_seeds, table
+from eval.bench import load_mini
+from eval.gan_adapter import GanRunner, Translator, applies, parse_styles, parse_weights, training_of
+from eval.plan import Plan
+from eval.store import Store
+from eval.variants import variants
+from freectl.errors import InputError
+
+BENCH = "mini-style:noto:fluent"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Pix2Pix as `gan-baselines train` stores it, with its log."""
+    from gan_baselines.models import build
+    from gan_baselines.settings import resolve
+    from gan_baselines.weights import save_weights
+
+    sets = ["model.generator.width=4", "model.generator.downs=4", "model.discriminator.width=4"]
+    config = resolve("pix2pix", sets=sets)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("run") / "weights"
+    made = {"steps": 50, "batch_size": 4}
+    save_weights(folder, config.model, dict(build(config.model).generators), about=made)
+    lines = [json.dumps({"step": step, "losses": {}, "pictures_per_second": speed}) for step, speed in ((1, 4), (2, 5))]
+    (folder.parent / "losses.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_generator_is_one_more_method_and_says_what_it_cost(weights: Path) -> None:
+    runner = GanRunner(Translator(weights, seed=3))
+    case = load_mini(BENCH).cases[0]
+    made, again = runner.run(case), runner.run(case)
+    assert made.image.size == case.picture().size
+    assert made.image.tobytes() == again.image.tobytes()
+    assert made.cost["row_forwards"] == 0
+    assert made.settings["training"] == {"steps": 50, "pictures": 200, "seconds": pytest.approx(200 / 4.5, abs=0.1)}
+    assert training_of(weights)["steps"] == 50
+
+
+def test_a_generator_is_asked_for_its_direction_alone_unless_for_anything(weights: Path) -> None:
+    asked = tuple(variants("gan", [], [], list(parse_weights([f"p={weights}"]))))
+    assert [one.label for one in asked] == ["gan:p"]
+    cases = load_mini().cases
+    few = Plan(("mini", None, None), asked, gan_weights=(f"p={weights}",), gan_styles="noto:fluent")
+    assert 0 < len(few.tasks(cases)) < 20
+    assert all(
+        applies(few_case, ("noto", "fluent")) for few_case in cases if (few_case.key, "gan:p") in few.tasks(cases)
+    )
+    everything = Plan(few.bench, asked, gan_weights=few.gan_weights, gan_anything=True)
+    assert len(everything.tasks(cases)) == 240
+    with pytest.raises(InputError, match="--gan-styles"):
+        Plan(few.bench, asked, gan_weights=few.gan_weights).check(load_mini())
+
+
+def test_unusable_weights_and_styles_are_named(tmp_path: Path, weights: Path) -> None:
+    with pytest.raises(InputError, match="--gan-weights"):
+        parse_weights([str(tmp_path)])
+    with pytest.raises(InputError, match="two folders named"):
+        parse_weights([str(weights), str(weights)])
+    with pytest.raises(InputError, match="--gan-styles"):
+        parse_styles("noto:noto")
+    with pytest.raises(InputError, match="generator BA"):
+        Translator(weights, "BA")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """A generator and a diffusion method on the style benchmark with two seeds; the generator gives the same twice."""
+    bench = load_mini(BENCH)
+    rng = np.random.default_rng(0)
+    made = []
+    for seed in (0, 1):
+        store = Store(tmp_path / f"seed{seed}")
+        made.append(store.folder)
+        with store.locked():
+            store.begin(about(bench) | {"seed": seed}, "one")
+            for case in bench.cases[:8]:
+                for variant in ("gan:p", "freecontrol"):
+                    one = line(case, variant, {"target": 1.0, "mse": 0.01})
+                    one["method"] = variant.partition(":")[0]
+                    one["cost"]["seconds"] = {"total": 0.1 if one["method"] == "gan" else 5.1, "load": 0.0}
+                    one["settings"] = {"training": {"pictures": 4000, "seconds": 1000.0}} if "gan" in variant else {}
+                    one["picture"] = f"pictures/{one['method']}/{case.key}.png"
+                    value = 100 if one["method"] == "gan" else int(rng.integers(0, 255))
+                    store.save_picture(one["picture"], Image.new("RGB", (64, 64), (value, 0, 0)))
+                    store.append(one)
+    return made
+
+
+def test_table_has_break_even_and_spread(folders: Path) -> None:
+    found = read(folders)
+    own = {name: [one for one in found if one.line["variant"] == name] for name in ("gan:p", "freecontrol")}
+    assert break_even(own["freecontrol"], own["gan:p"]) == pytest.approx(200)
+    assert spread_over_seeds(own["gan:p"]) == (0, 2)
+    spread, _ = spread_over_seeds(own["freecontrol"])
+    pairs = {}
+    for one in own["freecontrol"]:
+        pairs.setdefault(one.case.key, []).append(one.picture.getpixel((0, 0))[0] / 255)
+    assert spread == pytest.approx(np.mean([(a - b) ** 2 / 3 for a, b in pairs.values()]))
+    lines = table(found, group_of(("noto", "fluent"), ["fox"])).splitlines()
+    cells = [cell.strip() for cell in lines[3].split("|")]
+    assert cells[1] == "freecontrol"
+    assert "200" in cells
+    assert lines[2].split("|")[-2].strip() == "0.00"
+
+
+def test_groups_tell_what_a_generator_was_trained_for() -> None:
+    group = group_of(("noto", "fluent"), ["fox"])
+    style = load_mini(BENCH).cases
+    assert {group(case) for case in style} == {"trained", "unseen"}
+    assert all((group(case) == "unseen") == (case.scenes[0].object == "fox") for case in style)
+    kinds = {case.kind: group(case) for case in load_mini().cases if case.scenes[0].style != "noto"}
+    assert kinds == {
+        "object": "object", "style": "style", "background": "background",
+        "object+style": None, "object+background": None, "all": None,
+    }  # fmt: skip
