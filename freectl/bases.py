@@ -13,13 +13,15 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from freectl.errors import FreectlError, InputError
+from freectl.record import atomic_write
 
 FORMAT_VERSION = 1
 _FIELDS = ("mean", "components", "explained_variance")
+_TOTAL = "total_variance"
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,13 @@ class Basis:
             is positive (the first one on ties), since eigenvectors leave the sign open and the background and
             appearance energies depend on it.
         explained_variance: (n,), unbiased (divided by rows - 1).
+        total_variance: (), of all C directions; None in files written before it was kept.
     """
 
     mean: Tensor
     components: Tensor
     explained_variance: Tensor
+    total_variance: Tensor | None = None
 
     def project(self, x: Tensor) -> Tensor:
         """Return the semantic coordinates (..., n) in fp32 of features (..., C)."""
@@ -45,7 +49,16 @@ class Basis:
 
     def to(self, device: torch.device | str) -> "Basis":
         """Return the basis on `device`."""
-        return Basis(*(getattr(self, name).to(device) for name in _FIELDS))
+        total = None if self.total_variance is None else self.total_variance.to(device)
+        return Basis(*(getattr(self, name).to(device) for name in _FIELDS), total)
+
+    def explained_share(self) -> Tensor:
+        """Share of the variance that the first 1, 2, ... n components explain, (n,), increasing.
+
+        Of the total variance where it is known, else of that of the kept components.
+        """
+        total = self.explained_variance.sum() if self.total_variance is None else self.total_variance
+        return self.explained_variance.cumsum(0) / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 @dataclass
@@ -114,7 +127,8 @@ class GramAccumulator:
         variance, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
         components = _fix_signs(vectors.T.flip(0)[:n])
         mean = moments.shift.to(offset.device).double() + offset
-        return Basis(mean.float(), components.float(), variance.flip(0)[:n].clamp(min=0).float())
+        variance = variance.flip(0).clamp(min=0)
+        return Basis(mean.float(), components.float(), variance[:n].float(), variance.sum().float())
 
 
 def _fix_signs(components: Tensor) -> Tensor:
@@ -185,6 +199,8 @@ class SemanticBases(Mapping[tuple[int, str], Basis]):
                 # means and variances are small to store and may exceed the range of fp16
                 kind = dtype if name == "components" else torch.float32
                 flat[f"{timestep}/{site}/{name}"] = getattr(basis, name).to("cpu", kind).contiguous()
+            if basis.total_variance is not None:
+                flat[f"{timestep}/{site}/{_TOTAL}"] = basis.total_variance.to("cpu", torch.float32)
         return flat
 
     @classmethod
@@ -198,18 +214,30 @@ class SemanticBases(Mapping[tuple[int, str], Basis]):
         for key, value in tensors.items():
             timestep, _, rest = key.partition("/")
             site, _, name = rest.rpartition("/")
-            if not timestep.isdecimal() or not site or name not in _FIELDS:
+            if not timestep.isdecimal() or not site or name not in (*_FIELDS, _TOTAL):
                 raise FreectlError(f"'{key}' is not a tensor of semantic bases")
             parts.setdefault((int(timestep), site), {})[name] = value.float()
         for (step, site), part in parts.items():
-            if len(part) != len(_FIELDS):
+            if not set(_FIELDS) <= set(part):
                 raise FreectlError(f"the basis of timestep {step}, site '{site}' is incomplete")
         return cls({key: Basis(**part) for key, part in parts.items()}, dict(metadata))
 
     def save(self, path: Path | str, dtype: torch.dtype = torch.float32) -> None:
-        """Write one safetensors file; metadata go into its header as JSON. `dtype` may be fp16 to halve the size."""
+        """Write one safetensors file, whole or not at all; metadata go into its header as JSON.
+
+        Args:
+            dtype: of the components; fp16 halves the size.
+
+        Raises:
+            FreectlError: the file cannot be written, or the disk is full.
+        """
         header = {**self.metadata, "format_version": FORMAT_VERSION}
-        save_file(self.tensors(dtype), path, {name: json.dumps(value) for name, value in header.items()})
+        payload = safetensors_torch.save(self.tensors(dtype), {name: json.dumps(v) for name, v in header.items()})
+        try:
+            with atomic_write(path) as stream:
+                stream.write(payload)
+        except OSError as error:
+            raise FreectlError(f"bases: could not write '{path}': {error.strerror or error}") from error
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "SemanticBases":

@@ -10,9 +10,10 @@ import yaml
 from freectl import fingerprint
 from freectl.analysis import TOLERANCE
 from freectl.bases import SemanticBases
+from freectl.bases_estimate import announce
 from freectl.cache import content_key
 from freectl.engine import Engine
-from freectl.errors import FreectlError, InputError
+from freectl.errors import FreectlError
 
 ANALYSIS_STEPS = 50
 """Bases are made on this grid; runs with other step counts take the nearest timestep."""
@@ -112,8 +113,17 @@ def obtain(engine: Engine, spec: BasesSpec, *, shipped: Path | None = None) -> S
     return SemanticBases.from_tensors(tensors, stored)
 
 
+def build_rows(spec: BasesSpec, steps: int) -> int:
+    """Rows that a build on a grid of `steps` takes; the last ones of an inversion stop early and count as whole."""
+    guided = max(1, round(spec.stop * steps))
+    if spec.features == "inversion":
+        return spec.seeds * (2 * steps + steps + guided)
+    return spec.seeds * 2 * guided
+
+
 def _build(engine: Engine, spec: BasesSpec, metadata: dict[str, Any]) -> tuple[dict, dict]:
     timesteps = engine.timesteps(spec.steps)
+    announce(engine, spec.prompts, spec.seeds, build_rows(spec, len(timesteps)))
     bases = engine.build_bases(
         spec.prompts.texts,
         spec.prompts.negative,
@@ -147,16 +157,3 @@ def shipped_with(folder: Path, engine: Engine) -> list[SemanticBases]:
         if bases.metadata.get("unet") == fingerprint.fingerprint(engine.unet):
             found.append(bases)
     return found
-
-
-def find(entries: Sequence[Any], name: str) -> Any:
-    """The one cache entry whose key starts with `name` or whose concept is `name`.
-
-    Raises:
-        InputError: none, or several.
-    """
-    hits = [e for e in entries if e.key.startswith(name) or e.metadata.get("concept") == name]
-    if len(hits) == 1:
-        return hits[0]
-    listed = ", ".join(f"{e.key[:12]} ({e.metadata.get('concept')})" for e in entries[:6]) or "none stored"
-    raise InputError("bases", f"{len(hits)} entries named '{name}'", f"one of: {listed}")

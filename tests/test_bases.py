@@ -46,6 +46,7 @@ def test_same_subspace_order_and_variance_as_sklearn(count, channels, n):
     oracle = PCA(n, svd_solver="full").fit(x.double().numpy())
     np.testing.assert_allclose(basis.mean, oracle.mean_, atol=1e-6)
     np.testing.assert_allclose(basis.explained_variance, oracle.explained_variance_, rtol=1e-5)
+    np.testing.assert_allclose(basis.explained_share(), oracle.explained_variance_ratio_.cumsum(), rtol=1e-5)
     np.testing.assert_allclose(projector(basis.components), projector(oracle.components_), atol=1e-5)
     for ours, theirs in zip(basis.components.numpy(), oracle.components_, strict=True):
         assert abs(ours @ theirs) == pytest.approx(1, abs=1e-4)
@@ -203,3 +204,30 @@ def test_unknown_site_names_a_close_one(bases):
         bases.at(981, SITE.replace("to_k", "to_q"))
     with pytest.raises(InputError, match="none stored"):
         SemanticBases().at(1, SITE)
+
+
+def test_files_without_total_variance_count_the_kept_components(bases):
+    tensors = {name: value for name, value in bases.tensors().items() if not name.endswith("total_variance")}
+    old = SemanticBases.from_tensors(tensors, {})
+    share = old[981, SITE].explained_share()
+    assert old[981, SITE].total_variance is None
+    assert float(share[-1]) == pytest.approx(1)
+    assert float(bases[981, SITE].explained_share()[-1]) < 0.9  # 4 of 12 directions
+    assert old[981, SITE].to("cpu").total_variance is None
+
+
+def test_a_save_that_fails_leaves_the_old_file(bases, tmp_path, monkeypatch):
+    path = tmp_path / "bases.safetensors"
+    bases.save(path)
+    before = path.read_bytes()
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("freectl.record.os.fsync", full)
+    with pytest.raises(FreectlError, match="No space left"):
+        bases.save(path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["bases.safetensors"]
+    with pytest.raises(FreectlError, match="could not write"):
+        bases.save(tmp_path / "none" / "bases.safetensors")

@@ -561,7 +561,7 @@ def test_bases_build_list_show_export_import_remove(cli, model, monkeypatch, wor
     built = cli("bases", "build", "--concept", "cat", *small, "--output", "fp16.safetensors").json
     assert built["concept"] == "cat"
     assert built["seeds"] == 4
-    assert built["cost"]["row_forwards"] == 4 * 2 * 30  # 60 % of 50 steps, both halves
+    assert built["cost"]["row_forwards"] == 4 + 4 * 2 * 30  # the time's estimate; 60 % of 50 steps, both halves
     again = cli("bases", "build", "--concept", "cat", *small).json
     assert again["key"] == built["key"]
     assert again["cost"]["cached"]["bases"]
@@ -573,7 +573,7 @@ def test_bases_build_list_show_export_import_remove(cli, model, monkeypatch, wor
     assert shown["key"] == built["key"]
     for shares in shown["cumulative_share"].values():
         assert shares == sorted(shares)
-        assert 0 < shares[0] <= shares[-1] == 1
+        assert 0 < shares[0] <= shares[-1] < 1  # 4 of 16 directions
     assert cli("bases", "export", built["key"][:8], "cat.safetensors").code == 0
     removed = cli("bases", "remove", "cat", "--format", "json").json
     assert removed["removed"] == built["key"]

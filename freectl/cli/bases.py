@@ -1,79 +1,109 @@
 """`freectl bases`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.output import Format, FormatOption, emit, size_text, table
+from freectl.cli.output import Format, FormatOption, emit, quiet_libraries, size_text, table
 
-app = typer.Typer(help="Semantic bases: the directions in which FreeControl compares structure.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Key (or its beginning) or concept, as `freectl bases list` shows.")]
+EXAMPLES = """\b
+Examples:
+  freectl bases build --concept cat
+  freectl bases build --concept horse --features inversion --seeds 30 \\
+    --model stable-diffusion-v1-5/stable-diffusion-v1-5 --output horse.safetensors
+  freectl bases list
+  freectl bases show cat --plot cat_variance.png --picture cat_components.png
+  freectl bases show mini --picture components.png
+  freectl bases export cat cat.safetensors
+  freectl bases import cat.safetensors
+  freectl bases remove cat
+
+\b
+An edit with --concept builds the bases it needs by itself, once for a model and
+concept; what is built here by the same settings is found by it.
+"""
+SHARES = (1, 2, 3, 8, 16, 32, 64)
+TIMESTEPS = 6
+
+app = typer.Typer(
+    help="Semantic bases: the directions in which FreeControl compares structure.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+)
+Name = Annotated[
+    str,
+    typer.Argument(help="Key (or its beginning) or concept, as `freectl bases list` shows; a .safetensors file; mini."),
+]
+Model = Annotated[str, typer.Option(help="As for `freectl edit`.", metavar="mini|DIR|FILE.safetensors|HUB_ID")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")]
 
 
-def _entries() -> list[Any]:
-    from freectl.cache import Cache
+class Features(StrEnum):
+    """When the seed pictures' features are taken."""
 
-    return [entry for entry in Cache().entries() if entry.kind == "bases"]
+    sampling = "sampling"
+    inversion = "inversion"
 
 
-def _load(name: str) -> Any:
-    from freectl.bases import SemanticBases
-    from freectl.bases_store import find
-    from freectl.cache import Cache
-    from freectl.errors import FreectlError
+class Layers(StrEnum):
+    """Which self-attentions of the family's block have bases."""
 
-    entry = find(_entries(), name)
-    found = Cache().get("bases", entry.key)
-    if found is None:
-        raise FreectlError(f"bases {entry.key[:12]} are damaged: remove them and build them again")
-    return SemanticBases.from_tensors(*found)
+    all = "all"
+    first = "first"
 
 
 @app.command()
 def build(
     concept: Annotated[
-        str | None, typer.Option(help="What the seed pictures show; default: the family's general prompts.")
+        str | None,
+        typer.Option(help="What the seed pictures show.  [default: the family's general prompts]", metavar="WORD"),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Seed prompt in full, instead of the family's template.")] = None,
-    model: Annotated[str, typer.Option(help="As for `freectl edit`.")] = "mini",
+    prompt: Annotated[
+        str | None, typer.Option(help="Seed prompt in full, instead of the family's template.", metavar="TEXT")
+    ] = None,
+    model: Model = "mini",
     seeds: Annotated[int, typer.Option(help="Seed pictures.", min=1, max=1000)] = 20,
     components: Annotated[int, typer.Option(help="Directions kept a timestep and layer.", min=1, max=1024)] = 64,
-    features: Annotated[str, typer.Option(help="sampling (published code) or inversion (paper).")] = "sampling",
-    stop: Annotated[float, typer.Option(help="Fraction of the schedule covered.", min=0.02, max=1)] = 0.6,
-    layers: Annotated[str, typer.Option(help="all self-attentions of the family's block, or the first.")] = "all",
-    output: Annotated[Path | None, typer.Option(help="Also write them to this .safetensors file.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")] = "auto",
+    features: Annotated[
+        Features, typer.Option(help="Taken while sampling (published code) or by inverting the pictures (paper).")
+    ] = Features.sampling,
+    stop: Annotated[
+        float, typer.Option(help="Fraction of the schedule that is covered, from the noisy end.", min=0.02, max=1)
+    ] = 0.6,
+    layers: Annotated[
+        Layers, typer.Option(help="All self-attentions of the family's block, or the first.")
+    ] = Layers.all,
+    output: Annotated[Path | None, typer.Option(help="Also write them to this .safetensors file, in 16 bits.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
     form: FormatOption = Format.human,
 ) -> None:
-    """Make bases now instead of at the first edit."""
-    from freectl.errors import InputError, unknown
+    """Make bases now, not at the first edit."""
+    from freectl.errors import InputError
 
-    if features not in ("sampling", "inversion"):
-        raise unknown("--features", features, ("sampling", "inversion"))
-    if layers not in ("all", "first"):
-        raise unknown("--layers", layers, ("all", "first"))
-    if prompt is not None and not prompt.strip():
-        raise InputError("--prompt", "an empty text", "what the seed pictures show")
-    if output is not None and not output.parent.is_dir():
-        raise InputError("--output", f"no folder '{output.parent}'", "an existing folder")
-    bases, cost = _build(concept, prompt, model, seeds, components, features, stop, layers, device, dtype)
+    for option, text in (("--concept", concept), ("--prompt", prompt)):
+        if text is not None and not text.strip():
+            raise InputError(option, "an empty text", "what the seed pictures show")
+    if output is not None:
+        _check_file(output, "--output")
+    engine = _engine(model, device, dtype, form)
+    bases = _build(engine, concept, prompt, (seeds, components, features.value, stop), layers.value)
     if output is not None:
         import torch
 
         bases.save(output, torch.float16)
-    facts = _facts(bases) | {"output": str(output) if output else None, "cost": cost.to_dict()}
-    emit(
-        facts, f"{facts['key'][:12]}  {facts['concept']}  {len(bases)} bases, {cost.row_forwards:g} row forwards", form
-    )
+    warnings = _unknown(model, f"{concept or ''} {prompt or ''}")
+    cost = engine.cost.to_dict()
+    facts = _facts(bases) | {"output": str(output) if output else None, "cost": cost, "warnings": warnings}
+    found = ", already in the cache" if engine.cost.cached["bases"] else ""
+    text = f"{facts['key'][:12]}  {facts['concept']}  {len(bases)} bases, {cost['row_forwards']:g} row forwards{found}"
+    emit(facts, "\n".join([text, *(f"warning: {one}" for one in warnings)]), form)
 
 
-def _build(
-    concept: str | None, prompt: str | None, model: str, seeds: int, components: int, features: str, stop: float,
-    layers: str, device: str, dtype: str,
-) -> tuple[Any, Any]:  # fmt: skip
-    from freectl import bases_store
+def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
     from freectl.cache import Cache
     from freectl.cost import Cost
     from freectl.engine import Engine
@@ -81,33 +111,45 @@ def _build(
 
     source = resolve_model(model)
     device, _ = resolve_device(device)
+    quiet_libraries()
     cost = Cost()
     with cost.stage("load"):
         pipe = load_pipeline(source, device=device, dtype=resolve_dtype(dtype, device)[0])
-    engine = Engine(pipe, cache=Cache(), cost=cost)
+    pipe.set_progress_bar_config(disable=form is Format.quiet, leave=False)
+    return Engine(pipe, cache=Cache(), cost=cost)
+
+
+def _build(engine: Any, concept: str | None, prompt: str | None, numbers: tuple, layers: str) -> Any:
+    from freectl import bases_store
+
     prompts = bases_store.seed_prompts(engine.family.name, concept, prompt or "a picture")
     if prompt is not None:
         prompts = bases_store.SeedPrompts((prompt,), prompts.negative, concept or prompt)
-    sites = tuple(engine.family.sites(engine.unet, layers))
-    spec = bases_store.BasesSpec(prompts, seeds, components, features, stop, sites)
-    with cost.counting(engine.unet), cost.stage("analysis"):
-        return bases_store.obtain(engine, spec), cost
+    spec = bases_store.BasesSpec(prompts, *numbers, tuple(engine.family.sites(engine.unet, layers)))
+    with engine.cost.counting(engine.unet), engine.cost.stage("analysis"):
+        return bases_store.obtain(engine, spec)
+
+
+def _unknown(model: str, text: str) -> list[str]:
+    from freectl.api import unknown_words
+
+    return unknown_words(text) if model == "mini" else []
+
+
+def _check_file(path: Path, option: str) -> None:
+    """Raises InputError: not a .safetensors file in a folder that can be written to."""
+    import os
+
+    from freectl.errors import InputError
+
+    if path.suffix != ".safetensors" or path.is_dir():
+        raise InputError(option, f"'{path}'", "a .safetensors file")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(option, f"no folder '{path.parent}' to write to", "an existing, writable folder")
 
 
 def _facts(bases: Any) -> dict[str, Any]:
-    keep = (
-        "concept",
-        "prompts",
-        "seeds",
-        "components",
-        "features",
-        "stop",
-        "family",
-        "size",
-        "dtype",
-        "sites",
-        "unet",
-    )
+    keep = ("concept", "prompts", "seeds", "components", "features", "stop", "family", "size", "dtype", "sites", "unet")
     timesteps = sorted({timestep for timestep, _ in bases})
     facts = {name: bases.metadata.get(name) for name in keep}
     return {"key": bases.metadata.get("key", ""), **facts, "timesteps": [timesteps[0], timesteps[-1], len(timesteps)]}
@@ -115,39 +157,94 @@ def _facts(bases: Any) -> dict[str, Any]:
 
 @app.command("list")
 def list_bases(form: FormatOption = Format.human) -> None:
-    """The bases in the cache."""
-    entries = _entries()
+    """The bases in the cache.
+
+    Those of the embedded model lie beside it and are named `mini`.
+    """
+    from freectl.bases_lookup import cached_entries
+
+    entries = cached_entries()
     value = [{"key": e.key, "bytes": e.bytes, **e.metadata} for e in entries]
-    rows = [
-        [
-            e.key[:12],
-            str(e.metadata.get("concept")),
-            str(e.metadata.get("family")),
-            str(e.metadata.get("seeds")),
-            size_text(e.bytes),
-        ]
-        for e in entries
-    ]
-    emit(value, table(["key", "concept", "family", "seeds", "size"], rows) if rows else "no bases yet", form)
+    names = ("concept", "family", "seeds", "features")
+    rows = [[e.key[:12], *(str(e.metadata.get(name)) for name in names), size_text(e.bytes)] for e in entries]
+    empty = "no bases in the cache yet; `freectl bases show mini` shows those of the embedded model"
+    emit(value, table(["key", *names, "size"], rows) if rows else empty, form)
 
 
 @app.command()
-def show(name: Name, form: FormatOption = Format.human) -> None:
-    """Ingredients, and the share of the variance that the components explain."""
-    bases = _load(name)
+def show(
+    name: Name,
+    plot: Annotated[Path | None, typer.Option(help="Draw the explained variance to this picture file.")] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Draw seed pictures and their first three components, as colours, to this picture file."),
+    ] = None,
+    pictures: Annotated[int, typer.Option(help="Seed pictures in --picture.", min=1, max=16)] = 3,
+    layer: Annotated[int, typer.Option(help="Layer that is drawn, from 1 on.", min=1)] = 1,
+    model: Model = "mini",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    form: FormatOption = Format.human,
+) -> None:
+    """Ingredients and explained variance, also as pictures."""
+    from freectl import bases_lookup
+    from freectl.errors import InputError
+    from freectl.record import check_output, save_image
+
+    for option, path in (("--plot", plot), ("--picture", picture)):
+        if path is not None:
+            check_output(path, option)
+    if plot is not None:
+        _check_matplotlib()
+    bases_lookup.check_name(name, "NAME")
+    bases = bases_lookup.load(name, "NAME")
+    from freectl import bases_pictures
+
+    sites = bases_pictures.layers(bases)
+    if layer > len(sites):
+        raise InputError("--layer", str(layer), f"1 to {len(sites)}, the layers that these bases have")
+    drawn = {}
+    if picture is not None:
+        engine = _engine(model, device, dtype, form)
+        bases_lookup.check_usable(bases, engine, [sites[layer - 1]], (), 1, "--model")
+        drawn[picture] = bases_pictures.component_sheet(engine, bases, sites[layer - 1], pictures)
+    if plot is not None:
+        drawn[plot] = bases_pictures.variance_plot(bases, sites[layer - 1])
+    for path, image in drawn.items():
+        save_image(image, path)
+    facts, shares, text = _shares(bases, sites)
+    files = {"plot": str(plot) if plot else None, "picture": str(picture) if picture else None}
+    emit(facts | {"cumulative_share": shares, **files}, "\n".join([text, *map(str, drawn)]), form)
+
+
+def _check_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    from freectl.errors import InputError
+
+    if find_spec("matplotlib") is None:
+        raise InputError("--plot", "matplotlib not installed", "--picture, or this after: pip install 'freectl[plot]'")
+
+
+def _shares(bases: Any, sites: list[str]) -> tuple[dict, dict[str, list[float]], str]:
+    """Facts of the bases, cumulative shares of the variance by timestep and layer, and both as text."""
+    from freectl.bases_pictures import spread
+
     facts = _facts(bases)
-    sites = list(dict.fromkeys(site for _, site in bases))
-    timesteps = sorted({timestep for timestep, _ in bases}, reverse=True)
+    kept = max(len(basis.components) for basis in bases.values())
+    counts = [count for count in SHARES if count < kept] + [kept]
     shares = {}
     for site in sites:
-        for timestep in timesteps[:: max(1, len(timesteps) // 6)]:
-            variance = bases[timestep, site].explained_variance
-            total = variance.sum()
-            shares[f"{timestep}/{site}"] = [round(float(variance[:n].sum() / total), 4) for n in (1, 2, 3, 8, 16)]
+        for timestep in spread(bases.timesteps(site), TIMESTEPS):
+            share = bases[timestep, site].explained_share()
+            shares[f"{timestep}/{site}"] = [round(float(share[min(n, len(share)) - 1]), 4) for n in counts]
+    known = all(basis.total_variance is not None for basis in bases.values())
+    facts |= {"components_counted": counts, "share_of": "all directions" if known else "the kept components"}
     rows = [[key, *(f"{100 * share:.1f}%" for share in values)] for key, values in shares.items()]
-    lines = [f"{key}: {value}" for key, value in facts.items()]
-    head = ["timestep/layer", "1", "2", "3", "8", "16 of the kept components"]
-    emit(facts | {"cumulative_share": shares}, "\n".join(lines) + "\n\n" + table(head, rows), form)
+    lines = [f"{key}: {value}" for key, value in facts.items() if key not in ("components_counted", "share_of")]
+    head = ["timestep/layer", *map(str, counts)]
+    title = f"\nvariance that the first components explain, of {facts['share_of']}:"
+    return facts, shares, "\n".join([*lines, title, table(head, rows)])
 
 
 @app.command("export")
@@ -157,40 +254,43 @@ def export_bases(
     form: FormatOption = Format.human,
 ) -> None:
     """Write bases to a file, to share or to keep."""
-    from freectl.errors import InputError
+    from freectl import bases_lookup
 
-    if output.suffix != ".safetensors" or not output.parent.is_dir():
-        raise InputError("OUTPUT", f"'{output}'", "a .safetensors file in an existing folder")
-    bases = _load(name)
+    _check_file(output, "OUTPUT")
+    bases = bases_lookup.load(name, "NAME")
     bases.save(output)
     emit({"output": str(output), **_facts(bases)}, str(output), form)
 
 
 @app.command("import")
 def import_bases(
-    path: Annotated[Path, typer.Argument(help="A file that `freectl bases export` wrote.")],
+    path: Annotated[Path, typer.Argument(help="A file that `freectl bases export` or `build --output` wrote.")],
     form: FormatOption = Format.human,
 ) -> None:
-    """Put exported bases into the cache, where runs with the same model and settings find them."""
+    """Put exported bases into the cache.
+
+    Runs with the same model and settings find them there.
+    """
     from freectl.bases import SemanticBases
     from freectl.bases_store import key_of
     from freectl.cache import Cache
     from freectl.errors import FreectlError
 
     bases = SemanticBases.load(path)
-    if "unet" not in bases.metadata:
-        raise FreectlError(f"'{path}' does not say which model its bases belong to")
-    key = key_of(bases.metadata)
-    Cache().put("bases", key, bases.tensors(), {**bases.metadata, "key": key})
+    if "unet" not in bases.metadata or not bases:
+        raise FreectlError(f"'{path}' does not say which model its bases belong to, or holds none")
+    key, store = key_of(bases.metadata), Cache()
+    if not store.put("bases", key, bases.tensors(), {**bases.metadata, "key": key}):
+        raise FreectlError("; ".join(store.warnings) or "the cache folder cannot be written")
     emit({"key": key, **_facts(bases)}, f"{key[:12]}  {bases.metadata.get('concept')}", form)
 
 
 @app.command()
 def remove(name: Name, form: FormatOption = Format.human) -> None:
     """Delete bases from the cache."""
-    from freectl.bases_store import find
+    from freectl.bases_lookup import cached_entries, find
     from freectl.cache import Cache
 
-    entry = find(_entries(), name)
+    entry = find(cached_entries(), name, "NAME")
     Cache().remove("bases", entry.key)
     emit({"removed": entry.key, "bytes": entry.bytes}, f"{entry.key[:12]} removed, {size_text(entry.bytes)}", form)
