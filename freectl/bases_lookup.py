@@ -90,6 +90,9 @@ def check_usable(
         raise InputError(option, f"bases of another model ({made})", "bases made with this model's weights")
     for site in sites:
         for timestep in timesteps:
-            kept = len(bases.at(timestep, site, TOLERANCE).components)
+            try:
+                kept = len(bases.at(timestep, site, TOLERANCE).components)
+            except InputError as error:
+                raise InputError(option, f"bases without {error.option} {error.found}", error.allowed) from error
             if kept < components:
                 raise InputError(option, f"{kept} components in '{site}'", f"{components} or more, as the run uses")

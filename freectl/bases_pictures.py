@@ -9,7 +9,6 @@ from torch import Tensor
 
 from freectl.analysis import TOLERANCE, features_at
 from freectl.bases import SemanticBases
-from freectl.bases_store import ANALYSIS_STEPS
 from freectl.engine import Engine
 from freectl.image_io import compare_sheet
 from freectl.inversion import Trajectory
@@ -72,7 +71,7 @@ def component_sheet(
     prompt = engine.encode_prompt(texts, [negative] * pictures, size=size)
     noise = engine.noise(size, [torch.Generator().manual_seed(i) for i in range(pictures)])
     lane = Lane(noise, prompt, float(bases.metadata["guidance_scale"]))  # type: ignore[arg-type]
-    trajectory = _sampled(engine, lane)
+    trajectory = _sampled(engine, lane, int(bases.metadata["steps"]))  # type: ignore[call-overload]
     chosen = spread([t for t in trajectory.levels if _covered(bases, t, site)], timesteps)
     conditional = Prompt(prompt.cond, added=prompt.added)
     found = features_at(engine.denoiser, trajectory, conditional, chosen, [site])
@@ -103,9 +102,9 @@ def _covered(bases: SemanticBases, timestep: int, site: str) -> bool:
     return min(abs(timestep - stored) for stored in bases.timesteps(site)) <= TOLERANCE
 
 
-def _sampled(engine: Engine, lane: Lane) -> Trajectory:
-    """Seed pictures with their latents at every timestep of the analysis grid."""
-    timesteps = engine.timesteps(ANALYSIS_STEPS)
+def _sampled(engine: Engine, lane: Lane, steps: int) -> Trajectory:
+    """Seed pictures with their latents at every timestep of the grid."""
+    timesteps = engine.timesteps(steps)
     levels = {timesteps[0]: lane.latents}
     with engine.progress(len(timesteps), "seed pictures") as bar:
 

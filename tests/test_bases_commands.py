@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from freectl.cli import main
 from freectl.cost import Cost
 from freectl.engine import Engine
 from freectl.errors import InputError
+from freectl.methods.freecontrol import FreeControl
+from freectl.methods.freecontrol_settings import FreeControlSettings
 from freectl.pipeline import FreeControlPipeline
 from freectl.sampler import Controller, Lane, sample
 from freectl.taps import tap
@@ -103,6 +106,29 @@ def test_what_a_run_cannot_use(made, toy_pipe):
     assert fingerprint.fingerprint(other.unet) != bases.metadata["unet"]
     with pytest.raises(InputError, match="another model"):
         bases_lookup.check_usable(bases, other, sites, stored, COMPONENTS)
+
+
+def test_an_edit_follows_the_bases_it_is_given(made, toy_pipe, tmp_path):
+    engine, bases = made
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    few = {"num_inference_steps": 10, "window_stop": 0.1, "seeds": SEEDS, "warmup": 0.0, "output_type": "latent"}
+    weights = {"components": COMPONENTS, "structure_weight": 300.0}
+
+    def run(**options: Any) -> Any:
+        return engine.pipe("a cat", picture, cache=engine.cache, **few, **weights, **options)
+
+    path = tmp_path / "turned.safetensors"
+    bases.save(path)
+    by_name, by_file = run(bases="cat"), run(bases=str(path))
+    assert torch.equal(by_name.images, by_file.images)
+    assert by_name.cost["cached"]["bases"]
+    entries = {at: replace(basis, components=basis.components.roll(1, -1)) for at, basis in bases.items()}
+    SemanticBases(entries, bases.metadata).save(path)
+    assert not torch.allclose(run(bases=str(path)).images, by_name.images)
+    with pytest.raises(InputError, match="--set bases: found bases of another model"):
+        run(bases="mini")
+    with pytest.raises(InputError, match="--set bases.*zebra"):
+        FreeControl().check(FreeControlSettings(bases="zebra"), ())
 
 
 # Pictures

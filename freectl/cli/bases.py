@@ -73,6 +73,7 @@ def build(
     stop: Annotated[
         float, typer.Option(help="Fraction of the schedule that is covered, from the noisy end.", min=0.02, max=1)
     ] = 0.6,
+    steps: Annotated[int, typer.Option(help="DDIM steps of the seed pictures.", min=1, max=1000)] = 50,
     layers: Annotated[
         Layers, typer.Option(help="All self-attentions of the family's block, or the first.")
     ] = Layers.all,
@@ -90,7 +91,8 @@ def build(
     if output is not None:
         _check_file(output, "--output")
     engine = _engine(model, device, dtype, form)
-    bases = _build(engine, concept, prompt, (seeds, components, features.value, stop), layers.value)
+    numbers = {"seeds": seeds, "components": components, "features": features.value, "stop": stop, "steps": steps}
+    bases = _build(engine, concept, prompt, numbers, layers.value)
     if output is not None:
         import torch
 
@@ -119,13 +121,14 @@ def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
     return Engine(pipe, cache=Cache(), cost=cost)
 
 
-def _build(engine: Any, concept: str | None, prompt: str | None, numbers: tuple, layers: str) -> Any:
+def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, layers: str) -> Any:
     from freectl import bases_store
 
     prompts = bases_store.seed_prompts(engine.family.name, concept, prompt or "a picture")
     if prompt is not None:
         prompts = bases_store.SeedPrompts((prompt,), prompts.negative, concept or prompt)
-    spec = bases_store.BasesSpec(prompts, *numbers, tuple(engine.family.sites(engine.unet, layers)))
+    sites = tuple(engine.family.sites(engine.unet, layers))
+    spec = bases_store.BasesSpec(prompts=prompts, sites=sites, **numbers)
     with engine.cost.counting(engine.unet), engine.cost.stage("analysis"):
         return bases_store.obtain(engine, spec)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from freectl import bases_lookup
 from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.families import Family
@@ -46,8 +47,10 @@ class FreeControl(Method[FreeControlSettings]):
         return Outcome(latents, guide.trace, warnings)
 
     def check(self, settings: FreeControlSettings, given: Collection[str]) -> None:
-        """Also refuse an appearance picture that would have no weight, and what each condition has of its own."""
+        """Also refuse an appearance picture without weight, what each condition has of its own, and unknown bases."""
         super().check(settings, given)
+        if settings.bases is not None:
+            bases_lookup.check_name(settings.bases, "--set bases")
         if "conditions" in given:
             for name in {"concept", "mask"} & set(given):
                 raise InputError(f"--{name}", "given beside conditions", f"the {name} of each condition")

@@ -54,6 +54,11 @@ class FreeControlSettings(BaseModel):
     seed_features: Literal["sampling", "inversion"] = Field("sampling", description="how seed features are recorded")
     seed_steps: int = Field(50, ge=1, le=1000, description="steps of the grid on which seed pictures are sampled")
     seeds: int = Field(20, ge=1, le=1000, description="N_s: seed pictures that a basis is made of")
+    bases: str | None = Field(
+        None,
+        min_length=1,
+        description="bases in place of the concept's own: a concept or key of `freectl bases list`, a file, or mini",
+    )
 
 
 def resolved(settings: FreeControlSettings, family: Family, *, appearance_image: bool = False) -> FreeControlSettings:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from freectl import bases_store, masks
+from freectl import bases_lookup, bases_store, masks
 from freectl.analysis import Reference, Site, features_at
 from freectl.bases import SemanticBases
 from freectl.cache import content_key
@@ -199,8 +199,14 @@ class Analyser:
             self._bases[concept] = self._obtain(concept)
         return self._bases[concept]
 
-    def _obtain(self, concept: str | None) -> SemanticBases:
+    def _found(self, concept: str | None) -> SemanticBases:
+        """The bases that the settings name, or else the concept's own."""
         engine, settings, count = self.engine, self.settings, self.settings.components
+        if settings.bases is not None:
+            bases = bases_lookup.load(settings.bases, "--set bases")
+            bases_lookup.check_usable(bases, engine, self.sites, self.guided, count or 1, "--set bases")
+            engine.cost.cached["bases"] = True
+            return bases
         spec = bases_store.BasesSpec(
             prompts=bases_store.seed_prompts(engine.family.name, concept, self.request.texts[0]),
             seeds=settings.seeds,
@@ -211,7 +217,11 @@ class Analyser:
             steps=settings.seed_steps,
         )
         folder = engine.pipe.config.get("_name_or_path")  # where from_pretrained found the model
-        bases = bases_store.obtain(engine, spec, shipped=Path(folder) if folder else None)
+        return bases_store.obtain(engine, spec, shipped=Path(folder) if folder else None)
+
+    def _obtain(self, concept: str | None) -> SemanticBases:
+        engine, count = self.engine, self.settings.components
+        bases = self._found(concept)
         engine.timesteps(self.request.steps)
         entries = {
             key: replace(
