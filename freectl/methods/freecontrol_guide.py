@@ -1,18 +1,18 @@
 """FreeControl's guided step (arXiv 2312.07536, section 3.2), as a controller of the denoising loop."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from freectl import energies
 from freectl.analysis import TOLERANCE, Reference, Site
 from freectl.bases import SemanticBases
 from freectl.cost import Cost
+from freectl.grad import frozen
 from freectl.inversion import alpha_bar, clean_and_noise, previous_timestep
 from freectl.methods.freecontrol_settings import FreeControlSettings
 from freectl.sampler import Controller, Denoiser, Lane, Step
@@ -22,19 +22,6 @@ REFERENCE_STEPS = 200
 """The published step count, to which "invariant" weights refer."""
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Parameters without gradient inside, as before outside: autograd then saves nothing for weight gradients."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Prompt-to-Prompt (Hertz et al., ICLR 2023, arXiv 2208.01626): attention maps of the source prompt in the edit."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from freectl.injection import (
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
 from freectl.methods.p2p_align import Alignment, align, parse_weights
 from freectl.methods.setting import setting
+from freectl.null_text import NullTextSettings, null_text
 from freectl.sampler import Lane, Prompt, RowKey, Step, row_keys
 from freectl.taps import Edit
 
@@ -58,11 +60,22 @@ class P2PSettings(BaseModel):
     reweight: str = setting(
         "", "word=factor, comma separated, each -10 to 10: how much the words count", unit="text", source="section 3.2"
     )
-    inversion: Literal["direct", "ddim", "negative-prompt"] = setting(
+    inversion: Literal["direct", "ddim", "negative-prompt", "null-text"] = setting(
         "direct",
-        "source row held on the inversion, sampled freely, or with the source prompt as negative",
+        "source row held on the inversion, sampled freely, or negatives made of the source prompt, or fitted",
         unit="choice",
-        source="direct: arXiv 2310.01506; ddim: section 4.1; negative-prompt: arXiv 2305.16807",
+        source="direct: arXiv 2310.01506; ddim: section 4.1; negative-prompt: arXiv 2305.16807; null-text: 2211.09794",
+    )
+    null_steps: int = setting(
+        10,
+        "null-text: Adam's steps at each timestep at most; fewer where the error is small",
+        ge=0,
+        le=1000,
+        unit="steps",
+        source="arXiv 2211.09794, section 5; its code",
+    )
+    null_rate: float = setting(
+        0.01, "null-text: Adam's learning rate at the first timestep", gt=0, le=1, unit="rate", source="its code"
     )
 
     @field_validator("reweight")
@@ -76,7 +89,7 @@ class P2P(Method[P2PSettings]):
     """The edit's attention maps come from the source prompt's row: cross-attention by aligned tokens, self as it is.
 
     Published for Stable Diffusion 1.4 with 50 steps and guidance 7.5. "direct" is Ju et al., arXiv 2310.01506;
-    "negative-prompt" is Miyake et al., arXiv 2305.16807.
+    "negative-prompt" is Miyake et al., arXiv 2305.16807; "null-text" is Mokady et al., arXiv 2211.09794.
     """
 
     name = "p2p"
@@ -95,6 +108,7 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
     presets = {  # noqa: RUF012
         "default": {},
         "published": {"inversion": "ddim"},
+        "null-text": {"inversion": "null-text"},
         "pie-bench": {"cross_stop": 0.4, "self_stop": 0.6},
     }
     needs = ("image", "inversion")
@@ -108,11 +122,16 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
             Injection(tuple(cross_attentions(engine.unet)), stop=settings.cross_stop),
         ]
         with engine.cost.counting(engine.unet):
+            guided = request.prompt.uncond is not None
+            nulls: Mapping[int, Tensor] = {}
             with engine.cost.stage("analysis"):
-                trajectory = inverted(engine, request, texts)
+                if guided and settings.inversion == "null-text":
+                    how = NullTextSettings(settings.null_steps, settings.null_rate)
+                    trajectory, nulls = null_text(engine, request, texts, how)
+                else:
+                    trajectory = inverted(engine, request, texts)
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
-                guided = request.prompt.uncond is not None
                 free = guided and settings.inversion == "ddim"
                 source = engine.encode_prompt(texts, [""] * len(texts) if free else None)
                 prompt = request.prompt
@@ -123,8 +142,9 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
                     EDIT: Lane(start, prompt, request.guidance_scale),
                     SOURCE: Lane(start, source, request.guidance_scale),
                 }
-                levels = trajectory.levels if settings.inversion == "direct" else {}
-                controller = MapInjector(levels, injections, alignment.to(engine.device), settings.self_area)
+                # of the source only the conditional row is read; sampled with its nulls it would visit these levels too
+                levels = trajectory.levels if settings.inversion in ("direct", "null-text") else {}
+                controller = MapInjector(levels, injections, alignment.to(engine.device), settings.self_area, nulls)
                 latents = denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory)
         return Outcome(latents, warnings=[] if all(texts) else ["p2p without a source prompt has no words to align"])
 
@@ -132,25 +152,39 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
         """Two rows a step, and the source's while maps are taken from it: two if it is sampled with guidance."""
         shared = Injection((), stop=max(settings.cross_stop, settings.self_stop)).steps(steps)
         each = 2 if settings.inversion == "ddim" else 1
-        return f"inversion {steps} + synthesis {2 * steps + each * shared}"
+        fitting = ""
+        if settings.inversion == "null-text":
+            most, least = (settings.null_steps + 2) * steps, 2 * steps
+            backwards = f"{settings.null_steps * steps} row backwards"
+            fitting = f"null-text {most} (at most, with {backwards}; at least {least} with none) + "
+        return f"inversion {steps} + {fitting}synthesis {2 * steps + each * shared}"
 
 
 class MapInjector(SourceInjector):
     """Edits the attention maps of the edit's conditional row; without `levels` the source lane is sampled freely.
 
-    A self-attention map is replaced by replacing its queries and keys.
+    A self-attention map is replaced by replacing its queries and keys. With `nulls`, timestep -> (B, tokens, C), these
+    are the edit's unconditional embeddings.
     """
 
     def __init__(
-        self, levels: Mapping[int, Tensor], injections: Sequence[Injection], alignment: Alignment, self_area: float
+        self,
+        levels: Mapping[int, Tensor],
+        injections: Sequence[Injection],
+        alignment: Alignment,
+        self_area: float,
+        nulls: Mapping[int, Tensor] | None = None,
     ) -> None:
         super().__init__(levels, injections)
-        self.alignment, self.self_area = alignment, self_area
+        self.alignment, self.self_area, self.nulls = alignment, self_area, nulls or {}
 
     def before(self, step: Step, lanes: dict[str, Lane]) -> None:
-        """Hold the source on its levels, if it has any."""
+        """Hold the source on its levels, if it has any; give the edit the step's unconditional embedding."""
         if self.levels:
             super().before(step, lanes)
+        edit = lanes[EDIT]
+        if self.nulls and edit.prompt.uncond is not None:
+            edit.prompt = replace(edit.prompt, uncond=self.nulls[step.timestep])
 
     def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
         """Edits of self-attention queries and keys, and of whole cross-attention layers."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from freectl import directions
 from freectl.cost import Cost
 from freectl.engine import Engine
+from freectl.grad import frozen
 from freectl.injection import EDIT, SOURCE, SourceInjector, cross_attentions, projections, row_places
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
-from freectl.methods.freecontrol_guide import frozen
 from freectl.methods.setting import setting
 from freectl.noise_prior import NoisePrior
 from freectl.sampler import Denoiser, Half, Lane, Prompt, RowKey, Step, row_keys
