@@ -145,7 +145,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
                 lanes[EDIT] = Lane(start.clone(), edit, request.guidance_scale)
                 levels = trajectory.levels if settings.source_row == "held" else {}
                 guide = CrossAttentionGuide(engine.unet, settings, levels, engine.cost)
-                latents = denoise(engine, request, lanes, list(trajectory.levels), guide)
+                latents = denoise(engine, request, lanes, list(trajectory.levels), guide, source=trajectory)
         warnings = [] if all(texts) else ["pix2pix-zero without a source prompt has no words to compare"]
         if guide.non_finite:
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")
