@@ -1,6 +1,6 @@
 """Make a report of result folders: `python -m eval.report DIR... --out report.html`.
 
-One self-contained HTML file, and beside it the summary as .csv and .md and all scores as .cases.csv.
+One self-contained HTML file; beside it the summary as .csv and .md, all scores as .cases.csv, the plot as .pareto.svg.
 """
 
 import csv
@@ -29,6 +29,7 @@ def report(
     """Tables with intervals, trade-off and cost plots, picture grids: one HTML file, CSV and Markdown beside it."""
     from eval.report_data import read
     from eval.report_html import page
+    from eval.report_plots import pareto_svg
 
     target = out or folders[0] / "report.html"
     if target.suffix not in (".html", ".htm") or not target.parent.is_dir():
@@ -40,6 +41,8 @@ def report(
         target.with_suffix(".cases.csv"): cases_csv(results),
         target.with_suffix(".md"): summary_markdown(results),
     }
+    if (drawn := pareto_svg(results)) is not None:
+        texts[target.with_suffix(".pareto.svg")] = drawn
     for path, text in texts.items():
         try:
             with atomic_write(path) as stream:

@@ -1,17 +1,16 @@
 """The sections of a report as HTML."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from eval import report_svg
 from eval.measures import BY_KIND, COSTS, MEASURES, SETS, SMALL_SET, Measure, measure
 from eval.report_data import Results, Row, by_kind, differences, summary
 from eval.report_pictures import grid
+from eval.report_plots import plots
 from eval.report_stats import Estimate
-from eval.report_svg import Curve, Point
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -35,7 +34,7 @@ def page(results: Results, *, baseline: str | None, rows: int, published: dict[s
         f"<p>{escape(first.get('about', ''))}. Model {escape(str(first['model']))}, {first['steps']} steps, "
         f"seed {first['seed']}. Every method got the same picture, source prompt, model and seed.</p>",
         _section("Summary", _summary(results)),
-        _section("Trade-off and cost", _plots(results)),
+        _section("Trade-off and cost", plots(results)),
         _section(f"Differences from {base}", _differences(results, base)) if len(results.by_variant) > 1 else "",
         _section("By edit type", _kinds(results)) if len(results.kinds) > 1 else "",
         _section("Sets of pictures", _sets(results)),
@@ -107,53 +106,6 @@ def _notes(results: Results) -> list[str]:
 def _best(rows: Sequence[Row], one: Measure) -> float | None:
     means = [row.scores[one.key].mean for row in rows if one.key in row.scores]
     return None if not one.better or len(means) < 2 else (max if one.better > 0 else min)(means)
-
-
-def curves(rows: Sequence[Row], point: Callable[[Row], Point | None]) -> list[Curve]:
-    """Rows grouped by curve, as points in their order; rows without a point are left out."""
-    grouped: dict[str, list[Point]] = {}
-    for row in rows:
-        made = point(row)
-        if made is not None:
-            grouped.setdefault(row.curve, []).append(made)
-    return [Curve(name, points) for name, points in grouped.items()]
-
-
-def _plots(results: Results) -> str:
-    rows, accuracy = summary(results), results.accuracy
-    if accuracy is None:
-        return ""
-    figures = []
-    if (structure := results.structure) is not None:
-        figures.append(_plot(rows, accuracy, structure, f"{structure.title} (lower keeps the structure better)"))
-    figures.append(_plot(rows, accuracy, None, "seconds an edit (median, logarithmic)"))
-    return f'<div class="plots">{"".join(figures)}</div>'
-
-
-def _plot(rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: str) -> str:
-    def point(row: Row) -> Point | None:
-        up = row.scores.get(accuracy.key)
-        across = row.scores.get(other.key) if other else None
-        seconds = row.costs["seconds"]
-        if up is None or (other is not None and across is None) or (other is None and not seconds):
-            return None
-        x = across.mean * other.scale if across and other else float(seconds or 0)
-        spread = (across.low * other.scale, across.high * other.scale) if across and other else None
-        label = f"{row.variant}: {accuracy.title} {accuracy.text(up.mean)}, {title.partition(' (')[0]} {x:.4g}"
-        return Point(x, up.mean * accuracy.scale, spread, (up.low * accuracy.scale, up.high * accuracy.scale), label)
-
-    drawn = curves(rows, point)
-    points = [one for curve in drawn for one in curve.points]
-    if not points:
-        return ""
-    across = report_svg.axis(title, [p.x for p in points], log=other is None)
-    limits = (0.0, 100.0) if accuracy.scale == 100 else None
-    up = report_svg.axis(accuracy.head, [v for p in points for v in (p.y, *(p.y_interval or ()))], limits=limits)
-    name = f"{accuracy.title} against {title}"
-    return (
-        f'<figure class="plot">{report_svg.plot(drawn, across, up, name)}{report_svg.legend(drawn)}'
-        f"<figcaption>{escape(name)}; bars are 95 % intervals.</figcaption></figure>"
-    )
 
 
 def _differences(results: Results, baseline: str) -> str:

@@ -113,6 +113,33 @@ def plot(curves: Sequence[Curve], x: Axis, y: Axis, name: str) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
+LEGEND_COLUMN, LEGEND_LINE, LONGEST_NAME = 310, 18, 44
+_STYLE = (
+    'text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: #333; } '
+    ".grid { stroke: #ececef; } .frame { fill: none; stroke: #b5b5ba; }"
+)
+
+
+def standalone(curves: Sequence[Curve], x: Axis, y: Axis, name: str) -> str:
+    """The plot as an SVG file of its own, on white, with the legend below it."""
+    inner = plot(curves, x, y, name).split("\n", 1)[1].rsplit("</svg>", 1)[0]
+    lines = -(-len(curves) // 2)
+    height = HEIGHT + 10 + LEGEND_LINE * lines
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">',
+        f"<title>{escape(name)}</title>",
+        f'<style>{_STYLE}</style><rect width="{WIDTH}" height="{height}" fill="#fff"/>',
+        inner,
+    ]
+    for index, curve in enumerate(curves):
+        left = 20 + LEGEND_COLUMN * (index // lines)
+        top = HEIGHT + 8 + LEGEND_LINE * (index % lines)
+        shown = curve.name if len(curve.name) <= LONGEST_NAME else curve.name[: LONGEST_NAME - 1] + "…"
+        mark = _mark(left, top - 4, *style_of(index))
+        parts.append(f'{mark}<text x="{left + 12}" y="{top}">{escape(shown)}</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
 def style_of(index: int) -> tuple[str, str]:
     """Colour and shape of the curve with this number; 32 differ."""
     return COLOURS[index % len(COLOURS)], SHAPES[index // len(COLOURS) % len(SHAPES)]

@@ -98,6 +98,17 @@ def test_page_is_one_file_and_shows_words_as_words(made: Path) -> None:
     assert text.count("<polyline") >= 1
 
 
+def test_plot_is_also_a_file_of_its_own(made: Path) -> None:
+    from xml.etree import ElementTree
+
+    tree = ElementTree.parse(made.with_suffix(".pareto.svg"))
+    space = "{http://www.w3.org/2000/svg}"
+    assert tree.getroot().tag == f"{space}svg"
+    words = {element.text for element in tree.iter(f"{space}text")}
+    assert {"sdedit", "freecontrol"} <= words
+    assert any(word and word.startswith("target reached") for word in words)
+
+
 def test_unknown_baselines_and_wrong_targets_are_named(results_folder: Path, tmp_path: Path) -> None:
     for arguments, text in (
         (["--baseline", "nobody"], "--baseline"),

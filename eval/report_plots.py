@@ -1,0 +1,77 @@
+"""The plots of a report: target accuracy against structure and against seconds, one curve a method."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from eval import report_svg
+from eval.measures import Measure
+from eval.report_data import Results, Row, summary
+from eval.report_svg import Curve, Point
+
+
+def curves(rows: Sequence[Row], point: Callable[[Row], Point | None]) -> list[Curve]:
+    """Rows grouped by curve, as points in their order; rows without a point are left out."""
+    grouped: dict[str, list[Point]] = {}
+    for row in rows:
+        made = point(row)
+        if made is not None:
+            grouped.setdefault(row.curve, []).append(made)
+    return [Curve(name, points) for name, points in grouped.items()]
+
+
+def plots(results: Results) -> str:
+    """The trade-off and the cost plot as HTML figures."""
+    rows, accuracy = summary(results), results.accuracy
+    if accuracy is None:
+        return ""
+    figures = []
+    if (structure := results.structure) is not None:
+        figures.append(_plot(rows, accuracy, structure, f"{structure.title} (lower keeps the structure better)"))
+    figures.append(_plot(rows, accuracy, None, "seconds an edit (median, logarithmic)"))
+    return f'<div class="plots">{"".join(figures)}</div>'
+
+
+def pareto_svg(results: Results) -> str | None:
+    """The trade-off plot as a file of its own; None where one of its two scores was not measured."""
+    accuracy, structure = results.accuracy, results.structure
+    if accuracy is None or structure is None:
+        return None
+    made = _drawn(summary(results), accuracy, structure, f"{structure.title} (lower keeps the structure better)")
+    return report_svg.standalone(*made) if made else None
+
+
+def _plot(rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: str) -> str:
+    made = _drawn(rows, accuracy, other, title)
+    if made is None:
+        return ""
+    drawn, across, up, name = made
+    return (
+        f'<figure class="plot">{report_svg.plot(drawn, across, up, name)}{report_svg.legend(drawn)}'
+        f"<figcaption>{escape(name)}; bars are 95 % intervals.</figcaption></figure>"
+    )
+
+
+def _drawn(
+    rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: str
+) -> tuple[list[Curve], report_svg.Axis, report_svg.Axis, str] | None:
+    """Curves, both axes and the name of a plot of accuracy against another score, or against seconds."""
+
+    def point(row: Row) -> Point | None:
+        up = row.scores.get(accuracy.key)
+        across = row.scores.get(other.key) if other else None
+        seconds = row.costs["seconds"]
+        if up is None or (other is not None and across is None) or (other is None and not seconds):
+            return None
+        x = across.mean * other.scale if across and other else float(seconds or 0)
+        spread = (across.low * other.scale, across.high * other.scale) if across and other else None
+        label = f"{row.variant}: {accuracy.title} {accuracy.text(up.mean)}, {title.partition(' (')[0]} {x:.4g}"
+        return Point(x, up.mean * accuracy.scale, spread, (up.low * accuracy.scale, up.high * accuracy.scale), label)
+
+    drawn = curves(rows, point)
+    points = [one for curve in drawn for one in curve.points]
+    if not points:
+        return None
+    across = report_svg.axis(title, [p.x for p in points], log=other is None)
+    limits = (0.0, 100.0) if accuracy.scale == 100 else None
+    up = report_svg.axis(accuracy.head, [v for p in points for v in (p.y, *(p.y_interval or ()))], limits=limits)
+    return drawn, across, up, f"{accuracy.title} against {title}"
