@@ -26,7 +26,7 @@ def plots(results: Results) -> str:
         return ""
     figures = []
     if (structure := results.structure) is not None:
-        figures.append(_plot(rows, accuracy, structure, f"{structure.title} (lower keeps the structure better)"))
+        figures.append(_plot(rows, accuracy, structure, _across(structure)))
     figures.append(_plot(rows, accuracy, None, "seconds an edit (median, logarithmic)"))
     return f'<div class="plots">{"".join(figures)}</div>'
 
@@ -36,8 +36,13 @@ def pareto_svg(results: Results) -> str | None:
     accuracy, structure = results.accuracy, results.structure
     if accuracy is None or structure is None:
         return None
-    made = _drawn(summary(results), accuracy, structure, f"{structure.title} (lower keeps the structure better)")
+    made = _drawn(summary(results), accuracy, structure, _across(structure))
     return report_svg.standalone(*made) if made else None
+
+
+def _across(structure: Measure) -> str:
+    what = "is nearer to the exact answer" if structure.key == "mse" else "keeps the structure better"
+    return f"{structure.title} (lower {what})"
 
 
 def _plot(rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: str) -> str:
