@@ -70,7 +70,9 @@ def checked_conditions(conditions: Sequence[Any], options: ControlOptions) -> li
     each = list(zip(concepts, sources, masks, strict=True))
     grouped = [each] if count == 1 else [[one] for one in each]
     if options.view and not any(mesh.is_mesh(one) for one in conditions):
-        raise InputError("--view", f"'{options.view[0]}' without a mesh", f"a --condition that is {mesh.SUFFIXES}")
+        raise InputError(
+            "--view", f"'{options.view[0]}' without a mesh", f"with a mesh alone ({', '.join(mesh.SUFFIXES)})"
+        )
     for given in preprocesses:
         given.check()
     checked = [_checked(*one, options.prompt) for one in zip(conditions, preprocesses, views, grouped, strict=True)]

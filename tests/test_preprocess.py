@@ -90,7 +90,7 @@ def test_weights_that_are_not_here_are_named_with_the_command(name):
         chosen.prepare()
     assert "\n" not in str(caught.value)
     assert chosen.values["detector" if name == "pose" else "model"] in str(caught.value)
-    assert f"--preprocess {name}=DIR" in str(caught.value)
+    assert f"--preprocess {name}={',' if name == 'pose' else ''}DIR" in str(caught.value)
     assert not isinstance(caught.value, InputError)
 
 

@@ -40,7 +40,7 @@ def load(preprocess: Preprocess, model_class: Any, device: str, name: str = "mod
     given = preprocess.values[name]
     label = f"{OPTION} {preprocess.kind.name}={given}"
     source = str(Path(given).expanduser())
-    folder = Path(source).is_dir()
+    folder, skipped = Path(source).is_dir(), "," * list(preprocess.kind.values).index(name)
     try:
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
         model = model_class.from_pretrained(source, use_safetensors=True)
@@ -49,7 +49,8 @@ def load(preprocess: Preprocess, model_class: Any, device: str, name: str = "mod
             raise FreectlError(f"{label}: cannot be loaded from safetensors ({_first_line(error)})") from error
         raise FreectlError(
             f"{label}: its weights are not on this machine and cannot be fetched: connect once with "
-            f"`hf download {given}`, or name a folder: {OPTION} {preprocess.kind.name}=DIR ({_first_line(error)})"
+            f"`hf download {given}`, or name a folder: {OPTION} {preprocess.kind.name}={skipped}DIR "
+            f"({_first_line(error)})"
         ) from error
     except (ValueError, KeyError, RuntimeError, ImportError) as error:
         raise FreectlError(f"{label}: not a model for {preprocess.kind.name} ({_first_line(error)})") from error

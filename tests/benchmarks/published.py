@@ -122,16 +122,22 @@ class PublishedSchedule:
             moved[0] = moved[0] - ((1 - here) * (1 - after)).sqrt() * gradient
         return moved[0], moved[1]
 
-    def run(self, clean: Tensor) -> Iterator[Tensor]:
-        """The whole edit of a clean latent; yields after every UNet call, the result last."""
-        levels = {}
+    def run(self, clean: Tensor, share: int = 1) -> Iterator[Tensor]:
+        """The whole edit of a clean latent; yields after every UNet call, the result last.
+
+        Args:
+            share: run every `share`-th call of each stage only, for its time: steps of a stage cost the same.
+        """
+        levels = dict.fromkeys(self.timesteps, clean)
         for timestep, latent in self.invert(clean):
             levels[timestep] = latent
             yield latent
+            if timestep * share >= INVERSION_STEPS:
+                break
         edit = levels[self.timesteps[0]]
         sibling = edit.clone()
-        for index, timestep in enumerate(self.timesteps):
-            edit, sibling = self.step(index, edit, sibling, levels[timestep])
+        for index in range(0, STEPS, share):
+            edit, sibling = self.step(index, edit, sibling, levels[self.timesteps[index]])
             yield edit
 
 
