@@ -5,6 +5,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 _LAZY = {
+    "compare": "freectl.comparison",
     "control": "freectl.spatial",
     "ControlResult": "freectl.spatial",
     "edit": "freectl.api",
@@ -20,6 +21,7 @@ __all__ = [
     "FreectlError",
     "InputError",
     "__version__",
+    "compare",
     "control",
     "edit",
 ]

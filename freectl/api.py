@@ -9,7 +9,7 @@ from PIL import Image
 from freectl import config, image_io, loading, methods
 from freectl import record as records
 from freectl.config import EditOptions, RunOptions
-from freectl.errors import InputError
+from freectl.keep_inputs import checked_keep, restored
 from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
 
@@ -92,26 +92,6 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
     method.check(settings, method.used(optional, options.keep_background))
     return Plan(options, method, settings, picture, mask, appearance, source, warnings, keep)
-
-
-def checked_keep(options: EditOptions, size: tuple[int, int]) -> Image.Image | str | None:
-    """The mask picture of what is kept, white = kept, "background", or None.
-
-    Raises:
-        InputError: both ways of saying it, a mask of another aspect, one that keeps nothing or everything, or a
-            background without a concept that the source prompt names.
-    """
-    if options.keep_background:
-        if options.keep != "none":
-            raise InputError("--keep", f"'{options.keep}' with --keep-background", "one of the two")
-        config.check_attention(options.concept, options.source_prompt, "--keep-background", "the option")
-        return "background"
-    if options.keep == "none":
-        return None
-    mask = image_io.load_mask(options.keep, size, "--keep", chosen="white where the input stays as it is")
-    if mask.getextrema() == (255, 255):
-        raise InputError("--keep", "a mask that is white everywhere", "black where the picture may change")
-    return mask
 
 
 def unknown_words(*prompts: str) -> list[str]:
@@ -229,8 +209,8 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
     return _pipeline(source, device, dtype, options.lora, options.offload), notes
 
 
-def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditResult:
-    """Run a checked plan."""
+def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResult:
+    """Run a checked plan; `cache` is True for the user's, False for none, or a cache."""
     import torch
 
     from freectl.cache import Cache
@@ -242,7 +222,7 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
     pipe.set_progress_bar_config(disable=not progress, leave=False)
     size = working_size(checked.picture.image.size, pipe)
     fitted = image_io.fit(checked.picture.image, size)
-    store = Cache() if cache else None
+    store = Cache() if cache is True else cache or None
     output = pipe(
         options.prompt,
         fitted.image,
@@ -260,20 +240,10 @@ def run(checked: Plan, *, cache: bool = True, progress: bool = False) -> EditRes
         cache=store,
         cost=cost,
     )
-    images = [_restored(checked, fitted, output, i) for i in range(len(output.images))]
+    images = [restored(checked, fitted, output, i) for i in range(len(output.images))]
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
     record = _record(checked, output, warnings)
     return EditResult(images, checked.picture.image, record, output.trace, notes)
-
-
-def _restored(checked: Plan, fitted: image_io.Fitted, output: Any, index: int) -> Image.Image:
-    """A result at the input's size; what is kept of the input is there as it was read, not as it was resized."""
-    result = fitted.restore(output.images[index])
-    flagged = output.nsfw_content_detected and output.nsfw_content_detected[index]
-    if not output.kept or flagged:
-        return result
-    kept = checked.keep if isinstance(checked.keep, Image.Image) else fitted.restore_mask(output.kept[index])
-    return Image.composite(checked.picture.image, result, kept)
 
 
 def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:

@@ -36,12 +36,14 @@ class LoadedImage:
     source: str
 
 
-def load_image(source: Source, option: str = "--image", background: str = "white") -> LoadedImage:
+def load_image(source: Source | LoadedImage, option: str = "--image", background: str = "white") -> LoadedImage:
     """Read a path, "-" (bytes on standard input) or a PIL picture as 8-bit RGB; transparency lies on `background`.
 
     Raises:
         InputError: missing, unreadable, truncated, animated, empty or above 100 megapixels; or not a picture.
     """
+    if isinstance(source, LoadedImage):  # read and checked before
+        return source
     notes: list[str] = []
     name, opened = _open(source, option)
     with opened as stream, warnings.catch_warnings():

@@ -13,6 +13,8 @@ Examples:
   freectl edit --image fox.png --prompt "a fluent cat on a blue background"
   freectl edit --image photo.jpg --prompt "a bronze horse" \\
     --model stable-diffusion-v1-5/stable-diffusion-v1-5
+  freectl edit --image fox.png --prompt "a fluent cat on a blue background" \\
+    --source-prompt "a fluent fox on an orange background" --method all --compare
   freectl edit --config out.png --output again.png
 """
 Text = Annotated[str | None, typer.Option(show_default=False)]
@@ -23,7 +25,13 @@ def edit(
     image: Annotated[str | None, typer.Option(help="Input picture, or - for stdin.", metavar="PATH|-")] = None,
     prompt: Annotated[str | None, typer.Option(help="What the result shows.")] = None,
     output: Annotated[Path, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.")] = Path("out.png"),
-    method: Annotated[str | None, typer.Option(help="See `freectl methods`.  [default: freecontrol]")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="See `freectl methods`; several with commas between, or all, write NAME_METHOD files."
+            "  [default: freecontrol]"
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +85,9 @@ def edit(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Keep and reuse inversions and bases on disk.")
     ] = True,
-    compare: Annotated[bool, typer.Option("--compare", help="Also write input and result side by side.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also write input and result(s) side by side, labelled.")
+    ] = False,
     form: FormatOption = Format.human,
 ) -> None:
     """Change a picture as a sentence says and keep its structure."""
@@ -111,6 +121,11 @@ def edit(
     target = records.check_output(output)
     if image != "-" and target.exists() and Path(image).exists() and target.samefile(image):
         raise InputError("--output", f"'{target}', the input picture itself", "another file")
+    if options.method == "all" or "," in options.method:
+        from freectl.cli.compare import run_methods
+
+        run_methods(image, options, overrides, target, cache, compare, form)
+        return
     _run(image, options, overrides, target, cache, compare, form)
 
 

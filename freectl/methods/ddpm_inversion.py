@@ -12,7 +12,7 @@ from freectl.cache import content_key
 from freectl.engine import Engine
 from freectl.injection import EDIT, SOURCE
 from freectl.inversion import Trajectory, alpha_bar, previous_timestep
-from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.methods.base import Method, Outcome, Request, denoise, progress_reporter
 from freectl.methods.setting import setting
 from freectl.sampler import Controller, Lane, Step, sample
 
@@ -126,7 +126,7 @@ edit: from x_{T - skip},  x_{t-1} = mu_t(x_t; prompt, s) + sigma_t z_t
                     list(levels),
                     maker,
                     eta=1.0,
-                    on_step=lambda *_: bar.update(),
+                    on_step=progress_reporter(bar, None),
                 )
             return {str(t): z for t, z in maker.maps.items()}, {"prompt": text}
 

@@ -16,7 +16,7 @@ from freectl.cache import content_key
 from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.inversion import Trajectory
-from freectl.methods.base import Request, finer_grid
+from freectl.methods.base import Request, finer_grid, progress_reporter
 from freectl.methods.freecontrol_guide import Target, appearance_vectors, coordinates, guided_timesteps, ramp
 from freectl.methods.freecontrol_settings import FreeControlSettings
 from freectl.sampler import Controller, Denoiser, Lane, Step, sample
@@ -144,7 +144,7 @@ class Analyser:
                     recorder,
                     eta=eta,
                     generators=generators,
-                    on_step=lambda *_: bool(bar.update()),
+                    on_step=progress_reporter(bar, None),
                 )
             return recorder.found
 
