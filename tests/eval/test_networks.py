@@ -1,6 +1,7 @@
 """The networks behind the scores: loading, preprocessing, and what a scorer does without them."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,26 @@ from PIL import Image
 
 from eval import networks
 from eval.bench import mini_cases
-from eval.metrics import clip_key_network, load_clip, load_dino, load_lpips, self_similarity_distance
+from eval.metrics import (
+    clip_key_network,
+    confusion,
+    features_of,
+    inception_features,
+    judge_label_maps,
+    load_clip,
+    load_dino,
+    load_lpips,
+    lpips,
+    segmentation_scores,
+    self_similarity_distance,
+)
 from eval.metrics.clip import check_clip
 from eval.metrics.self_similarity import open_clip_keys
 from eval.scoring import MiniScorer, PictureScorer, PieScorer, optional, scorer_for
 from freectl.errors import FreectlError, InputError
 from freectl.mini import MODEL_DIR
 from freectl.mini.judge import load_judge
-from freectl.mini.scene import render
+from freectl.mini.scene import render, render_mask
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +177,48 @@ def test_pictures_without_an_answer_are_compared_with_the_original_and_with_what
     assert found["self_similarity"] == 0
     assert found["lpips"] > 0
     assert found["clip"] is None
+
+
+def test_lpips_of_torchmetrics_is_zero_for_equal_pictures_and_blind_outside_the_mask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torchmetrics.functional.image import lpips as module
+
+    # the package has the linear layers; the backbone's weights are random here
+    monkeypatch.setattr(module, "_LPIPS", partial(module._LPIPS, pnet_rand=True))
+    torch.manual_seed(0)
+    network, name = load_lpips("squeeze")
+    one, other = pictures(0, 2, 64), pictures(1, 2, 64)
+    assert name == "torchmetrics LPIPS squeeze"
+    assert lpips(one, one, network, name).mean == pytest.approx(0, abs=1e-7)
+    values = lpips(one, other, network, name).values
+    assert values.shape == (2,)
+    assert bool((values > 0).all())
+    keep = torch.zeros(2, 1, 64, 64)
+    keep[..., :32] = 1
+    mixed = torch.cat([one[..., :32], other[..., 32:]], dim=-1)
+    assert lpips(one, mixed, network, name, keep).mean == pytest.approx(0, abs=1e-7)
+    assert bool(lpips(one, other, network, name, torch.zeros_like(keep)).values.isnan().all())
+
+
+def test_inception_features_are_pool3s(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_fidelity import feature_extractor_inceptionv3 as module
+
+    monkeypatch.setattr(module, "load_state_dict_from_url", lambda *_args, **_options: {})
+    monkeypatch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_args, **_options: None)
+    features, name = inception_features()
+    found = features_of(pictures(0, 2, 32), features)
+    assert found.shape == (2, 2048)
+    assert found.dtype == torch.float64
+    assert "2048" in name
+
+
+def test_the_judge_is_a_segmenter_of_its_world() -> None:
+    scenes = [case.scenes[0] for case in mini_cases(count=2)]
+    judge = load_judge(MODEL_DIR / "judge")
+    maps = judge_label_maps(judge, [render(scene) for scene in scenes])
+    labels = list(judge.heads["object"])
+    exact = [np.asarray(render_mask(scene)) // 255 * (1 + labels.index(scene.object)) for scene in scenes]
+    scores = segmentation_scores(confusion(maps, torch.tensor(np.stack(exact)), 1 + len(labels)))
+    assert scores.pixel_accuracy > 0.95
+    assert scores.mean_iou > 0.8
