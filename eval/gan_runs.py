@@ -42,10 +42,10 @@ def make_data(out: Path, plan: dict[str, Any]) -> dict[str, Path]:
 
 def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int) -> list[str]:
     """`key=value` settings of a run, its steps worked out from the pictures it may see."""
-    model, _, own = plan["runs"][name]
+    model, _, own, *pictures = plan["runs"][name]
     sets = [*plan["common"][model], *(text.format(out=out) for text in own), f"train.seed={seed}"]
     batch = next((int(text.partition("=")[2]) for text in sets if text.startswith("train.batch_size=")), 1)
-    steps = plan["pictures"][model] // batch
+    steps = (pictures[0] if pictures else plan["pictures"][model]) // batch
     every = max(1, steps // 8)
     return [*sets, f"train.steps={steps}", f"train.checkpoint_every={every}", f"train.sample_every={steps}",
             f"train.log_every={max(1, steps // 40)}"]  # fmt: skip

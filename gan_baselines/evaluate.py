@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_baselines.config import layout_of
 from gan_baselines.data.folders import Split, find_sources, has_split, same_names
@@ -19,12 +19,19 @@ from gan_baselines.weights import Weights
 NETWORK = "random convolutional network (seed 0), features standardised by the real pictures"
 
 
-def evaluate(weights: Weights, data: Path, *, limit: int | None = None, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    weights: Weights, data: Path, *, limit: int | None = None, seed: int = 0, network: nn.Module | None = None
+) -> dict[str, Any]:
     """Measure every generator of `weights` on the test split of `data` (training split where there is none).
 
     Translations: L1 (range [-1, 1]) and PSNR (dB) to the true picture where it is known (pairs, or test folders of
     equal file names), kernel distance (KID) to the target collection, and for two directions the L1 of the cycle; each
-    beside identity (the input unchanged) and mean (the mean target picture). Noise models: KID to the collection.
+    beside identity (the input unchanged) and mean (the mean target picture of the training split, where there is one).
+    Noise models: KID to the collection.
+
+    Args:
+        limit: pictures of each side at most, the first by name.
+        network: features of the KID: (N, 3, H, W) in [-1, 1] to maps (N, C, h, w). None is a fixed random network.
 
     Raises:
         InputError: the folder does not fit the model.
@@ -36,12 +43,17 @@ def evaluate(weights: Weights, data: Path, *, limit: int | None = None, seed: in
     sets = {name: PictureSet(source, side) for name, source in sources.items()}
     pictures = {name: to_range(s.take(list(range(min(len(s), limit or len(s)))))) for name, s in sets.items()}
     report: dict[str, Any] = {"split": split, "pictures": {name: len(p) for name, p in pictures.items()}}
-    report["kid_network"] = NETWORK
+    report["kid_network"] = NETWORK if network is None else "network of the caller's"
+    network = network or random_network()
     if layout == "single":
-        return report | {"kid": _noise_kid(weights, pictures["picture"], seed)}
+        return report | {"kid": _noise_kid(weights, pictures["picture"], seed, network)}
     known = layout == "paired" or same_names(sources)
     report["truth"] = known
-    return report | {name: _direction(weights, name, pictures, known, seed) for name in weights.generators}
+    learned = find_sources(data, layout, "train") if has_split(data, layout, "train") else sources
+    means = {name[1]: _mean_picture(PictureSet(learned[name[1]], side)) for name in weights.generators}
+    return report | {
+        name: _direction(weights, name, pictures, means[name[1]], known, seed, network) for name in weights.generators
+    }
 
 
 def table(report: dict[str, Any]) -> list[list[str]]:
@@ -54,17 +66,23 @@ def table(report: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _noise_kid(weights: Weights, real: Tensor, seed: int) -> float:
+def _mean_picture(pictures: PictureSet) -> Tensor:
+    total = torch.zeros(3, pictures.height, pictures.width, dtype=torch.float64)
+    for index in range(len(pictures)):
+        total += pictures.take([index])[0]
+    return to_range(total / len(pictures))
+
+
+def _noise_kid(weights: Weights, real: Tensor, seed: int, network: nn.Module) -> float:
     size = weights.model.size
     if real.shape[-2:] != (size, size):
         raise InputError("--data", f"pictures of {real.shape[-1]}x{real.shape[-2]} px", f"{size}x{size} px")
-    network = random_network()
     fake = list(sample(weights.noise_generator, max(len(real), 2), seed))
     return _kid(pooled_features(network, real), pooled_features(network, fake))
 
 
 def _direction(
-    weights: Weights, name: str, pictures: dict[str, Tensor], known: bool, seed: int
+    weights: Weights, name: str, pictures: dict[str, Tensor], mean: Tensor, known: bool, seed: int, network: nn.Module
 ) -> dict[str, dict[str, float]]:
     source, target = pictures[name[0]], pictures[name[1]]
     dropout = getattr(weights.model.generator, "dropout", False)
@@ -74,10 +92,9 @@ def _direction(
         return lambda p: translate(net, p, weights.multiple, dropout=dropout, seed=seed)
 
     made = torch.stack([run(name)(p) for p in source])
-    rivals = {"model": made, "identity": source, "mean": target.mean(0, keepdim=True).expand_as(source)}
+    rivals = {"model": made, "identity": source, "mean": mean.expand_as(source)}
     if any(r.shape[-2:] != target.shape[-2:] for r in rivals.values()):
         raise InputError("--data", "sides of different picture sizes", "equal sizes")
-    network = random_network()
     wanted = pooled_features(network, target)
     result = {}
     for rival, shown in rivals.items():

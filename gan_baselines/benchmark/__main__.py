@@ -26,10 +26,11 @@ MEASURES = {
         "joint_generator",
         "fused_adam",
         "no_item",
+        "coarse_products",
         "group_norm_kernel",
         "channels_last",
     ),
-    "pix2pix": ("fused_adam", "no_item", "channels_last"),
+    "pix2pix": ("fused_adam", "no_item", "coarse_products", "channels_last"),
 }
 SETTINGS = {
     "cyclegan": ["model.generator.blocks=6", "model.generator.width=32"],

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_baselines.config import Discriminator, Norm
+from gan_baselines.networks.convolutions import Conv2d
 from gan_baselines.networks.generators import MAX_WIDENING
 from gan_baselines.networks.norms import conv_bias, mixes_samples, norm_layer, wrap
 
@@ -62,10 +63,10 @@ class DcganDiscriminator(nn.Module):
         for level in range(size.bit_length() - 3):
             out = width * min(2**level, MAX_WIDENING)
             norm = [nn.BatchNorm2d(out)] if level else []
-            conv = nn.Conv2d(into, out, 4, stride=2, padding=1, bias=False)
+            conv = Conv2d(into, out, 4, stride=2, padding=1, bias=False)
             stages.append(nn.Sequential(conv, *norm, nn.LeakyReLU(0.2)))
             into = out
-        self.stages = nn.ModuleList([*stages, nn.Conv2d(into, 1, 4, bias=False)])
+        self.stages = nn.ModuleList([*stages, Conv2d(into, 1, 4, bias=False)])
 
     def forward(self, picture: Tensor) -> Judgement:
         """Judge (N, 3, size, size) in [-1, 1]; the logits are (N, 1, 1, 1)."""
@@ -101,7 +102,7 @@ def _stages(n_layers: int, into: int, width: int, norm: Norm) -> list[nn.Module]
     bias = conv_bias(norm)
 
     def conv(into: int, out: int, size: int, stride: int, bias: bool = True) -> nn.Module:
-        return wrap(norm, nn.Conv2d(into, out, size, stride=stride, padding=(size - 1) // 2, bias=bias))
+        return wrap(norm, Conv2d(into, out, size, stride=stride, padding=(size - 1) // 2, bias=bias))
 
     if n_layers == 0:
         return [

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_baselines.config import Generator, Norm
+from gan_baselines.networks.convolutions import Conv2d, ConvTranspose2d
 from gan_baselines.networks.norms import conv_bias, norm_layer, wrap
 
 MAX_WIDENING = 8
@@ -18,7 +19,7 @@ class ResidualBlock(nn.Module):
         bias = conv_bias(norm)
         layers: list[nn.Module] = []
         for first in (True, False):
-            layers += [_PADS[pad](1), wrap(norm, nn.Conv2d(width, width, 3, bias=bias)), norm_layer(norm, width)]
+            layers += [_PADS[pad](1), wrap(norm, Conv2d(width, width, 3, bias=bias)), norm_layer(norm, width)]
             if first:
                 layers += [nn.ReLU(inplace=True), *([nn.Dropout(0.5)] if dropout else [])]
         self.layers = nn.Sequential(*layers)
@@ -44,20 +45,20 @@ class ResnetGenerator(nn.Module):
             return [*before, wrap(norm, conv), norm_layer(norm, out), nn.ReLU(inplace=True)]
 
         w = width
-        layers = block(nn.Conv2d(channels[0], w, 7, bias=bias), w, [_PADS[pad](3)])
+        layers = block(Conv2d(channels[0], w, 7, bias=bias), w, [_PADS[pad](3)])
         for _ in range(2):
-            layers += block(nn.Conv2d(w, 2 * w, 3, stride=2, padding=1, bias=bias), 2 * w, [])
+            layers += block(Conv2d(w, 2 * w, 3, stride=2, padding=1, bias=bias), 2 * w, [])
             w *= 2
         layers += [ResidualBlock(w, norm, pad, dropout) for _ in range(blocks)]
         for _ in range(2):
             if up == "resize":
                 before = [nn.Upsample(scale_factor=2), _PADS[pad](1)]
-                layers += block(nn.Conv2d(w, w // 2, 3, bias=bias), w // 2, before)
+                layers += block(Conv2d(w, w // 2, 3, bias=bias), w // 2, before)
             else:
-                conv = nn.ConvTranspose2d(w, w // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
+                conv = ConvTranspose2d(w, w // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
                 layers += block(conv, w // 2, [])
             w //= 2
-        self.layers = nn.Sequential(*layers, _PADS[pad](3), nn.Conv2d(w, channels[1], 7), nn.Tanh())
+        self.layers = nn.Sequential(*layers, _PADS[pad](3), Conv2d(w, channels[1], 7), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same."""
@@ -81,7 +82,7 @@ class UnetGenerator(nn.Module):
         for level, out in enumerate(widths):
             into = widths[level - 1] if level else channels[0]
             layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if level else []
-            layers.append(wrap(norm, nn.Conv2d(into, out, 4, stride=2, padding=1, bias=bias)))
+            layers.append(wrap(norm, Conv2d(into, out, 4, stride=2, padding=1, bias=bias)))
             # no norm at the bottleneck: on a 1x1 map every norm over (H, W) would erase it
             if 0 < level < downs - 1:
                 layers.append(norm_layer(norm, out))
@@ -90,7 +91,7 @@ class UnetGenerator(nn.Module):
         for level in reversed(range(downs)):
             into = widths[level] * (2 if skips and level < downs - 1 else 1)
             out = widths[level - 1] if level else channels[1]
-            conv = nn.ConvTranspose2d(into, out, 4, stride=2, padding=1, bias=bias or level == 0)
+            conv = ConvTranspose2d(into, out, 4, stride=2, padding=1, bias=bias or level == 0)
             layers = [nn.ReLU(), wrap(norm, conv) if level else conv]
             layers += [norm_layer(norm, out)] if level else [nn.Tanh()]
             self.ups.append(nn.Sequential(*layers, *([nn.Dropout(0.5)] if level in noisy else [])))
@@ -120,10 +121,10 @@ class DcganGenerator(nn.Module):
         into = noise
         for level, out in enumerate(widths):
             stride, padding = (2, 1) if level else (1, 0)
-            conv = nn.ConvTranspose2d(into, out, 4, stride, padding, bias=False)
+            conv = ConvTranspose2d(into, out, 4, stride, padding, bias=False)
             layers += [conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
             into = out
-        last = nn.ConvTranspose2d(into, channels, 4, stride=2, padding=1, bias=False)
+        last = ConvTranspose2d(into, channels, 4, stride=2, padding=1, bias=False)
         self.noise = noise
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
 

@@ -78,23 +78,48 @@ def groups(curves: Curves) -> dict[str, list[str]]:
 
 
 def curve_svg(title: str, curves: Curves) -> str:
-    """One chart: a line for each term of the group `title`, from zero to the largest value."""
+    """One chart as HTML: a line for each term of the group `title`, from zero to the largest value."""
     names = groups(curves)[title]
+    top, last = _ranges(names, curves)
+    legend = (f'<span style="color:{_colour(i)}">{html.escape(name)}</span>' for i, name in enumerate(names))
+    box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" style="border:1px solid #ccc"'
+    caption = f"<p>{' · '.join(legend)}; 0 to {top:.3g} over {last} steps</p>"
+    return f"<h2>{title} losses</h2><svg {box}>{_lines(names, curves)}</svg>{caption}"
+
+
+def write_figure(title: str, curves: Curves, path: Path) -> None:
+    """Write all terms of a run as one SVG file, on one scale from zero to the largest value."""
+    names = [name for members in groups(curves).values() for name in members]
+    top, last = _ranges(names, curves)
+    texts = [f'<text x="8" y="18" fill="#000">{html.escape(title)}: 0 to {top:.3g} over {last} steps</text>']
+    texts += [
+        f'<text x="8" y="{36 + 16 * i}" fill="{_colour(i)}">{html.escape(name)}</text>' for i, name in enumerate(names)
+    ]
+    body = f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff" stroke="#ccc"/>{_lines(names, curves)}'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
+    path.write_text(f'{head}font-size="13">{body}{"".join(texts)}</svg>\n', encoding="utf-8")
+
+
+def _ranges(names: list[str], curves: Curves) -> tuple[float, int]:
     top = max((values.get(name, 0.0) for values in curves.values for name in names), default=0.0) or 1.0
-    last = max(curves.steps[-1], 1)
-    lines, legend = [], []
+    return top, max(curves.steps[-1], 1)
+
+
+def _lines(names: list[str], curves: Curves) -> str:
+    top, last = _ranges(names, curves)
+    lines = []
     for index, name in enumerate(names):
-        colour = _COLOURS[index % len(_COLOURS)]
         points = " ".join(
             f"{_WIDTH * step / last:.1f},{_HEIGHT * (1 - max(values[name], 0.0) / top):.1f}"
             for step, values in zip(curves.steps, curves.values, strict=True)
             if name in values
         )
-        lines.append(f'<polyline fill="none" stroke="{colour}" points="{points}"/>')
-        legend.append(f'<span style="color:{colour}">{html.escape(name)}</span>')
-    box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" style="border:1px solid #ccc"'
-    caption = f"<p>{' · '.join(legend)}; 0 to {top:.3g} over {last} steps</p>"
-    return f"<h2>{title} losses</h2><svg {box}>{''.join(lines)}</svg>{caption}"
+        lines.append(f'<polyline fill="none" stroke="{_colour(index)}" points="{points}"/>')
+    return "".join(lines)
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
 
 
 def _step_of(path: Path) -> int:
