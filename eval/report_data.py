@@ -105,13 +105,14 @@ def stored_sets(folder: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant's summary: estimates by measure, medians of the costs."""
+    """One variant's summary: estimates by measure, medians of the costs; `place` orders the points of a curve."""
 
     variant: str
     curve: str
     count: int
     scores: dict[str, Estimate]
     costs: dict[str, float | None]
+    place: tuple[float, ...] = ()
 
 
 def cost_of(line: Line, key: str) -> float | None:
@@ -124,6 +125,10 @@ def cost_of(line: Line, key: str) -> float | None:
 def summary(results: Results) -> list[Row]:
     """One row a variant. Costs are medians, so that a case that built bases for all others does not count."""
     rows = []
+    swept: dict[str, list[str]] = {}
+    for line in results.lines:
+        known = swept.setdefault(line["curve"], [])
+        known += [key for key in line["swept"] if key not in known]
     for variant, lines in results.by_variant.items():
         own = list(lines.values())
         costs = {}
@@ -131,8 +136,18 @@ def summary(results: Results) -> list[Row]:
             values = [value for line in own if (value := cost_of(line, one.key)) is not None]
             pick = max if one is MEMORY else statistics.median
             costs[one.key] = pick(values) if values else None
-        rows.append(Row(variant, own[0]["curve"], len(own), scores_of(results, own), costs))
+        place = _place(own[0], swept.get(own[0]["curve"], []))
+        rows.append(Row(variant, own[0]["curve"], len(own), scores_of(results, own), costs, place))
     return rows
+
+
+def _place(line: Line, keys: Sequence[str]) -> tuple[float, ...]:
+    """Values of the curve's swept settings as the method used them, also where a default was left alone."""
+    values = [line["settings"].get(key, line["swept"].get(key)) for key in keys]
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        return ()
 
 
 def scores_of(results: Results, lines: Sequence[Line]) -> dict[str, Estimate]:

@@ -10,13 +10,15 @@ from eval.report_svg import Curve, Point
 
 
 def curves(rows: Sequence[Row], point: Callable[[Row], Point | None]) -> list[Curve]:
-    """Rows grouped by curve, as points in their order; rows without a point are left out."""
-    grouped: dict[str, list[Point]] = {}
+    """Rows grouped by curve, as points in the order of the swept values; rows without a point are left out."""
+    grouped: dict[str, list[Row]] = {}
     for row in rows:
-        made = point(row)
-        if made is not None:
-            grouped.setdefault(row.curve, []).append(made)
-    return [Curve(name, points) for name, points in grouped.items()]
+        grouped.setdefault(row.curve, []).append(row)
+    drawn = []
+    for name, own in grouped.items():
+        points = [made for row in sorted(own, key=lambda row: row.place) if (made := point(row)) is not None]
+        drawn += [Curve(name, points)] if points else []
+    return drawn
 
 
 def plots(results: Results) -> str:

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from eval.bench import load_mini
 from eval.report import published_for, report
-from eval.report_data import differences, read
+from eval.report_data import differences, read, summary
 from eval.report_html import page
+from eval.report_plots import curves
 from eval.report_stats import difference, estimate
-from eval.report_svg import axis
+from eval.report_svg import Point, axis
 from eval.store import Store
 from freectl.errors import InputError
 
@@ -70,6 +71,18 @@ def test_tables_hold_the_means_of_the_lines(results_folder: Path, made: Path) ->
     assert len(cases) == 36
     found = differences(results, VARIANTS[0])[VARIANTS[2]]["iou"]
     assert (found.mean, found.count) == (pytest.approx(0.2), 12)
+
+
+def test_a_default_takes_its_place_among_the_swept_values_of_its_curve(tmp_path: Path) -> None:
+    bench = load_mini()
+    store = Store(tmp_path)
+    with store.locked():
+        store.begin(about(bench), "one")
+        for variant, weight in (("a", 100.0), ("a[weight=200]", 200.0), ("a[weight=50]", 50.0)):
+            made = line(bench.cases[0], variant, {"target": weight / 200})
+            store.append(made | {"settings": {"weight": weight}})
+    (drawn,) = curves(summary(read([tmp_path])), lambda row: Point(row.scores["target"].mean, 0))
+    assert [point.x for point in drawn.points] == [0.25, 0.5, 1.0]
 
 
 def test_folders_of_one_benchmark_join_and_others_are_refused(results_folder: Path, tmp_path: Path) -> None:
