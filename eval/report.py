@@ -31,10 +31,10 @@ def report(
     from eval.report_html import page
     from eval.report_plots import pareto_svg
 
+    results = read(folders)
     target = out or folders[0] / "report.html"
     if target.suffix not in (".html", ".htm") or not target.parent.is_dir():
         raise InputError("--out", f"'{target}'", "a .html file in an existing folder")
-    results = read(folders)
     texts = {
         target: page(results, baseline=baseline, rows=rows, published=published_for(results.abouts[0]["bench"])),
         target.with_suffix(".csv"): summary_csv(results),

@@ -16,7 +16,7 @@ import typer
 from eval.cases import Bench, Case, balanced
 from eval.store import Store
 from eval.variants import variants
-from freectl.errors import FreectlError, unknown
+from freectl.errors import FreectlError, InputError, unknown
 
 INTERRUPTED = 130
 
@@ -86,12 +86,18 @@ def run(
     )
     cases = chosen_cases(loaded, kinds, subset)
     plan.check(loaded)
+    if not plan.tasks(cases):
+        raise InputError("--methods", f"'{methods}', which fit none of the {len(cases)} cases", "methods that fit some")
     with Store(out).locked() as store:
         store.begin(plan.about(loaded), command())
         failed = execute(plan, loaded, cases, store, workers)
         set_scores.write(store, loaded.layout, clip)
         if failed:
             raise FreectlError(f"{failed} cases failed, see {store.folder / 'failures.jsonl'}; run again to retry them")
+    from eval.report import summary_markdown
+    from eval.report_data import read
+
+    sys.stdout.write(summary_markdown(read([out])))
     sys.stdout.write(f"{len(store.lines())} results in {out}; report: python -m eval.report {shlex.quote(str(out))}\n")
 
 
@@ -127,7 +133,6 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
     from eval import set_scores
     from eval.plan import scored_part
     from eval.scoring import scorer_for
-    from freectl.errors import InputError
 
     with store.locked():
         about = store.about()
