@@ -43,9 +43,10 @@ class Basis:
     total_variance: Tensor | None = None
 
     def project(self, x: Tensor) -> Tensor:
-        """Return the semantic coordinates (..., n) in fp32 of features (..., C)."""
+        """Return the semantic coordinates (..., n) of features (..., C), in fp32, or fp64 for fp64 features."""
+        wide = x if x.dtype == torch.float64 else x.float()
         with torch.autocast(x.device.type, enabled=False):
-            return (x.float() - self.mean) @ self.components.T
+            return (wide - self.mean.to(wide)) @ self.components.to(wide).T
 
     def to(self, device: torch.device | str) -> "Basis":
         """Return the basis on `device`."""

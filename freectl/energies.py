@@ -80,11 +80,16 @@ def _background_energy(s: Tensor, s_ref: Tensor, inside: Tensor, reduction: str,
     return (outside * excess).sum(-1) / torch.where(present.squeeze(-1), divisor, 1)
 
 
-def appearance_weights(s: Tensor, n: int, mode: Literal["sigmoid", "gated"], threshold: float = 0.5) -> Tensor:
+def appearance_weights(
+    s: Tensor, n: int, mode: Literal["sigmoid", "gated"], threshold: float = 0.5, *, normalised: bool = False
+) -> Tensor:
     """Return spatial weights (B, tokens, n) in [0, 1] from the first `n` components of coordinates (B, tokens, N).
 
     `sigmoid`: sigmoid(s), the paper. `gated`: min-max normalised s where it exceeds `threshold`, else 0, the published
     code; gradient flows through the kept values, not through the gate.
+
+    Args:
+        normalised: s is min-max normalised already.
 
     Raises:
         InputError: `n` outside 1..N, unknown mode.
@@ -95,7 +100,7 @@ def appearance_weights(s: Tensor, n: int, mode: Literal["sigmoid", "gated"], thr
     s = _wide(s[..., :n])
     if mode == "sigmoid":
         return torch.sigmoid(s)
-    scaled = normalise_coordinates(s, "minmax")
+    scaled = s if normalised else normalise_coordinates(s, "minmax")
     return scaled * (scaled > threshold)
 
 

@@ -48,7 +48,13 @@ def coordinates(bases: SemanticBases, settings: FreeControlSettings, site: Site,
 def appearance_vectors(settings: FreeControlSettings, keys: Tensor, s: Tensor) -> Tensor:
     """Appearance vectors v^(k) (B, N_a, C) of keys with coordinates s (eq. 5)."""
     count = min(settings.appearance_components, s.shape[-1])
-    weights = energies.appearance_weights(s, count, settings.appearance_gate, threshold=settings.appearance_threshold)
+    weights = energies.appearance_weights(
+        s,
+        count,
+        settings.appearance_gate,
+        threshold=settings.appearance_threshold,
+        normalised=settings.normalize == "minmax",
+    )
     return energies.appearance_vectors(keys, weights)
 
 
@@ -124,7 +130,9 @@ class FreeControlGuide(Controller):
             self.non_finite += 1
             logger.warning("non-finite gradient at timestep %d: step left unguided", step.timestep)
             gradient = torch.zeros_like(gradient)
-        return output.detach(), gradient * ramp(self.settings, step)
+        return output.detach(), gradient * ramp(self.settings, step) * size_factor(
+            self.settings, denoiser.unet, latents
+        )
 
     def _energy(self, step: Step, features: Mapping[str, Tensor]) -> Tensor:
         """lambda_s g_s + lambda_a g_a, summed over targets, each a mean over the sites; (B,)."""
@@ -171,10 +179,27 @@ class FreeControlGuide(Controller):
 
 
 def ramp(settings: FreeControlSettings, step: Step) -> float:
-    """Warm-up (linear from 0 at the first step) times the factor that makes weights independent of step count."""
+    """Warm-up (linear from 0 at the first step) times the factor that makes weights independent of step count.
+
+    The official update adds up over the guided steps, so that half as many need twice the weight. The paper's goes
+    through the noise, which the sampler weights by the length of its step: there is nothing to make up for.
+    """
     steps = round(settings.warmup * step.count)
     warm = min(1.0, step.index / steps) if steps else 1.0
-    return warm * (REFERENCE_STEPS / step.count if settings.step_scaling == "invariant" else 1.0)
+    adds_up = settings.step_scaling == "invariant" and settings.update == "official"
+    return warm * (REFERENCE_STEPS / step.count if adds_up else 1.0)
+
+
+def size_factor(settings: FreeControlSettings, unet: Any, latents: Tensor) -> float:
+    """What makes weights independent of the picture's size: its area over that of the size the model was trained at.
+
+    Energies are means over tokens, so that the gradient of one latent pixel falls with their number.
+    """
+    if settings.size_scaling == "none":
+        return 1.0
+    side = unet.config.sample_size
+    own = side * side if isinstance(side, int) else side[0] * side[1]
+    return latents.shape[-2] * latents.shape[-1] / own
 
 
 def guided_timesteps(timesteps: Sequence[int], settings: FreeControlSettings) -> list[int]:

@@ -64,11 +64,11 @@ class Analyser:
             pairs = list(zip(request.images, request.source_prompts, strict=True))
             for _, source in pairs:
                 self._check_mask(request.mask, request.concept, source)
-            each = [self._analysed(*pair, request.concept, request.mask) for pair in pairs]
+            each = [self.analysed(*pair, request.concept, request.mask) for pair in pairs]
             return self._start([one.trajectory for one in each]), [Target(each[0].bases, stacked(each))]
         for one in request.conditions:
             self._check_mask(one.mask, one.concept, one.source_prompt)
-        each = [self._analysed(one.image, one.source_prompt, one.concept, one.mask) for one in request.conditions]
+        each = [self.analysed(one.image, one.source_prompt, one.concept, one.mask) for one in request.conditions]
         start = self._start([one.trajectory for one in each], len(request.texts))
         return start, [Target(one.bases, one.reference) for one in each]
 
@@ -158,7 +158,12 @@ class Analyser:
                 raise InputError("--mask", "attention without a concept", "--concept with a word of the source prompt")
             masks.token_positions(self.engine.pipe.tokenizer, source, concept)
 
-    def _analysed(self, image: Image.Image, source: str, concept: str | None, mask: Mask) -> Analysed:
+    def analysed(self, image: Image.Image, source: str, concept: str | None, mask: Mask) -> Analysed:
+        """One guidance picture in the bases of `concept`.
+
+        Args:
+            image: at the working size. source: what it shows. mask: picture of that size, "attention" or None.
+        """
         engine, settings = self.engine, self.settings
         bases = self._bases_of(concept)
         trajectory, key = self._invert(image, source)

@@ -1,0 +1,110 @@
+"""Does a weight mean the same at any step count? `python -m eval.strength` edits eight scenes of the embedded model's
+domain at several step counts with the same weights, and prints the table of freectl/README.md.
+
+Structure distance, three ways: the structure energy of the last guided step; the energy between input and finished
+result, both inverted on one grid of 50 steps whatever the run's was, mean over the guided window; and 1 - overlap of
+the result's outline, as the judge sees it, with the input's true one.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from PIL import Image
+
+from freectl.energies import structure_energy
+from freectl.engine import Engine
+from freectl.methods.base import Request
+from freectl.methods.freecontrol_targets import Analyser
+from freectl.mini import MODEL_DIR
+from freectl.mini.domain import ARTWORK
+from freectl.mini.export import scenes
+from freectl.mini.judge import judge_pictures, load_judge, mask_iou
+from freectl.mini.scene import Scene, render, render_mask
+from freectl.pipeline import FreeControlPipeline
+from freectl.sampler import Prompt
+
+COUNT, SEED = 8, 11
+GRID = 50
+app = typer.Typer()
+
+
+def object_edits() -> list[tuple[Scene, Scene]]:
+    """Scenes, and what each should become: the next scene's object in its place."""
+    drawn = list(scenes(COUNT + 1, SEED, ARTWORK))
+    return [(one, one.with_words(object=other.object)) for one, other in pairwise(drawn)]
+
+
+def structure_distance(pipe: FreeControlPipeline, results: list[Image.Image], settings: Any) -> float:
+    """Mean structure energy between the inverted inputs and the inverted results."""
+    engine = Engine(pipe)
+    request = Request([], Prompt(torch.empty(0)), [""], [], results[0].size, steps=GRID)
+    analyser = Analyser(engine, request, settings, engine.family.sites(engine.unet, settings.layers))
+    pairs = [(render(source), result) for (source, _), result in zip(object_edits(), results, strict=True)]
+    distances = []
+    for pair in pairs:
+        one, other = (analyser.analysed(picture, "", None, None).reference.coordinates for picture in pair)
+        distances += [float(structure_energy(other[site], one[site])) for site in one]
+    return sum(distances) / len(distances)
+
+
+def measured(steps: int, weight: float | None) -> dict[str, Any]:
+    """One row of the table; `weight` None is the default preset's, 0 is unguided."""
+    pairs = object_edits()
+    pipe = FreeControlPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    overrides = {} if weight is None else {"structure_weight": weight, "appearance_weight": 0.0}
+    output = pipe(
+        [target.caption for _, target in pairs],
+        [render(source) for source, _ in pairs],
+        num_inference_steps=steps,
+        generator=[torch.Generator().manual_seed(0) for _ in pairs],
+        **overrides,
+    )
+    verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), output.images)
+    overlaps = [mask_iou(v.mask, render_mask(source)) for v, (source, _) in zip(verdicts, pairs, strict=True)]
+    return {
+        "steps": steps,
+        "weight": output.settings.structure_weight,
+        "energy": output.trace[-1]["structure"] if output.trace else None,
+        "distance": structure_distance(pipe, output.images, output.settings),
+        "outline_distance": 1 - sum(overlaps) / len(overlaps),
+        "object_right": sum(v.labels["object"] == t.object for v, (_, t) in zip(verdicts, pairs, strict=True)),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Markdown lines."""
+    yield "| steps | energy, last guided step | energy of the result | 1 - outline overlap | object right |"
+    yield "|---|---|---|---|---|"
+    for row in rows:
+        energy = "" if row["energy"] is None else f"{row['energy']:.4f}"
+        name = f"{row['steps']}{'' if row['weight'] else ', unguided'}"
+        yield (
+            f"| {name} | {energy} | {row['distance']:.4f} | {row['outline_distance']:.3f} "
+            f"| {row['object_right']} of {COUNT} |"
+        )
+
+
+@app.command()
+def main(
+    steps: Annotated[list[int], typer.Option(help="Step counts; may repeat.")] = [20, 50, 100, 200],  # noqa: B006
+    output: Annotated[Path | None, typer.Option(help="Also write the rows here, JSON.")] = None,
+) -> None:
+    """Measure, and print the table."""
+    rows = [measured(50, 0.0)]
+    for count in steps:
+        rows.append(measured(count, None))
+        sys.stderr.write(f"{rows[-1]}\n")
+    if output is not None:
+        output.write_text(json.dumps(rows, indent=1) + "\n")
+    sys.stdout.write("\n".join(table(rows)) + "\n")
+
+
+if __name__ == "__main__":
+    app()
