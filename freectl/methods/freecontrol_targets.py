@@ -200,9 +200,10 @@ class Analyser:
         return torch.cat([one.start for one in trajectories])
 
     def _bases_of(self, concept: str | None) -> SemanticBases:
-        if concept not in self._bases:
-            self._bases[concept] = self._obtain(concept)
-        return self._bases[concept]
+        name = concept if self.settings.bases is None else None  # named bases serve every concept
+        if name not in self._bases:
+            self._bases[name] = self._obtain(concept)
+        return self._bases[name]
 
     def _found(self, concept: str | None) -> SemanticBases:
         """The bases that the settings name, or else the concept's own."""
