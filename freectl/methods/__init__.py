@@ -8,6 +8,7 @@ from freectl.errors import unknown
 REGISTRY: dict[str, str] = {
     "ctrlx": "freectl.methods.ctrlx:CtrlX",
     "ddpm-inversion": "freectl.methods.ddpm_inversion:DDPMInversion",
+    "flowedit": "freectl.methods.flowedit:FlowEdit",
     "freecontrol": "freectl.methods.freecontrol:FreeControl",
     "masactrl": "freectl.methods.masactrl:MasaCtrl",
     "p2p": "freectl.methods.p2p:P2P",

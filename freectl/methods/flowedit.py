@@ -1,0 +1,180 @@
+"""FlowEdit (Kulikov et al., ICCV 2025, arXiv 2412.08629) for models that predict noise: no noise in between."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from freectl.engine import Engine
+from freectl.injection import EDIT, SOURCE
+from freectl.inversion import alpha_bar, previous_timestep
+from freectl.local_edit import changing, straight_levels
+from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.methods.setting import setting
+from freectl.sampler import Controller, Lane, Step
+
+
+class FlowEditSettings(BaseModel):
+    """More of the schedule and more guidance change more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    strength: float = setting(
+        0.66,
+        "n_max: the last part of the schedule, which is run; 0 returns the input",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 5: 33 of 50 for Stable Diffusion 3",
+    )
+    plain: float = setting(
+        0.0,
+        "n_min: the last part of the schedule, sampled with the prompt alone; within n_max",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 4.3: 0",
+    )
+    average: int = setting(
+        1, "n_avg: noise maps that each step averages over", ge=1, le=50, unit="maps", source="section 4.2: 1"
+    )
+    source_guidance: float = setting(
+        3.5, "guidance scale of the source prompt", ge=0, le=100, unit="factor", source="section 5; 13.5 for the prompt"
+    )
+
+
+class FlowEdit(Method[FlowEditSettings]):
+    """The picture moves by the difference of what the model predicts for prompt and source prompt at the same noise.
+
+    Published for flow models. Here it is the same construction in the coordinates x_t / sqrt(abar_t), in which the
+    model's ordinary differential equation reads dx = eps dsigma; the picture is then the edit's own state, never noise.
+    """
+
+    name = "flowedit"
+    summary = "move the picture by the difference of two predictions at the same noise; no inversion, no attention"
+    paper = "Kulikov et al., FlowEdit: Inversion-Free Text-Based Editing, ICCV 2025, arXiv 2412.08629"
+    equations = """
+sigma_t = sqrt((1 - abar_t) / abar_t),  z = x_0 of the input at first,  e drawn anew at every step
+z_s = x_0 + sigma_t e,  z_t = z + sigma_t e
+z <- z + (sigma_{t-1} - sigma_t) (eps(z_t, prompt, s) - eps(z_s, source, s_src)), mean over n_avg, last n_max steps
+the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
+"""
+    settings = FlowEditSettings
+    needs = ("image",)
+
+    def run(self, engine: Engine, request: Request, settings: FlowEditSettings) -> Outcome:
+        """Edit the request's pictures; see `FlowEditSettings`."""
+        texts = request.source_prompts
+        with engine.cost.counting(engine.unet), engine.cost.stage("synthesis"):
+            grid = engine.timesteps(request.steps)
+            kept, plain = tail(grid, settings.strength), tail(grid, settings.plain)
+            clean = engine.encode_images(request.images)
+            if not kept:
+                return Outcome(clean)
+            # an empty text equals the unconditional one: guidance would change nothing
+            guided = request.prompt.uncond is not None and any(texts)
+            source = engine.encode_prompt(texts, [""] * len(texts) if guided else None)
+            lanes = {
+                EDIT: Lane(clean, request.prompt, request.guidance_scale),
+                SOURCE: Lane(clean, source, settings.source_guidance),
+            }
+            walk = Walk(engine.scheduler, clean, plain[-len(kept) :], settings.average, request.generators)
+            walk.first = request.latents
+            if request.kept:
+                walk.mask = changing(request.kept, (clean.shape[-2], clean.shape[-1]), clean.device)
+            # what is kept is kept by the walk, whose states are not those of a sampler
+            latents = denoise(engine, replace(request, kept=[]), lanes, kept, walk, eta=0.0)
+        return Outcome(latents, warnings=[] if all(texts) else ["flowedit without a source prompt moves from no words"])
+
+    def row_forwards(self, steps: int, settings: FlowEditSettings) -> str:
+        """Four rows a step and noise map, two where the prompt is sampled alone."""
+        kept, plain = (len(tail(range(steps), share)) for share in (settings.strength, settings.plain))
+        plain = min(kept, plain)
+        rows = 4 * settings.average * (kept - plain) + 2 * plain
+        return f"synthesis {rows} (3 instead of 4 a step without a source prompt)"
+
+
+def tail(grid: Sequence[int], share: float) -> list[int]:
+    """The last part of a grid: `share` of its steps, rounded down as in the published code."""
+    count = min(len(grid), int(share * len(grid) + 1e-9))
+    return [int(t) for t in grid[len(grid) - count :]]
+
+
+class Walk(Controller):
+    """Lane "edit" is the picture between steps; within one it and lane "source" are noised alike and stepped by DDIM.
+
+    A DDIM step is x / sqrt(abar) <- x / sqrt(abar) + (sigma_below - sigma) eps, so the difference of the two stepped
+    lanes, divided by the lower level's sqrt(abar), is the picture's new distance from the input.
+
+    Args:
+        scheduler: the sampling `DDIMScheduler`.
+        clean: the input's latents (B, C, h, w).
+        plain: timesteps, descending, at which the edit is sampled by itself.
+        average: noise maps a step.
+        generators: one CPU generator an image, or None for torch's own.
+
+    Attributes:
+        first: noise of the first step, in place of the generators'.
+        mask: (B, 1, h, w), 1 where the picture may change; None for everywhere.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        clean: Tensor,
+        plain: Sequence[int],
+        average: int,
+        generators: Sequence[torch.Generator] | None,
+    ) -> None:
+        self.scheduler, self.clean, self.plain = scheduler, clean, list(plain)
+        self.average, self.generators = average, generators
+        self.first: Tensor | None = None
+        self.mask: Tensor | None = None
+        self._picture = clean
+        self._moves: list[Tensor] = []
+        self._below: Mapping[int, Tensor] = {}
+
+    def repeats(self, step: Step) -> int:
+        """One take for each noise map."""
+        return 0 if step.timestep in self.plain else self.average - 1
+
+    def active(self, step: Step, lanes: dict[str, Lane]) -> tuple[str, ...]:  # type: ignore[override]
+        """Both lanes; the edit alone where it is sampled by itself."""
+        return (EDIT,) if step.timestep in self.plain else (EDIT, SOURCE)
+
+    def before(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """Noise both lanes alike; the edit once more where plain sampling begins."""
+        edit, source = lanes[EDIT], lanes.get(SOURCE)
+        if source is None and step.timestep != self.plain[0]:
+            return
+        if step.repeat == 0:
+            self._picture, self._moves = edit.latents, []
+        noise = super().noise(step, EDIT, edit, self.generators)
+        if self.first is not None:
+            noise, self.first = self.first.to(noise), None
+        abar = alpha_bar(self.scheduler, step.timestep)
+        scale, sigma = abar.sqrt().to(noise), (1 - abar).sqrt().to(noise)
+        edit.latents = scale * self._picture + sigma * noise
+        if source is not None:
+            source.latents = scale * self.clean + sigma * noise
+        elif self.mask is not None:
+            noised = scale * self.clean + sigma * noise
+            self._below = straight_levels(self.scheduler, self.clean, noised, self.plain).below
+
+    def after(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """The picture again, moved by the mean of the takes."""
+        edit = lanes[EDIT]
+        if SOURCE not in lanes:
+            edit.latents = self._masked(edit.latents, self._below.get(step.timestep, self.clean))
+            return
+        below = alpha_bar(self.scheduler, previous_timestep(self.scheduler, step.timestep)).sqrt()
+        distance = (edit.latents - lanes[SOURCE].latents) / below.to(self.clean)
+        self._moves.append(self.clean + distance)
+        if step.repeat == self.repeats(step):
+            edit.latents = self._masked(torch.stack(self._moves).mean(0), self.clean)
+
+    def _masked(self, latents: Tensor, kept: Tensor) -> Tensor:
+        return latents if self.mask is None else torch.where(self.mask > 0, latents, kept.to(latents))
