@@ -22,7 +22,9 @@ INTERRUPTED = 130
 
 
 def run(
-    methods: Annotated[str, typer.Option(help="Names with commas between, each perhaps NAME:PRESET; gan too.")] = "",
+    methods: Annotated[
+        str, typer.Option(help="Names with commas between, each perhaps NAME:PRESET[key=value,...]; gan.")
+    ] = "",
     out: Annotated[Path, typer.Option(help="Results folder; what it already holds is not computed again.")] = ...,  # type: ignore[assignment]
     bench: Annotated[
         str, typer.Option(help="mini, mini-held-out, mini-style:FROM:TO, pie, imagenet-r-ti2i, or a manifest file.")

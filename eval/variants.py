@@ -9,6 +9,9 @@ from eval.cases import Case
 from freectl.errors import InputError, unknown
 
 GAN = "gan"
+_OUTSIDE = re.compile(r",(?![^\[]*\])")
+_METHOD = re.compile(r"(?P<name>[^:\[\]]+)(:(?P<preset>[^\[\]]+))?(\[(?P<own>[^\[\]]*)\])?")
+_METHODS = "names with commas between, such as sdedit,freecontrol:official,freecontrol[start=noise,mask=exact]"
 MASKS = ("none", "attention", "exact")
 CONCEPTS = ("none", "source")
 
@@ -59,18 +62,19 @@ def variants(methods: str, sets: list[str], sweeps: list[str], gans: list[str]) 
     """The variants of a command line, in its order; a swept method runs at the swept values only.
 
     Args:
-        methods: names with commas between, each perhaps with ":preset".
+        methods: names with commas between, each perhaps with ":preset" and "[key=value,...]", as labels have them;
+            values with "|" between are a sweep.
         sets: `method.key=value`. sweeps: `method.key=value,value,...`.
         gans: names of the GAN weights that were given.
 
     Raises:
         InputError: malformed, a method that is not among `methods`, or a variant that occurs twice.
     """
-    chosen = [_name_and_preset(text) for text in methods.split(",") if text.strip()]
+    chosen = [_parsed(text) for text in _OUTSIDE.split(methods) if text.strip()]
     if not chosen:
-        raise InputError("--methods", repr(methods), "names with commas between, such as sdedit,freecontrol:official")
-    chosen = [pair for name, preset in chosen for pair in _gans(name, preset, gans)]
-    names = list(dict.fromkeys(name for name, _ in chosen))
+        raise InputError("--methods", repr(methods), _METHODS)
+    chosen = [(*pair, own) for name, preset, own in chosen for pair in _gans(name, preset, gans)]
+    names = list(dict.fromkeys(name for name, _, _ in chosen))
     fixed: dict[str, dict[str, str]] = {name: {} for name in names}
     for text in sets:
         name, key, value = _assignment("--set", text, names)
@@ -79,20 +83,37 @@ def variants(methods: str, sets: list[str], sweeps: list[str], gans: list[str]) 
     for text in sweeps:
         name, key, value = _assignment("--sweep", text, names)
         swept[name][key] = [part.strip() for part in value.split(",") if part.strip()]
-    made = [
-        Variant(name, preset, fixed[name], dict(zip(swept[name], values, strict=True)))
-        for name, preset in chosen
-        for values in product(*swept[name].values())
-    ]
+    made = []
+    for name, preset, own in chosen:
+        alone, several = _split(own)
+        curves = swept[name] | several
+        made += [
+            Variant(name, preset, fixed[name] | alone, dict(zip(curves, values, strict=True)))
+            for values in product(*curves.values())
+        ]
     labels = [one.label for one in made]
     if doubled := sorted({label for label in labels if labels.count(label) > 1}):
         raise InputError("--methods", f"'{doubled[0]}' twice", "each method and preset once")
     return made
 
 
-def _name_and_preset(text: str) -> tuple[str, str]:
-    name, _, preset = text.strip().partition(":")
-    return name, preset or "default"
+def _parsed(text: str) -> tuple[str, str, dict[str, str]]:
+    match = _METHOD.fullmatch(text.strip())
+    if match is None:
+        raise InputError("--methods", repr(text.strip()), _METHODS)
+    own = {}
+    for part in filter(None, (match["own"] or "").split(",")):
+        key, equals, value = (one.strip() for one in part.partition("="))
+        if not (equals and key and value):
+            raise InputError("--methods", repr(text.strip()), _METHODS)
+        own[key.replace("-", "_")] = value
+    return match["name"], match["preset"] or "default", own
+
+
+def _split(own: dict[str, str]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Settings of one value, and those of several with "|" between."""
+    parts = {key: [one.strip() for one in value.split("|") if one.strip()] for key, value in own.items()}
+    return {k: v[0] for k, v in parts.items() if len(v) == 1}, {k: v for k, v in parts.items() if len(v) > 1}
 
 
 def _gans(name: str, preset: str, gans: list[str]) -> list[tuple[str, str]]:

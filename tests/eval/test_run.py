@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def test_sweeps_make_one_variant_a_value_and_one_curve() -> None:
     ]
     assert [one.curve for one in made] == ["sdedit", "sdedit", "freecontrol:official[start=noise]"]
     assert len({one.folder for one in made}) == 3
+    own = labels("freecontrol,freecontrol[start=noise,mask=exact],freecontrol:paper[components=8]")
+    assert own == ["freecontrol", "freecontrol[mask=exact,start=noise]", "freecontrol:paper[components=8]"]
+    assert labels(",".join(own)) == own  # a label asks for what it says
+    mixed = variants("freecontrol,freecontrol[structure_weight=1|2],freecontrol[start=noise]", [], [], [])
+    assert [one.curve for one in mixed] == [*["freecontrol"] * 3, "freecontrol[start=noise]"]
+    assert mixed[2].label == "freecontrol[structure_weight=2]"
     both = labels("freecontrol", sweeps=("freecontrol.structure_weight=1,2", "freecontrol.components=4,8"))
     assert len(both) == 4
 
@@ -57,6 +64,8 @@ def test_sweeps_make_one_variant_a_value_and_one_curve() -> None:
     [
         (("", (), ()), "--methods"),
         (("sdedit,sdedit", (), ()), "--methods"),
+        (("sdedit[strength]", (), ()), "--methods"),
+        (("sdedit]", (), ()), "--methods"),
         (("sdedit", ("sdedit.strength",), ()), "--set"),
         (("sdedit", ("pnp.strength=1",), ()), "--set"),
         (("sdedit", (), ("strength=1",)), "--sweep"),
@@ -143,6 +152,20 @@ def test_a_runners_picture_is_that_of_freectl_edit() -> None:
     assert made.cost["row_forwards"] > 0
 
 
+def test_a_kept_inversion_gives_the_same_picture_for_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FREECTL_HOME", str(tmp_path))
+    case = load_mini().cases[0]
+    model = load_model("mini", 4, 0, device="cpu", dtype="auto")
+    (asked,) = variants("freecontrol", [], [], [])
+    alone = DiffusionRunner(model, check(asked)).run(case)
+    kept = DiffusionRunner(replace(model, reuse=True), check(asked))
+    first, second = kept.run(case), kept.run(case)
+    assert alone.image.tobytes() == first.image.tobytes() == second.image.tobytes()
+    assert alone.cost["row_forwards"] == first.cost["row_forwards"] > second.cost["row_forwards"]
+    assert not alone.cost["cached"]["inversion"]
+    assert second.cost["cached"]["inversion"]
+
+
 def test_weights_digest_does_not_depend_on_the_judge(tmp_path: Path) -> None:
     for name in ("unet/config.json", "judge/config.json", "model_index.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -201,6 +224,8 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path) 
     assert len(kept) == len(done)
     assert all((out / one["picture"]).stat().st_mtime_ns == before[out / one["picture"]] for one in kept)
     assert len(json.loads((out / "run.json").read_text())["commands"]) == 2
+    assert invoke("--out", str(out), "--rescore").exit_code == 0
+    assert Store(out).lines() == lines
     one = lines[-1]
     assert one["cost"]["row_forwards"] > 0
     with Image.open(io.BytesIO((out / one["picture"]).read_bytes())) as picture:
