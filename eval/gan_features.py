@@ -153,7 +153,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--only", nargs="*", choices=["digits", "mnist"])
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

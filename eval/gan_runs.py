@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 RUNS = Path(__file__).parent.parent / "prompts" / "gan_runs.yaml"
-TEST_LIMIT = 120
+TEST_LIMIT = 60
+GRID_ROWS = 6
 COLUMNS = {
     "l1": "L1 to the true picture",
     "kid": "KID",
@@ -40,27 +42,25 @@ def make_data(out: Path, plan: dict[str, Any]) -> dict[str, Path]:
     return folders
 
 
-def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int) -> list[str]:
-    """`key=value` settings of a run, its steps worked out from the pictures it may see."""
+def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: float) -> list[str]:
+    """`key=value` settings of a run, its steps worked out from `factor` times the pictures it may see."""
     model, _, own, *pictures = plan["runs"][name]
     sets = [*plan["common"][model], *(text.format(out=out) for text in own), f"train.seed={seed}"]
-    batch = next((int(text.partition("=")[2]) for text in sets if text.startswith("train.batch_size=")), 1)
-    steps = (pictures[0] if pictures else plan["pictures"][model]) // batch
+    batch = next((int(text.partition("=")[2]) for text in reversed(sets) if text.startswith("train.batch_size=")), 1)
+    steps = max(1, round(factor * (pictures[0] if pictures else plan["pictures"][model])) // batch)
     every = max(1, steps // 8)
     return [*sets, f"train.steps={steps}", f"train.checkpoint_every={every}", f"train.sample_every={steps}",
             f"train.log_every={max(1, steps // 40)}"]  # fmt: skip
 
 
-def train(name: str, plan: dict[str, Any], out: Path, data: Path, seed: int, threads: int) -> None:
+def train(folder: Path, data: Path, model: str, settings: list[str]) -> None:
     """Train one run in a process of its own, or go on with it."""
-    folder = out / run_name(name, seed)
-    command = [sys.executable, "-m", "gan_baselines", "train", plan["runs"][name][0]]
+    command = [sys.executable, "-m", "gan_baselines", "train", model]
     command += ["--data", str(data), "--out", str(folder)]
     if (folder / "run.json").exists():
         command.append("--resume")
     else:
-        for text in [*settings_of(name, plan, out, seed), f"train.threads={threads}", "train.tracker=none"]:
-            command += ["--set", text]
+        command += [part for text in settings for part in ("--set", text)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -71,30 +71,41 @@ def run_name(name: str, seed: int) -> str:
 
 def measure(folder: Path, data: Path) -> dict[str, Any]:
     """Distances of the run's A to B generator on the test split, and what the judge sees in its pictures."""
+    from eval.gan_noise import judge_trunk
     from gan_baselines.evaluate import evaluate
+    from gan_baselines.training.run_page import save_grid
     from gan_baselines.weights import load_weights
 
     weights = load_weights(folder / "weights")
-    direction = evaluate(weights, data, limit=TEST_LIMIT)["AB"]
-    test = next(path for path in (data / "test", data) if (path / "A").exists() or (path / "testA").exists())
-    sides = {side: test / side if (test / side).exists() else test / f"test{side}" for side in "AB"}
-    sources = [_tensor(path) for path in sorted(sides["A"].glob("*.png"))[:TEST_LIMIT]]
-    mean = sum(_tensor(path) for path in sides["B"].glob("*.png")) / len(list(sides["B"].glob("*.png")))
-    names = [path.name for path in sorted(sides["A"].glob("*.png"))[:TEST_LIMIT]]
+    direction = evaluate(weights, data, limit=TEST_LIMIT, network=judge_trunk())["AB"]
+    files = sorted(_side(data, "test", "A").glob("*.png"))[:TEST_LIMIT]
+    sources = [_tensor(path) for path in files]
+    seen = list(_side(data, "train", "B").glob("*.png"))
+    mean = sum(_tensor(path) for path in seen) / len(seen)
     lines = [json.loads(line) for line in (data.parent / "scenes" / "scenes.jsonl").read_text().splitlines()]
     by_name = {Path(line["picture"]).name: line["object"] for line in lines}
-    objects = [by_name[name] for name in names]
+    objects = [by_name[path.name] for path in files]
+    made = _translated(weights, sources)
+    shown = range(0, len(files), max(1, len(files) // GRID_ROWS))
+    rows = [(sources[i], made[i], _tensor(_side(data, "test", "B") / files[i].name)) for i in shown]
+    save_grid([torch.stack(column) for column in zip(*rows, strict=True)], folder / "test.png")
     log = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
     speeds = sorted(line["pictures_per_second"] for line in log if line.get("pictures_per_second"))
     return {
         **direction["model"],
-        **judged(_translated(weights, sources), objects),
+        **judged(made, objects),
         "pictures_per_second": speeds[len(speeds) // 2] if speeds else None,
         "baselines": {
             "identity": direction["identity"] | judged(sources, objects),
             "mean": direction["mean"] | judged([mean] * len(sources), objects),
         },
     }
+
+
+def _side(data: Path, split: str, side: str) -> Path:
+    """Folder of one side, in either layout."""
+    beside = data / f"{split}{side}"
+    return beside if beside.exists() else data / split / side
 
 
 def _tensor(path: Path) -> Any:
@@ -159,6 +170,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of runs; default all")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind, with seeds 0, 1, ...")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--factor", type=float, default=1.0, help="budget of every run, times the plan's")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of every run, such as train.precision=fp32")
     arguments = parser.parse_args()
     plan = yaml.safe_load(RUNS.read_text())
     names = arguments.only or list(plan["runs"])
@@ -171,8 +184,11 @@ def main() -> None:
         for name in names:
             data = folders["paired" if plan["runs"][name][0] == "pix2pix" else "unpaired"]
             if run_name(name, seed) not in results:
-                train(name, plan, arguments.out, data, seed, arguments.threads)
-                results[run_name(name, seed)] = measure(arguments.out / run_name(name, seed), data)
+                folder = arguments.out / run_name(name, seed)
+                own = settings_of(name, plan, arguments.out, seed, arguments.factor)
+                more = [f"train.threads={arguments.threads}", "train.tracker=none", *arguments.set]
+                train(folder, data, plan["runs"][name][0], own + more)
+                results[run_name(name, seed)] = measure(folder, data)
                 path.write_text(json.dumps(results, indent=1))
     sys.stdout.write(table(results, plan) + "\n")
 

@@ -69,6 +69,11 @@ class Discriminator(Closed):
         """Smallest picture side in px: the strided layers must leave a 3x3 map for the last two convolutions."""
         return (3 * 2**self.n_layers if self.n_layers else 1) * 2 ** (self.scales - 1)
 
+    @property
+    def features(self) -> int:
+        """Maps in the feature list: one for each layer before the logits, scale after scale."""
+        return (self.n_layers + 1 if self.n_layers else 2) * self.scales
+
 
 class Dcgan(Closed):
     """DCGAN (arXiv 1511.06434): noise to picture."""
@@ -137,13 +142,16 @@ class ModifiedCycleGan(CycleGan):
     alpha_start: float = Field(default=0.0, ge=0, lt=1)
     alpha_end: float = Field(default=0.9, ge=0, lt=1)
     quality: Literal["none", "fake", "real"] = "fake"
-    feature_layer: int = Field(default=-1, ge=-8, le=7)
+    feature_layer: int = -1
     discriminators_from: str | None = None
 
     @model_validator(mode="after")
     def _directions(self) -> Self:
         if self.lambda_end > self.lambda_cycle:
             raise ValueError(f"lambda_end {self.lambda_end} is above lambda_cycle {self.lambda_cycle}: it decays")
+        count = self.discriminator.features
+        if not -count <= self.feature_layer < count:
+            raise ValueError(f"feature_layer {self.feature_layer} of a discriminator with {count} feature maps")
         if self.alpha_end < self.alpha_start:
             raise ValueError(f"alpha_end {self.alpha_end} is below alpha_start {self.alpha_start}: it grows")
         return self

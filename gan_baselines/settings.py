@@ -108,6 +108,9 @@ def _first_fault(error: ValidationError, kind: type[BaseModel], option: str) -> 
     where = ".".join(path) or kind.__name__
     if fault["type"] == "extra_forbidden":
         return unknown(f"{option} {where}", path[-1], _fields(kind, error.errors()[0]["loc"][:-1]))
+    if fault["type"] == "value_error":  # several values that do not go together: the message says which
+        found = fault["msg"].removeprefix("Value error, ")
+        return InputError(f"{option} {where}", found, "values that fit each other (see gan-baselines settings MODEL)")
     return InputError(f"{option} {where}", repr(fault.get("input")), fault["msg"])
 
 

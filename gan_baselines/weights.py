@@ -20,6 +20,7 @@ from gan_baselines.networks import DcganGenerator
 
 FORMAT = "gan_baselines/1"
 _FOLDER = "a weights folder (config.json and *.safetensors) that `gan-baselines train` or `convert` wrote"
+SHIPPED = Path(__file__).parent / "shipped"
 _MODEL: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 
 
@@ -71,12 +72,15 @@ def save_weights(
 def load_weights(folder: Path | str, option: str = "--weights", only: str | None = None) -> Weights:
     """Read the generators of a weights folder (or `only` the one so named), in fp32 on the CPU.
 
+    `folder` may be the name of shipped weights.
+
     Raises:
         InputError: no such folder, damaged or foreign files, or no generator of that name.
     """
     from gan_baselines.models import build
 
-    record = read_record(Path(folder), option)
+    folder = find_weights(folder)
+    record = read_record(folder, option)
     names = record["generators"]
     if only is not None and only not in names:
         raise InputError(option, f"'{folder}' with generators {', '.join(names)}", f"one with '{only}'")
@@ -84,7 +88,7 @@ def load_weights(folder: Path | str, option: str = "--weights", only: str | None
     nets = build(without_sources(model)).generators
     wanted = {name: nets[name] for name in names if name in nets and only in (None, name)}
     for name, network in wanted.items():
-        _fill(network, Path(folder) / f"generator_{name}.safetensors", option)
+        _fill(network, folder / f"generator_{name}.safetensors", option)
     return Weights(model, {name: net.eval() for name, net in wanted.items()}, record.get("about", {}))
 
 
@@ -94,25 +98,38 @@ def load_discriminators(networks: nn.ModuleDict, folder: Path | str, option: str
     Raises:
         InputError: the folder lacks one of them, or its shape differs.
     """
-    record = read_record(Path(folder), option)
+    folder = find_weights(folder)
+    record = read_record(folder, option)
     for name, network in networks.items():
         if name not in record["discriminators"]:
             found = f"'{folder}' with discriminators {', '.join(record['discriminators']) or 'none'}"
             raise InputError(option, found, f"one with '{name}'")
-        _fill(network, Path(folder) / f"discriminator_{name}.safetensors", option)
+        _fill(network, folder / f"discriminator_{name}.safetensors", option)
 
 
-def read_record(folder: Path, option: str = "--weights") -> dict[str, Any]:
-    """Read a weights folder's config.json.
+def shipped_names() -> list[str]:
+    """Names of the weights that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def find_weights(folder: Path | str) -> Path:
+    """Return `folder`, or where the shipped weights of that name lie. A folder of that name comes first."""
+    return SHIPPED / folder if not Path(folder).exists() and str(folder) in shipped_names() else Path(folder)
+
+
+def read_record(folder: Path | str, option: str = "--weights") -> dict[str, Any]:
+    """Read the config.json of a weights folder, or of shipped weights by their name.
 
     Raises:
         InputError: missing, damaged, or of another format.
     """
     try:
-        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        record = json.loads((find_weights(folder) / "config.json").read_text(encoding="utf-8"))
         known = record["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(option, f"'{folder}' without a readable config.json", _FOLDER) from error
+        names = ", ".join(shipped_names())
+        allowed = f"{_FOLDER}, or the name of shipped weights: {names}" if names else _FOLDER
+        raise InputError(option, f"'{folder}' without a readable config.json", allowed) from error
     if not known:
         raise InputError(option, f"'{folder}' of format '{record['format']}'", FORMAT)
     return record

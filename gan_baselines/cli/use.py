@@ -12,7 +12,9 @@ from gan_baselines.errors import GanError, InputError
 if TYPE_CHECKING:
     from gan_baselines.weights import Weights
 
-WeightsOption = Annotated[Path, typer.Option(help="Weights folder, as a training writes it.")]
+WeightsOption = Annotated[
+    Path, typer.Option(help="Weights folder, as a training writes it, or the name of shipped weights.")
+]
 ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]", min=1)]
 SeedOption = Annotated[int, typer.Option(help="Of noise and dropout.", min=0, max=2**31 - 1)]
 
@@ -115,8 +117,9 @@ def convert(
     import torch
 
     from gan_baselines.legacy import read_legacy
-    from gan_baselines.weights import load_weights, save_weights
+    from gan_baselines.weights import find_weights, load_weights, save_weights
 
+    source = find_weights(source)
     if source.is_dir():
         loaded = load_weights(source, "--input")
         model, nets, about = loaded.model, loaded.generators, loaded.about

@@ -74,14 +74,14 @@ class PictureSet:
         return to_tensor(image)
 
 
-def check_side(width: int, height: int, multiple: int, option: str, what: str) -> None:
+def check_side(width: int, height: int, multiple: int, option: str, what: str, hint: str = "") -> None:
     """Refuse sides that the generator cannot halve and double back.
 
     Raises:
         InputError: not a multiple.
     """
     if width % multiple or height % multiple:
-        raise InputError(option, f"{what} of {width}x{height} px", f"sides that {multiple} divides")
+        raise InputError(option, f"{what} of {width}x{height} px", f"sides that {multiple} divides{hint}")
 
 
 def _side_size(path: Path, half: int | None) -> tuple[int, int]:

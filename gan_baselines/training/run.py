@@ -179,7 +179,9 @@ def check_sizes(model: Any, size: tuple[int, int]) -> None:
             found = f"pictures of {width}x{height} px for model.size {model.size}"
             raise InputError("--data", found, f"--set data.load_size={model.size} or a fitting --set model.size=N")
         return
-    check_side(width, height, model.generator.stride, "--data", "pictures (after data.size)")
+    net = model.generator
+    hint = ", or a smaller model.generator.downs" if net.kind == "unet" else ""
+    check_side(width, height, net.stride, "--data", "pictures (after data.size)", hint)
     if getattr(model, "gan", True) and min(size) < model.discriminator.smallest:
         found = f"{model.discriminator.n_layers} layers for pictures of {width}x{height} px"
         raise InputError(

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
+from gan_baselines import weights
 from gan_baselines.data.folders import find_sources
 from gan_baselines.data.pictures import read_picture, to_image, to_range, to_tensor
 from gan_baselines.data.prepare import check_folder, from_scenes, split_sheets
@@ -46,6 +47,27 @@ def test_half_precision_halves_the_file_and_keeps_the_picture(tmp_path):
     x = torch.rand(1, 3, 32, 32) * 2 - 1
     made = [load_weights(tmp_path / n).generators["AB"](x) for n in ("full", "half")]
     assert (made[0] - made[1]).abs().max() < 0.01
+
+
+def test_shipped_weights_go_by_name(tmp_path, monkeypatch):
+    config, net = built("cyclegan")
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
+    save_weights(tmp_path / "shipped" / "some-name", config, dict(net.generators), about={"steps": 1})
+    assert load_weights("some-name").about == {"steps": 1}
+    monkeypatch.chdir(tmp_path)
+    save_weights(tmp_path / "some-name", config, dict(net.generators), about={"steps": 2})
+    assert load_weights("some-name").about == {"steps": 2}  # a folder of that name comes first
+    with pytest.raises(InputError, match="name of shipped weights: some-name"):
+        load_weights("other")
+
+
+def test_shipped_weights_are_small_and_whole():
+    for name in weights.shipped_names():
+        loaded = load_weights(name)
+        assert loaded.generators.keys() >= {"AB"}
+        for path in (weights.SHIPPED / name).glob("*.safetensors"):
+            assert path.stat().st_size <= 6_000_000
+            assert {t.dtype for t in load_file(path).values() if t.is_floating_point()} == {torch.float16}
 
 
 def test_discriminators_start_from_an_earlier_run(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -192,6 +193,12 @@ def test_page_and_curves_stay_bounded(tmp_path):
     assert page.count("<img") == len(left)
     assert "&lt;run&gt;" in page
     assert len(page) < 60_000
+    run_page.write_figure("a & b", curves, tmp_path / "curves.svg")
+    figure = ElementTree.parse(tmp_path / "curves.svg").getroot()
+    lines = [part for part in figure if part.tag.endswith("polyline")]
+    ys = [float(point.split(",")[1]) for line in lines for point in line.get("points").split()]
+    assert len(lines) == 2
+    assert {round(y) for y in ys} == {0, 120}  # the largest value on top, half of it in the middle
 
 
 def test_log_drops_lines_after_the_checkpoint_and_a_torn_one(tmp_path):

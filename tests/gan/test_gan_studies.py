@@ -1,0 +1,97 @@
+"""The studies' own arithmetic: budgets, splits, baselines, what is measured against what."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from gan_toy import TINY, picture, write
+from PIL import Image
+from torch import nn
+
+from eval import gan_features, gan_noise, gan_runs
+from gan_baselines.config import RunConfig
+from gan_baselines.evaluate import evaluate
+from gan_baselines.models import build
+from gan_baselines.networks import DcganDiscriminator
+from gan_baselines.settings import resolve
+from gan_baselines.weights import load_weights, save_weights
+
+PLAN = yaml.safe_load(gan_runs.RUNS.read_text())
+
+
+@pytest.mark.parametrize("name", PLAN["runs"])
+def test_every_planned_run_has_valid_settings_and_the_groups_budget(name, tmp_path):
+    model, _, _, *own = PLAN["runs"][name]
+    config = resolve(model, None, gan_runs.settings_of(name, PLAN, tmp_path, 3, 2.0))
+    assert isinstance(config, RunConfig)
+    assert config.train.seed == 3
+    budget = 2 * (own[0] if own else PLAN["pictures"][model])
+    assert budget - config.train.batch_size < config.train.steps * config.train.batch_size <= budget
+
+
+def test_runs_of_a_model_differ_in_one_thing_only():
+    assert PLAN["common"]["cyclegan"] == PLAN["common"]["modified-cyclegan"]
+    assert PLAN["pictures"]["cyclegan"] == PLAN["pictures"]["modified-cyclegan"]
+
+
+def test_mean_baseline_comes_from_training_and_the_network_is_the_callers(tmp_path):
+    for side in "AB":
+        write(tmp_path / "train" / side, 2)
+        write(tmp_path / "test" / side, 3, invert=True)
+    config = resolve("pix2pix", None, TINY["pix2pix"]).model
+    save_weights(tmp_path / "w", config, dict(build(config).generators))
+    seen = []
+    network = nn.AvgPool2d(8)
+    network.register_forward_hook(lambda _m, inputs, _out: seen.append(len(inputs[0])))
+    report = evaluate(load_weights(tmp_path / "w"), tmp_path, network=network)
+    arrays = [np.asarray(picture(i), dtype=float) for i in range(2)]
+    wanted = np.mean([np.abs(np.mean(arrays, 0) - np.asarray(picture(i, invert=True))) for i in range(3)]) / 127.5
+    assert report["AB"]["mean"]["l1"] == pytest.approx(wanted, rel=1e-4)
+    assert seen == [3] * 4
+
+
+def test_emoji_are_split_and_compared_with_both_parts(tmp_path):
+    listed = [
+        {"image": f"{i:02}.png", "category": gan_noise.CATEGORIES[i % 2], "has_img_google": True} for i in range(10)
+    ]
+    listed.append({"image": "flag.png", "category": "Flags", "has_img_google": True})
+    pictures = tmp_path / "img" / "google" / "64"
+    pictures.mkdir(parents=True)
+    for item in listed:
+        Image.new("RGB", (64, 64), (5, 5, 5)).save(pictures / item["image"])
+    (tmp_path / "emoji.json").write_text(json.dumps(listed))
+    gan_noise.make_data(tmp_path, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out" / "test").iterdir()) == ["04.png", "09.png"]
+    assert len(list((tmp_path / "out" / "train").iterdir())) == 8
+
+
+def test_distances_see_copies_and_collapse():
+    train = torch.rand(6, 3, 64, 64) * 2 - 1
+    copies = gan_noise.distances(train.clone(), train, train.flip(0))
+    assert copies["nearest"] == pytest.approx(0, abs=1e-6)
+    assert copies["spread"] == pytest.approx(2 / 3, rel=0.05)  # two uniform numbers of [-1, 1] are 2/3 apart
+    assert gan_noise.distances(train[:1].repeat(6, 1, 1, 1), train, train)["spread"] == pytest.approx(0, abs=1e-6)
+
+
+def test_features_pool_every_layer_and_take_the_statistics_given():
+    network, x = DcganDiscriminator(32, 4), torch.rand(6, 1, 32, 32)
+    once, shifted = gan_features.features(network, x, x), gan_features.features(network, x, 3 * x)
+    assert once.shape == (6, 16 * (4 + 8 + 16))
+    assert np.abs(once - shifted).max() > 0.01
+    assert np.allclose(once[:1], gan_features.features(network, x[:1], x), atol=1e-5)
+
+
+def test_split_and_accuracy_keep_test_labels_out(monkeypatch):
+    monkeypatch.setattr(gan_features, "STRENGTHS", (1e-2,))
+    monkeypatch.setattr(gan_features, "DRAWS", 2)
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 30)
+    learned, held = gan_features.split(labels)
+    assert np.bincount(labels[held]).tolist() == [10] * 10
+    assert not set(learned) & set(held)
+    apart = np.eye(10, dtype=np.float32)[labels] + 0.05 * rng.standard_normal((300, 10)).astype(np.float32)
+    assert gan_features.accuracy(apart, labels, (learned, held), 5)[0] > 99
+    noise = rng.standard_normal((300, 10)).astype(np.float32)
+    assert gan_features.accuracy(noise, labels, (learned, held), 5)[0] < 30
