@@ -29,6 +29,9 @@ class PublishedSchedule:
         sites: names of the self-attentions' `to_k`.
         bases: for each site, mean (C,) and components (64, C).
         prompt, negative, source: text embeddings, (1, tokens, channels).
+
+    Attributes:
+        extra: further inputs of the UNet in guided calls, of five rows (SDXL's).
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class PublishedSchedule:
     ) -> None:
         self.unet, self.abar, self.sites, self.bases = unet, abar, sites, bases
         self.source = source
+        self.extra: dict[str, Any] = {}
         self.embeds = torch.cat([negative, negative, source, prompt, prompt])
         stride = len(abar) // STEPS
         self.timesteps = [i * stride + 1 for i in reversed(range(STEPS))]
@@ -92,7 +96,7 @@ class PublishedSchedule:
             for site in self.sites
         ]
         try:
-            noise = self.unet(rows, timestep, encoder_hidden_states=self.embeds, return_dict=False)[0]
+            noise = self.unet(rows, timestep, self.embeds, **self.extra, return_dict=False)[0]
         finally:
             for hook in hooks:
                 hook.remove()

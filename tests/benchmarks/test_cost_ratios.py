@@ -1,6 +1,6 @@
 """Our guided step and whole edit against the published schedule, in time, rows and activation bytes.
 
-Run by hand, about five minutes on one free core:
+Run by hand, about three minutes on one free core:
 
     pip install -e ".[dev]" && pytest tests/benchmarks -m benchmark -s
 
@@ -11,6 +11,7 @@ thread and rounds alternate, so that other work on the machine hits both sides a
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,21 +33,27 @@ from published import (
     saved_bytes,
     saved_tensors,
 )
+from torch import Tensor
 from toy import TEXT_WIDTH, toy_scheduler, toy_text_encoder, toy_tokenizer, toy_vae
 
+from freectl import energies
+from freectl.bases import Basis
 from freectl.cache import Cache
-from freectl.families import SD
+from freectl.cost import truncated_share
+from freectl.families import SD, SDXL, Family
+from freectl.grad import frozen
 from freectl.methods.freecontrol_targets import KeyRecorder
 from freectl.pipeline import FreeControlPipeline
 from freectl.sampler import Controller, Denoiser, Lane, sample
+from freectl.taps import tap
 
 pytestmark = [pytest.mark.benchmark(timer=time.process_time, disable_gc=True), pytest.mark.timeout(0)]
 
 WIDTHS = (64, 128, 256, 256)
-LATENT = 32
-ROUNDS = 12
-SHARE = 8
-"""The whole published edit is timed on every eighth of its 1199 calls, and that time taken eightfold."""
+LATENT = 24
+ROUNDS = 10
+SHARE = 16
+"""The whole published edit is timed on every sixteenth of its 1199 calls, and that time taken sixteenfold."""
 GIB = 2**30
 PUBLISHED_ROWS = INVERSION_STEPS + ROWS * STEPS
 PUBLISHED_BACKWARDS = ROWS * GUIDED
@@ -128,7 +135,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def report(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
     def write(title: str, **figures: float) -> None:
         with capsys.disabled():
-            text = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())
+            text = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
             sys.stdout.write(f"\n{title}: {text}\n")
 
     return write
@@ -225,34 +232,57 @@ def test_whole_edit(bench: Bench, benchmark: Any, report: Callable):
         assert figures["time_ratio"] > 1
 
 
-def full_size(dtype: torch.dtype) -> UNet2DConditionModel:
-    """Stable Diffusion 1.5's UNet without memory."""
-    with torch.device("meta"):
-        return UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768).eval().to(dtype)
+SD_FULL = {"sample_size": 64, "attention_head_dim": 8, "cross_attention_dim": 768}
+SDXL_FULL = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
 
 
-def test_activation_bytes_of_stable_diffusion(report: Callable, monkeypatch: pytest.MonkeyPatch):
-    """What autograd keeps in a guided call at 512 px and 16 bits, counted on the meta device with fused attention."""
-    from freectl.methods.freecontrol_guide import frozen
-    from freectl.taps import tap
+def our_energies(keys: Tensor, mean: Tensor, components: Tensor) -> Tensor:
+    """Structure and appearance energy of one row's keys at one site, as the guide computes them."""
+    s = energies.normalise_coordinates(Basis(mean, components, mean[:COMPONENTS]).project(keys), "minmax")
+    vectors = energies.appearance_vectors(keys, energies.appearance_weights(s, 2, "gated"))
+    structure = energies.structure_energy(s, torch.zeros_like(s))
+    return structure + energies.appearance_energy(vectors, torch.zeros_like(vectors))
 
+
+@pytest.mark.parametrize(
+    ("family", "config", "most"), [(SD, SD_FULL, 0.35), (SDXL, SDXL_FULL, 4.0)], ids=["sd-512px", "sdxl-1024px"]
+)
+def test_activation_bytes_at_full_size(
+    report: Callable, monkeypatch: pytest.MonkeyPatch, family: Family, config: dict, most: float
+):
+    """What autograd keeps in a guided call in 16 bits, counted on the meta device with fused attention."""
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused_attention)
-    unet, half = full_size(torch.float16), torch.float16
-    sites = SD.sites(unet)
+    monkeypatch.setattr(torch, "autocast", lambda *_args, **_options: nullcontext())  # it has no meta device
+    half, side = torch.float16, config["sample_size"]
     with torch.device("meta"):
+        unet = UNet2DConditionModel(**config).eval().to(half)
+        sites = family.sites(unet)
         bases = {site: (torch.zeros(1280), torch.zeros(COMPONENTS, 1280)) for site in sites}
-        texts = [torch.zeros(1, 77, 768, dtype=half)] * 3
-        latent = torch.zeros(1, 4, 64, 64, dtype=half)
+        texts = [torch.zeros(1, 77, config["cross_attention_dim"], dtype=half)] * 3
+        latent = torch.zeros(1, 4, side, side, dtype=half)
+        extra = {"text_embeds": torch.zeros(1, 1280, dtype=half), "time_ids": torch.zeros(1, 6, dtype=half)}
         plain = PublishedSchedule(unet, toy_scheduler().alphas_cumprod, sites, bases, *texts)
+        plain.extra = {"added_cond_kwargs": {name: torch.cat([value] * ROWS) for name, value in extra.items()}}
         with saved_tensors(unet) as published:
             rows = plain.rows(latent, latent, latent).requires_grad_(True)
             kept = plain.guided_energy(rows, 501)
         with saved_tensors(unet) as ours, frozen(unet):
             row = latent.clone().requires_grad_(True)
             with tap(unet, sites, cut_grad=True) as seen:
-                unet(row, 501, encoder_hidden_states=texts[0], return_dict=False)
-            keys = {site: key.expand(ROWS, -1, -1) for site, key in seen.pop_all().items()}
-            energy = plain.energy(keys)
+                unet(row, 501, encoder_hidden_states=texts[0], added_cond_kwargs=extra, return_dict=False)
+            energy = sum(our_energies(key, *bases[site]) for site, key in seen.pop_all().items())
     assert kept[0].shape[0] == ROWS > EDIT
     assert energy.requires_grad
     figures = {
@@ -260,5 +290,23 @@ def test_activation_bytes_of_stable_diffusion(report: Callable, monkeypatch: pyt
         "published_GiB": saved_bytes(published) / GIB,
         "activation_ratio": saved_bytes(published) / saved_bytes(ours),
     }
-    report("Stable Diffusion 1.5, 512 px, 16 bits", **figures)
-    assert figures["GiB"] < 0.35
+    report(f"full size, {family.name}, 16 bits", **figures)
+    assert figures["GiB"] < most
+
+
+@pytest.mark.parametrize(("family", "config"), [(SD, SD_FULL), (SDXL, SDXL_FULL)], ids=["sd-512px", "sdxl-1024px"])
+def test_rows_at_full_size(report: Callable, family: Family, config: dict):
+    """Row forwards of first runs and repeats by the formula, with the executed share of the full-size UNet."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**config)
+    side = config["sample_size"]
+    share = truncated_share(unet, family.sites(unet), (side, side), 77)
+    figures = {"executed_share": share}
+    for steps in (50, 200):
+        guided = round(0.6 * steps)
+        figures |= {
+            f"first_at_{steps}_steps": steps + guided * share + 2 * guided + 2 * steps,
+            f"repeat_at_{steps}_steps": 2 * steps,
+        }
+    report(f"row forwards, {family.name}", **figures, published=PUBLISHED_ROWS)
+    assert figures["first_at_200_steps"] < PUBLISHED_ROWS / 2
