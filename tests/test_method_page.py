@@ -34,6 +34,8 @@ def test_presets_are_told_as_they_are():
         settings = FreeControl().resolved(FreeControlSettings(**PRESETS[preset]), SD)
         for name, values in told.items():
             assert same(values[number], getattr(settings, name)), (preset, name)
+    for preset in PRESETS.values():
+        assert set(preset) <= set(told)
 
 
 @pytest.mark.parametrize(("row", "family"), enumerate((SD, SDXL, MINI)))

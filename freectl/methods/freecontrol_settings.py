@@ -214,7 +214,8 @@ F_t: self-attention keys;  B_t, mu_t: first N_b principal directions and mean of
 S_t = (F_t - mu_t) B_t^T, each component scaled to [0, 1];  S_t^g of the inverted input or condition, m its mask
 g_s = sum(m |S_t - S_t^g|^2) / sum(m) + w sum((1 - m) max(S_t - tau, 0)^2) / sum(1 - m)
   tau = maximum of S_t^g where m = 0, per component
-v_k = sum(sigmoid(S_t^(k)) F_t) / sum(sigmoid(S_t^(k)));  g_a = mean over k <= N_a of |v_k - v_k of the sibling|^2
+v_k = sum(h(S_t^(k)) F_t) / sum(h(S_t^(k))), h(x) = x where x > 0.5 ("gated") or sigmoid(x);
+  g_a = mean over k <= N_a of |v_k - v_k of the sibling|^2
 eps = eps_u + s (eps_c - eps_u);  gradient g = d(lambda_s g_s + lambda_a g_a) / d x_t
 update "official": x_{t-1} -= sqrt(1 - abar_t) sqrt(1 - abar_{t-1}) g;  update "paper": eps += g
 """
