@@ -1,7 +1,8 @@
 """What the README shows: the input pictures, the edits of its commands, and ten edits with exact answers.
 
 `python -m eval.showcase inputs` writes `prompts/images/*.png`, `edits` the results of the README's commands, `ten` the
-sheet and the table of ten edits next to SDEdit (plain diffusers img2img on the same model).
+sheet and the table of ten edits next to SDEdit (plain diffusers img2img on the same model), `control` a sketch and a
+silhouette as conditions of a picture in each artwork style.
 """
 
 import json
@@ -64,6 +65,35 @@ def edits() -> None:
         result = api.edit(IMAGES / f"{name}.png", prompt)
         pictures += [(f"{name}.png", result.source), (prompt, result.image)]
     compare_sheet(pictures, columns=4).save(IMAGES / "edits.png")
+
+
+@app.command()
+def control(output: Path = IMAGES / "control.png") -> None:
+    """Write the control sheet: each condition, and what `freectl control` makes of it; print what the judge sees."""
+    from freectl.mini.judge import judge_pictures, load_judge, mask_iou
+    from freectl.spatial import control as under_control
+
+    shown, cells, rows = plan()["control"], [], []
+    judge = load_judge(MODEL_DIR / "judge")
+    for fields in shown["conditions"]:
+        scene = Scene(**{**fields, "shift": tuple(fields["shift"])})
+        condition = render(scene)
+        cells.append((scene.caption, condition))
+        for style in ARTWORK:
+            target = scene.with_words(style=style, background=shown["background"])
+            result = under_control(
+                condition,
+                target.caption,
+                concept=scene.object,
+                source_prompt=scene.caption,
+                **shown["settings"],
+            ).image
+            cells.append((target.caption, result))
+            verdict = judge_pictures(judge, [result])[0]
+            iou = round(mask_iou(verdict.mask, render_mask(scene)), 3)
+            rows.append({"condition": scene.caption, "prompt": target.caption, "seen": verdict.labels, "iou": iou})
+    compare_sheet(cells, columns=1 + len(ARTWORK)).save(output)
+    sys.stdout.write(json.dumps(rows, indent=1) + "\n")
 
 
 def sdedit(strength: float) -> Callable[[Case], Image.Image]:
