@@ -4,22 +4,26 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from toy import TEXT_WIDTH, toy_scheduler, toy_unet
 
 from freectl import bases_store
 from freectl.analysis import Reference
 from freectl.bases import Basis, SemanticBases
 from freectl.cache import Cache
-from freectl.cost import Cost, truncated_share
+from freectl.cost import Cost, rows_in, truncated_share
 from freectl.engine import Engine
+from freectl.errors import InputError
 from freectl.families import SD
+from freectl.methods.base import Condition
 from freectl.methods.freecontrol import FreeControl
 from freectl.methods.freecontrol_guide import (
     FreeControlGuide,
@@ -315,6 +319,52 @@ def test_invariant_scaling_multiplies_by_published_over_own_steps():
     torch.testing.assert_close(invariant, per_step * 200 / STEPS, rtol=1e-6, atol=1e-12)
 
 
+def test_the_papers_update_needs_no_step_scaling():
+    """Equation 7 goes through the noise, whose weight in a step is the length of the step."""
+    step = Step(3, 50, 801)
+    assert ramp(Settings(update="paper"), step) == 1
+    assert ramp(Settings(update="official"), step) == 4
+
+
+class Pointwise(nn.Module):
+    """A network whose keys at a token depend on that token alone, so that a picture can be tiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.config = SimpleNamespace(sample_size=4)
+        self.to_k = nn.Linear(4, 6).double()
+
+    def forward(self, sample: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor]:
+        self.to_k(sample.flatten(2).transpose(1, 2))
+        return (sample,)
+
+
+@pytest.mark.parametrize("scaling", ["invariant", "none"])
+def test_a_larger_picture_is_guided_as_strongly(scaling):
+    """Four tiles of a picture: each pixel's gradient is that of one tile, where energies' means would give a fourth."""
+    unet, settings = Pointwise(), Settings(size_scaling=scaling, appearance_weight=0.0)
+    basis = Basis(normal(6, seed=1), torch.linalg.qr(normal(6, 5, seed=2))[0].T.contiguous(), torch.ones(5))
+    bases, site = SemanticBases({(801, "to_k"): basis}), (801, "to_k")
+    step, mask = Step(0, STEPS, 801), (torch.arange(16) < 6).double().view(1, 1, 4, 4)
+    gradients = []
+    for tiles in (1, 2):
+        x, wanted, inside = (
+            one.repeat(1, 1, tiles, tiles)
+            for one in (*(normal(1, 4, 4, 4, seed=i, dtype=torch.float64) for i in (3, 4)), mask)
+        )
+        with torch.no_grad():
+            keys = unet.to_k(wanted.flatten(2).transpose(1, 2))
+        reference = Reference({site: coordinates(bases, settings, site, keys)}, {801: inside.flatten(1)})
+        guide = FreeControlGuide(toy_scheduler(), settings, [Target(bases, reference)], ["to_k"])
+        guide.predict(step, {"edit": Lane(x, Prompt(normal(1, 7, 4, seed=5, dtype=torch.float64)))}, Denoiser(unet))
+        gradients.append(guide._gradient)
+    small, large = gradients
+    factor = 1 if scaling == "invariant" else 4
+    assert small.norm() > 0
+    torch.testing.assert_close(large * factor, small.repeat(1, 1, 2, 2), rtol=1e-6, atol=1e-9)
+
+
 def test_warmup_grows_from_an_unguided_first_step():
     world, settings = World(), Settings(warmup=0.5, window_stop=1.0)  # 4 of 8 steps
     guide = world.guide(settings)
@@ -479,6 +529,46 @@ def test_cost_in_words_is_the_cost(settings, sibling):
     assert f"{guided} row backwards" in text
 
 
+def test_rows_in_stable_diffusions_layout():
+    """The formula, which real runs follow, with the executed share of Stable Diffusion 1.5 at 512 px."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768)
+    share = truncated_share(unet, SD.sites(unet), (64, 64), 77)
+    assert share == pytest.approx(0.49, abs=0.01)
+    method = FreeControl()
+    default = method.resolved(FreeControlSettings(), SD)
+    assert rows_in(method.row_forwards(50, default), share) <= 230
+    published = FreeControlSettings(**(PRESETS["official"] | {"inversion_steps": None}))
+    assert rows_in(method.row_forwards(200, published), share) <= 900
+    assert 2 * 200 <= 520  # of which a repeat has the synthesis alone, see above
+    whole = FreeControlSettings(**PRESETS["official"])
+    assert rows_in(method.row_forwards(200, whole), share) == pytest.approx(999 + 120 * share + 240 + 400)
+
+
+def test_the_cached_sibling_gives_the_same_bytes_and_serves_other_weights(pipe, cache):
+    settings = {"start": "noise", "source_prompt": "a bird", "guidance_scale": 3.0}
+
+    def once(kept: Cache | None, seed: int = 5, **more: Any) -> Any:
+        return run(pipe, kept, 5, generator=torch.Generator().manual_seed(seed), **settings, **more)
+
+    first, again, without = once(cache), once(cache), once(None)
+    assert first.cost["row_forwards"] > again.cost["row_forwards"] == 2 * 5
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.images, without.images)
+    assert once(cache, structure_weight=3.0).cost["row_forwards"] == 2 * 5
+    for change in ({"seed": 6}, {"negative_prompt": "dog"}, {"appearance_components": 1}, {"eta": 0.5}):
+        assert once(cache, **change).cost["row_forwards"] > 2 * 5, change
+
+
+def test_the_sibling_draws_the_edits_noise(pipe, cache):
+    """Next to unguided, with fresh noise in each step: edit and sibling are one trajectory, and agree throughout."""
+    near = {"structure_weight": 1e-9, "appearance_weight": 1e-9, "eta": 1.0, "start": "noise"}
+    got = run(pipe, cache, 5, generator=torch.Generator().manual_seed(1), **near)
+    assert max(entry["appearance"] for entry in got.trace) < 1e-9
+    guided = run(pipe, cache, 5, generator=torch.Generator().manual_seed(1), **(near | {"structure_weight": 200.0}))
+    assert guided.trace[-1]["appearance"] > 1e-7
+
+
 def test_first_step_of_the_warmup_has_no_backward():
     assert "29 row backwards" in FreeControl().row_forwards(50, Settings(warmup=0.05))
 
@@ -564,3 +654,90 @@ def test_trace_has_plain_numbers(pipe, cache, recwarn):
     assert trace_is_plain(out.trace)
     assert all(entry["structure"] > 0 for entry in out.trace)
     assert not [w for w in recwarn if "requires_grad" in str(w.message)]
+
+
+# Conditions
+
+
+def under(pipe, cache: Cache | None, *conditions: Condition, steps: int = 4, seed: int = 2, **settings: Any):
+    few = {"seeds": 4, "components": 4, "output_type": "latent", "guidance_scale": SCALE, "appearance_weight": 20.0}
+    few |= {"structure_weight": 100.0, "generator": torch.Generator().manual_seed(seed)}
+    prompt = settings.pop("prompt", "a cat")
+    return pipe(prompt, conditions=list(conditions), num_inference_steps=steps, cache=cache, **(few | settings))
+
+
+CAT = Condition(picture(), "a cat", "cat")
+
+
+def test_one_condition_from_its_own_noise_is_an_edit(pipe, cache):
+    edit = run(pipe, cache, 4, source_prompt="a cat", structure_weight=100.0, appearance_weight=20.0)
+    control = under(pipe, cache, CAT, start="inverted")
+    assert torch.equal(edit.images, control.images)
+    assert edit.trace == control.trace
+    noise = under(pipe, cache, CAT)
+    assert not torch.equal(noise.images, control.images)
+    assert torch.equal(noise.images, under(pipe, cache, CAT, start="noise").images)
+
+
+def test_a_condition_given_twice_has_twice_the_structure_and_one_appearance(pipe, cache):
+    twice, double = under(pipe, cache, CAT, CAT), under(pipe, cache, CAT, structure_weight=200.0)
+    torch.testing.assert_close(twice.images, double.images, rtol=0, atol=1e-4)
+    assert twice.trace[0]["structure"] == pytest.approx(2 * double.trace[0]["structure"], rel=1e-5)
+    assert twice.trace[-1]["appearance"] == pytest.approx(double.trace[-1]["appearance"], rel=1e-2, abs=1e-9)
+
+
+def test_two_conditions_are_followed_at_once_each_in_its_mask(pipe, cache):
+    left = Image.new("L", (32, 32))
+    left.paste(255, (0, 0, 16, 32))
+    right = left.point(lambda v: 255 - v)
+    two = [Condition(picture(1), "a cat", "cat", left), Condition(picture(2), "a dog", "dog", right)]
+    alone = [under(pipe, cache, one, appearance_weight=0.0).trace[0]["structure"] for one in two]
+    both = under(pipe, cache, *two, appearance_weight=0.0)
+    assert both.trace[0]["structure"] == pytest.approx(sum(alone), rel=1e-5)
+    again = under(pipe, cache, *two, appearance_weight=0.0)
+    assert again.cost["row_forwards"] == 2 * 4
+    assert again.cost["cached"] == {"bases": True, "inversion": True, "reference": True}
+    batch = under(
+        pipe, cache, *two, prompt=["a cat", "a dog"], generator=[torch.Generator().manual_seed(i) for i in (2, 3)]
+    )
+    for i, text in enumerate(("a cat", "a dog")):
+        single = under(pipe, cache, *two, prompt=text, seed=2 + i)
+        torch.testing.assert_close(batch.images[i : i + 1], single.images, rtol=0, atol=1e-3)
+
+
+def test_an_appearance_picture_is_inverted_once(pipe, cache):
+    plain = under(pipe, cache, CAT)
+    first = under(pipe, cache, CAT, appearance_image=picture(3))
+    again = under(pipe, cache, CAT, appearance_image=picture(3))
+    assert not torch.equal(plain.images, first.images)
+    assert torch.equal(first.images, again.images)
+    assert again.cost["row_forwards"] == 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("conditions", "settings", "named"),
+    [
+        ([CAT], {"mask": "attention"}, "--mask"),
+        ([CAT], {"concept": "cat"}, "--concept"),
+        ([Condition(picture(), "a cat", None, "attention")], {}, "--mask.*without a concept"),
+        ([Condition(picture(), "a dog", "cat", "attention")], {}, "--concept.*'cat'.*not in 'a dog'"),
+        ([Condition(picture(), "a cat", "cat", "atention")], {}, "--mask.*atention"),
+        ([Condition(picture(), "a cat", "cat", Image.new("L", (32, 32)))], {}, "--mask.*half white"),
+        ([CAT, Condition(picture(1), "a cat", "cat")], {"start": "inverted"}, "--set start"),
+        ([CAT], {"inversion_steps": 7}, "inversion_steps"),
+        ([CAT], {"appearance_image": picture(1), "appearance_weight": 0.0}, "--appearance-weight"),
+        ([CAT], {"steps": 1001}, "--steps"),
+    ],
+)
+def test_conditions_that_cannot_be_followed(pipe, cache, conditions, settings, named):
+    with pytest.raises(InputError, match=named):
+        under(pipe, cache, *conditions, **settings)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipe.unet.modules())
+
+
+def test_a_flat_attention_map_says_what_to_try(pipe, cache, monkeypatch):
+    """The toy's text says nothing of places when all its tokens are alike."""
+    flat = lambda _unet, _seen, _pairs, _positions: torch.full((1, 16), 0.25)  # noqa: E731
+    monkeypatch.setattr("freectl.masks.cross_attention_maps", flat)
+    with pytest.raises(InputError, match="flat.*another --source-prompt.*--mask none"):
+        under(pipe, None, Condition(picture(), "a cat", "cat", "attention"), steps=2)

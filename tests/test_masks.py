@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from freectl.errors import InputError
-from freectl.masks import attention_maps, running_masks, token_positions
+from freectl.masks import attention_maps, picture_mask, running_masks, token_positions
 
 
 class Heads(nn.Module):
@@ -39,6 +40,35 @@ def test_running_masks_average_from_the_noisy_end() -> None:
 def test_a_flat_map_is_an_error_that_says_what_to_try() -> None:
     with pytest.raises(InputError, match="--source-prompt"):
         running_masks({1: torch.full((1, 4), 0.25)})
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_maps_without_a_meaning_are_flat_too(value) -> None:
+    with pytest.raises(InputError, match="flat at timestep 7"):
+        running_masks({7: torch.tensor([[value, value, value]])})
+    with pytest.raises(InputError, match="flat"):
+        running_masks({7: torch.tensor([[0.25, 0.25 + 1e-7, 0.25]])})
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens", "grid"),
+    [((512, 512), 256, (16, 16)), ((40, 24), 15, (5, 3)), ((72, 56), 20, (5, 4)), ((8, 264), 9, (1, 9))],
+)
+def test_a_mask_picture_lies_on_the_feature_grid(size, tokens, grid) -> None:
+    """The left third is white; grids of odd sizes are the model's rounded halves."""
+    picture = Image.new("L", size)
+    picture.paste(255, (0, 0, max(1, size[0] * 2 // 3), size[1]))
+    mask = picture_mask(picture, tokens, size)
+    assert mask.shape == (1, tokens)
+    rows = mask.view(grid[1], grid[0])
+    assert bool((rows == rows[0]).all())
+    expected = torch.tensor([1.0 if (i + 0.5) / grid[0] < 2 / 3 else 0.0 for i in range(grid[0])])
+    assert abs(int(rows[0].sum() - expected.sum())) <= 1
+
+
+def test_a_mask_picture_without_white_tokens_is_refused() -> None:
+    with pytest.raises(InputError, match="half white"):
+        picture_mask(Image.new("L", (32, 32), 100), 16, (32, 32))
 
 
 def test_token_positions_count_all_sub_tokens_and_occurrences(toy_pipe) -> None:
