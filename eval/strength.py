@@ -92,11 +92,12 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 @app.command()
 def main(
-    steps: Annotated[list[int], typer.Option(help="Step counts; may repeat.")] = [50, 200, 20, 100],  # noqa: B006
+    steps: Annotated[list[int], typer.Option(help="Step counts; may repeat.")] = [20, 50, 100, 200],  # noqa: B006
+    unguided: Annotated[bool, typer.Option(help="Begin with a row of weight 0, 50 steps.")] = True,
     output: Annotated[Path | None, typer.Option(help="Also write the rows here, JSON.")] = None,
 ) -> None:
-    """Measure, and print the table; the first row is unguided."""
-    rows = [measured(50, 0.0)]
+    """Measure, and print the table."""
+    rows = [measured(50, 0.0)] if unguided else []
     for count in steps:
         rows.append(measured(count, None))
         if output is not None:

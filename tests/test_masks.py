@@ -55,7 +55,7 @@ def test_maps_without_a_meaning_are_flat_too(value) -> None:
     [((512, 512), 256, (16, 16)), ((40, 24), 15, (5, 3)), ((72, 56), 20, (5, 4)), ((8, 264), 9, (1, 9))],
 )
 def test_a_mask_picture_lies_on_the_feature_grid(size, tokens, grid) -> None:
-    """The left third is white; grids of odd sizes are the model's rounded halves."""
+    """Two thirds are white, from the left; grids of odd sizes are the model's rounded halves."""
     picture = Image.new("L", size)
     picture.paste(255, (0, 0, max(1, size[0] * 2 // 3), size[1]))
     mask = picture_mask(picture, tokens, size)
