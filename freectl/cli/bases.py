@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from freectl.cli.bases_text import explained, facts
 from freectl.cli.output import Format, FormatOption, emit, quiet_libraries, size_text, table
 
 EXAMPLES = """\b
@@ -24,8 +25,6 @@ Examples:
 An edit with --concept builds the bases it needs by itself, once for a model and
 concept; what is built here by the same settings is found by it.
 """
-SHARES = (1, 2, 3, 8, 16, 32, 64)
-TIMESTEPS = 6
 
 app = typer.Typer(
     help="Semantic bases: the directions in which FreeControl compares structure.",
@@ -99,10 +98,10 @@ def build(
         bases.save(output, torch.float16)
     warnings = _unknown(model, f"{concept or ''} {prompt or ''}")
     cost = engine.cost.to_dict()
-    facts = _facts(bases) | {"output": str(output) if output else None, "cost": cost, "warnings": warnings}
+    known = facts(bases) | {"output": str(output) if output else None, "cost": cost, "warnings": warnings}
     found = ", already in the cache" if engine.cost.cached["bases"] else ""
-    text = f"{facts['key'][:12]}  {facts['concept']}  {len(bases)} bases, {cost['row_forwards']:g} row forwards{found}"
-    emit(facts, "\n".join([text, *(f"warning: {one}" for one in warnings)]), form)
+    text = f"{known['key'][:12]}  {known['concept']}  {len(bases)} bases, {cost['row_forwards']:g} row forwards{found}"
+    emit(known, "\n".join([text, *(f"warning: {one}" for one in warnings)]), form)
 
 
 def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
@@ -149,13 +148,6 @@ def _check_file(path: Path, option: str) -> None:
         raise InputError(option, f"'{path}'", "a .safetensors file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(option, f"no folder '{path.parent}' to write to", "an existing, writable folder")
-
-
-def _facts(bases: Any) -> dict[str, Any]:
-    keep = ("concept", "prompts", "seeds", "components", "features", "stop", "family", "size", "dtype", "sites", "unet")
-    timesteps = sorted({timestep for timestep, _ in bases})
-    facts = {name: bases.metadata.get(name) for name in keep}
-    return {"key": bases.metadata.get("key", ""), **facts, "timesteps": [timesteps[0], timesteps[-1], len(timesteps)]}
 
 
 @app.command("list")
@@ -215,9 +207,9 @@ def show(
         drawn[plot] = bases_pictures.variance_plot(bases, sites[layer - 1])
     for path, image in drawn.items():
         save_image(image, path)
-    facts, shares, text = _shares(bases, sites)
+    known, shares, text = explained(bases, sites, sites[layer - 1])
     files = {"plot": str(plot) if plot else None, "picture": str(picture) if picture else None}
-    emit(facts | {"cumulative_share": shares, **files}, "\n".join([text, *map(str, drawn)]), form)
+    emit(known | {"cumulative_share": shares, **files}, "\n".join([text, *map(str, drawn)]), form)
 
 
 def _check_matplotlib() -> None:
@@ -227,27 +219,6 @@ def _check_matplotlib() -> None:
 
     if find_spec("matplotlib") is None:
         raise InputError("--plot", "matplotlib not installed", "--picture, or this after: pip install 'freectl[plot]'")
-
-
-def _shares(bases: Any, sites: list[str]) -> tuple[dict, dict[str, list[float]], str]:
-    """Facts of the bases, cumulative shares of the variance by timestep and layer, and both as text."""
-    from freectl.bases_pictures import spread
-
-    facts = _facts(bases)
-    kept = max(len(basis.components) for basis in bases.values())
-    counts = [count for count in SHARES if count < kept] + [kept]
-    shares = {}
-    for site in sites:
-        for timestep in spread(bases.timesteps(site), TIMESTEPS):
-            share = bases[timestep, site].explained_share()
-            shares[f"{timestep}/{site}"] = [round(float(share[min(n, len(share)) - 1]), 4) for n in counts]
-    known = all(basis.total_variance is not None for basis in bases.values())
-    facts |= {"components_counted": counts, "share_of": "all directions" if known else "the kept components"}
-    rows = [[key, *(f"{100 * share:.1f}%" for share in values)] for key, values in shares.items()]
-    lines = [f"{key}: {value}" for key, value in facts.items() if key not in ("components_counted", "share_of")]
-    head = ["timestep/layer", *map(str, counts)]
-    title = f"\nvariance that the first components explain, of {facts['share_of']}:"
-    return facts, shares, "\n".join([*lines, title, table(head, rows)])
 
 
 @app.command("export")
@@ -262,7 +233,7 @@ def export_bases(
     _check_file(output, "OUTPUT")
     bases = bases_lookup.load(name, "NAME")
     bases.save(output)
-    emit({"output": str(output), **_facts(bases)}, str(output), form)
+    emit({"output": str(output), **facts(bases)}, str(output), form)
 
 
 @app.command("import")
@@ -285,7 +256,7 @@ def import_bases(
     key, store = key_of(bases.metadata), Cache()
     if not store.put("bases", key, bases.tensors(), {**bases.metadata, "key": key}):
         raise FreectlError("; ".join(store.warnings) or "the cache folder cannot be written")
-    emit({"key": key, **_facts(bases)}, f"{key[:12]}  {bases.metadata.get('concept')}", form)
+    emit({"key": key, **facts(bases)}, f"{key[:12]}  {bases.metadata.get('concept')}", form)
 
 
 @app.command()
