@@ -51,8 +51,8 @@ def ten_cases() -> list[Case]:
 
 @app.command()
 def inputs() -> None:
-    """Write the four input pictures."""
-    for name, fields in plan()["inputs"].items():
+    """Write the four input pictures and the two conditions."""
+    for name, fields in (plan()["inputs"] | plan()["control"]["conditions"]).items():
         scene = Scene(**{**fields, "shift": tuple(fields["shift"])})
         render(scene).save(IMAGES / f"{name}.png")
 
@@ -75,7 +75,7 @@ def control(output: Path = IMAGES / "control.png") -> None:
 
     shown, cells, rows = plan()["control"], [], []
     judge = load_judge(MODEL_DIR / "judge")
-    for fields in shown["conditions"]:
+    for fields in shown["conditions"].values():
         scene = Scene(**{**fields, "shift": tuple(fields["shift"])})
         condition = render(scene)
         cells.append((scene.caption, condition))
