@@ -116,7 +116,7 @@ def test_settings_of_one_method_that_do_not_fit_are_its_own(cli):
         (("--method", "all", "--set", "strenth=1"), "strenth"),
         (("--method", "sdedit,p2p", "--keep", "missing.png"), "--keep"),
         (("--method", "sdedit,p2p", "--steps", "0"), "--steps"),
-        (("--method", "p2p,pnp", "--set", "strength=1"), "--set strength"),
+        (("--method", "p2p,pnp", "--set", "strength=1"), "--set: found unknown name 'strength'"),
     ],
 )
 def test_what_is_wrong_for_all_is_bad_usage(cli, args, words):

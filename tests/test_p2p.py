@@ -13,8 +13,10 @@ from toy import toy_inputs
 from freectl.cache import Cache
 from freectl.engine import Engine
 from freectl.injection import Injection, cross_attentions, projections, row_places, self_attentions
-from freectl.methods.p2p import FROM, P2P, ROW, MapInjector, P2PSettings
+from freectl.methods.p2p import P2P, P2PSettings
 from freectl.methods.p2p_align import Alignment, align
+from freectl.methods.p2p_blend import LocalBlend, parse_blend
+from freectl.methods.p2p_maps import FROM, ROW, MapInjector
 from freectl.pipeline import FreeControlPipeline
 from freectl.sampler import Controller, Lane, Prompt, Step, row_keys, sample
 
@@ -253,3 +255,113 @@ def test_presets():
     for preset in P2P.presets.values():
         P2PSettings(**preset)
     assert P2P().row_forwards(50, P2PSettings(inversion="ddim", cross_stop=1.0)) == "inversion 50 + synthesis 200"
+
+
+# Local blend
+
+
+def test_blend_words():
+    assert parse_blend("fox=cat, hat,=scarf ,tail=") == [("fox", "cat"), ("hat", "hat"), ("", "scarf"), ("tail", "")]
+    assert parse_blend("") == []
+    with pytest.raises(ValueError, match="comma separated"):
+        parse_blend("=")
+
+
+def test_blend_masks_are_the_published(toy_pipe):
+    """Mean over layers and steps, 3 x 3 maximum, nearest to the latents, over its maximum, 0.3, union: a naive loop."""
+    blend = LocalBlend(toy_pipe.tokenizer, [("dog", "cat")], ["a dog"], ["a cat"], [], start=0.2, threshold=0.3)
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0, 1, 16)[:, None] ** 6  # most places are dark
+    layers = {
+        name: [ramp * torch.rand(1, 2, 16, 77, generator=generator) for _ in range(3)] for name in ("source", "edit")
+    }
+    for name, maps in layers.items():
+        for one in maps:
+            blend.record(name, one)
+    expected = torch.zeros(8, 8)
+    for maps in layers.values():
+        mean = sum(m[0, h, :, p] for m in maps for h in (0, 1) for p in (2, 3, 4)) / 6  # a, then d o g
+        grid = mean.view(4, 4).tolist()
+        near_by = [range(max(0, i - 1), min(4, i + 2)) for i in range(4)]
+        grown = [[max(grid[a][b] for a in near_by[i] for b in near_by[j]) for j in range(4)] for i in range(4)]
+        top = max(map(max, grown))
+        for i in range(8):
+            for j in range(8):
+                expected[i, j] = max(expected[i, j], float(grown[i // 2][j // 2] / top > 0.3))
+    assert torch.equal(blend.mask((8, 8))[0], expected)
+    assert 0 < expected.mean() < 1
+    source, edit = torch.zeros(1, 4, 8, 8), torch.ones(1, 4, 8, 8)
+    for index, changed in ((0, False), (1, True)):
+        lane = Lane(edit, Prompt(torch.zeros(1, 1, 1)))
+        blend.apply(Step(index, 5, 0), {"edit": lane}, source)
+        assert torch.equal(lane.latents, expected.expand(1, 4, 8, 8) if changed else edit)
+
+
+def test_blend_sees_the_maps_that_act(toy_pipe):
+    """What is recorded is what an attention written out gives, edited where the alignment says so."""
+    pipe = wrap(toy_pipe)
+    engine = Engine(pipe)
+    lanes = lanes_of(engine, "a cat")
+    alignment = align(pipe.tokenizer, [SOURCE], ["a cat"], "auto", "cat=2")
+    layer = cross_attentions(pipe.unet)[0]
+    seen: dict[str, list[Tensor]] = {"source": [], "edit": []}
+
+    class Recording(LocalBlend):
+        def record(self, name, attention):
+            seen[name].append(attention)
+
+    explicit = {}
+
+    class Explicit(ExplicitMaps):
+        def __call__(self, attn, hidden_states, encoder_hidden_states=None, **_):
+            q, k = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states)
+            q, k = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (q, k))
+            explicit["maps"] = (q @ k.transpose(-1, -2) * attn.scale).softmax(-1)
+            return super().__call__(attn, hidden_states, encoder_hidden_states)
+
+    blend = Recording(pipe.tokenizer, [("dog", "cat")], [SOURCE], ["a cat"], [layer], start=0.2, threshold=0.3)
+    places = row_places(lanes, row_keys(lanes))
+    module = pipe.unet.get_submodule(layer)
+    with torch.no_grad():
+        for stop in (0.0, 1.0):
+            injector = MapInjector({}, [Injection((layer,), stop=stop)], alignment, 1.0, blend=blend)
+            assert injector.active(Step(4, 5, 501), lanes) == ("edit", "source")
+            injector.predict(Step(0, 1, 501), lanes, engine.denoiser)
+        before = module.processor
+        try:
+            module.processor = Explicit(places, None, 0)
+            Controller().predict(Step(0, 1, 501), lanes, engine.denoiser)
+        finally:
+            module.processor = before
+    maps = explicit["maps"]
+    for found, expected in zip(
+        seen["edit"], (maps[places[ROW]], alignment.mix(maps[places[FROM]], maps[places[ROW]])), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(seen["source"][1], maps[places[FROM]], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("inversion", ["direct", "ddim"])
+def test_a_blend_that_finds_nothing_to_change_is_the_source(toy_pipe, cache, inversion):
+    """At threshold 1 no place is above its maximum: the edit is the source's own latents."""
+    pipe = wrap(toy_pipe)
+    out = run(pipe, cache, inversion=inversion, blend="dog=cat", blend_threshold=1.0, blend_start=0.0)
+    if inversion == "direct":
+        assert torch.equal(out.images, Engine(pipe).encode_images([picture()]))
+    assert out.cost["row_forwards"] == 2 * STEPS + (2 if inversion == "ddim" else 1) * STEPS
+    wide = run(pipe, cache, inversion=inversion, blend="dog=cat", blend_threshold=0.0, blend_start=0.0).images
+    near(wide, run(pipe, cache, inversion=inversion).images)
+
+
+def test_words_of_their_own_windows(toy_pipe, cache):
+    pipe = wrap(toy_pipe)
+    whole = run(pipe, cache, cross_stop=0.4).images
+    assert torch.equal(run(pipe, cache, cross_stop=0.4, cross_words="cat=0.4").images, whole)
+    assert not torch.equal(run(pipe, cache, cross_stop=0.4, cross_words="cat=0.8").images, whole)
+    alignment = align(pipe.tokenizer, [SOURCE], ["a cat"], "auto", "cat=3", 0.5, "cat=0.2")
+    source, own = torch.rand(1, 1, 4, 77), torch.rand(1, 1, 4, 77)
+    late = alignment.mix(source, own, Step(1, 5, 0))
+    columns = torch.zeros(77, dtype=torch.bool)
+    columns[2:5] = True  # c a t
+    assert torch.equal(late[..., columns], own[..., columns])
+    assert torch.equal(late[..., ~columns], alignment.mix(source, own)[..., ~columns])

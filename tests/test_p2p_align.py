@@ -81,7 +81,7 @@ def test_auto_replaces_at_equal_word_counts(toy_pipe):
 def test_mix_by_hand():
     source, own = (torch.tensor(values).view(1, 1, 1, 2) for values in ([0.9, 0.1], [0.3, 0.7]))
     matrix = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
-    mixed = Alignment(matrix, torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 3.0]])).mix(source, own)
+    mixed = Alignment(matrix, torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 3.0]]), torch.ones(1, 2)).mix(source, own)
     assert mixed.flatten().tolist() == pytest.approx([0.2, 2.1])
 
 
@@ -99,3 +99,37 @@ def test_weights_go_to_the_words_tokens(toy_pipe):
     assert factors.sum() == 77 + 3 * 2
     with pytest.raises(InputError, match="fox"):
         align(toy_pipe.tokenizer, [SOURCE], ["a cat"], "auto", "fox=2")
+
+
+def explained_edit(toy_pipe, source, target, **options):
+    from freectl.methods.p2p import P2P
+
+    return P2P().explain(toy_pipe.tokenizer, source, target, P2PSettings(**options))
+
+
+def test_explained_alignment(toy_pipe):
+    """The toy tokenizer has a token a letter: fox -> f o x, cat -> c a t."""
+    found = explained_edit(toy_pipe, "a fox", "a red fox", reweight="red=2", cross_words="red=0.1")
+    assert found["edit"] == "refine"
+    assert [one["map"] for one in found["tokens"]] == ["source", "own", "own", "own", "source", "source", "source"]
+    assert [one["factor"] for one in found["tokens"]] == [1, 2, 2, 2, 1, 1, 1]
+    assert [one["stop"] for one in found["tokens"]] == [0.8, 0.1, 0.1, 0.1, 0.8, 0.8, 0.8]
+    assert [s["token"] for one in found["tokens"] for s in one["sources"]] == ["a</w>", "f", "o", "x</w>"]
+    swapped = explained_edit(toy_pipe, "a fox", "a ox")
+    assert swapped["edit"] == "replace"
+    assert [[s["share"] for s in one["sources"]] for one in swapped["tokens"]] == [[1], [0.5] * 3, [0.5] * 3]
+
+
+def needleman_wunsch(a: list[int], b: list[int]) -> float:
+    """Best score with gap 0, match 1, mismatch -1, as the published aligner scores."""
+    table = [[0.0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    for i, x in enumerate(a, 1):
+        for j, y in enumerate(b, 1):
+            table[i][j] = max(table[i - 1][j - 1] + (1 if x == y else -1), table[i - 1][j], table[i][j - 1])
+    return table[-1][-1]
+
+
+@given(source=st.lists(st.integers(0, 3), max_size=7), target=st.lists(st.integers(0, 3), max_size=7))
+def test_refine_scores_as_well_as_the_published_aligner(source, target):
+    matrix, _ = refine_matrix(source, target, 8)
+    assert matrix[: len(source), : len(target)].sum() == needleman_wunsch(source, target)

@@ -88,6 +88,9 @@ def edit(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write input and result(s) side by side, labelled.")
     ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Only print how source and target tokens align (p2p); needs no --image.")
+    ] = False,
     form: FormatOption = Format.human,
 ) -> None:
     """Change a picture as a sentence says and keep its structure."""
@@ -113,11 +116,18 @@ def edit(
             flags.get(name, from_file[name]) != from_file[name] for name in ("method", "preset") if name in from_file
         ):
             overrides = file_settings | overrides
-    if image is None:
+    if image is None and not explain:
         raise InputError("--image", "nothing", "a path, or - for stdin")
     if "prompt" not in flags | from_file:
         raise InputError("--prompt", "nothing", "what the result shows, in words")
     options = validated(EditOptions, from_file | flags)
+    if explain:
+        from freectl.explain import as_text
+        from freectl.explain import explain as explained
+
+        found = explained(options, overrides)
+        emit(found, as_text(found), form)
+        return
     target = records.check_output(output)
     if image != "-" and target.exists() and Path(image).exists() and target.samefile(image):
         raise InputError("--output", f"'{target}', the input picture itself", "another file")

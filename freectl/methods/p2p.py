@@ -1,35 +1,21 @@
 """Prompt-to-Prompt (Hertz et al., ICLR 2023, arXiv 2208.01626): attention maps of the source prompt in the edit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, field_validator
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from torch import Tensor
 
 from freectl.engine import Engine
-from freectl.injection import (
-    EDIT,
-    SOURCE,
-    Injection,
-    SourceInjector,
-    copy_rows,
-    cross_attentions,
-    projections,
-    row_places,
-    self_attentions,
-)
+from freectl.injection import EDIT, SOURCE, Injection, cross_attentions, projections, self_attentions
+from freectl.masks import word_sites
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
-from freectl.methods.p2p_align import Alignment, align, parse_weights
+from freectl.methods.p2p_align import Alignment, align, explained, kind_of, parse_weights
+from freectl.methods.p2p_blend import LocalBlend, parse_blend
+from freectl.methods.p2p_maps import MapInjector
 from freectl.methods.setting import setting
 from freectl.null_text import NullTextSettings, null_text
-from freectl.sampler import Lane, Prompt, RowKey, Step, row_keys
-from freectl.taps import Edit
-
-ROW: RowKey = (EDIT, "cond")
-FROM: RowKey = (SOURCE, "cond")
+from freectl.sampler import Lane, Prompt
 
 
 class P2PSettings(BaseModel):
@@ -57,6 +43,24 @@ class P2PSettings(BaseModel):
         unit="share of the latent's pixels",
         source="its code: 32 x 32 of 64 x 64",
     )
+    cross_words: str = setting(
+        "",
+        "word=share, comma separated, each 0 to 1: cross_stop of single words of the prompt",
+        unit="share of steps",
+        source="its code: per-word schedules",
+    )
+    blend: str = setting(
+        "",
+        "source words=target words, comma separated, such as fox=cat: change the picture only where they are",
+        unit="text",
+        source="section 4, local editing",
+    )
+    blend_start: float = setting(
+        0.2, "nothing is blended before", ge=0, le=1, unit="share of steps", source="its code: from 20 % of the steps"
+    )
+    blend_threshold: float = setting(
+        0.3, "attention above this share of its maximum counts", ge=0, le=1, unit="share of maximum", source="its code"
+    )
     reweight: str = setting(
         "", "word=factor, comma separated, each -10 to 10: how much the words count", unit="text", source="section 3.2"
     )
@@ -78,11 +82,19 @@ class P2PSettings(BaseModel):
         0.01, "null-text: Adam's learning rate at the first timestep", gt=0, le=1, unit="rate", source="its code"
     )
 
-    @field_validator("reweight")
+    @field_validator("reweight", "cross_words", "blend")
     @classmethod
-    def _readable(cls, text: str) -> str:
-        parse_weights(text)
+    def _readable(cls, text: str, info: ValidationInfo) -> str:
+        if info.field_name == "blend":
+            parse_blend(text)
+        else:
+            parse_weights(text, *((0, 1) if info.field_name == "cross_words" else (-10, 10)))
         return text
+
+    @property
+    def last_cross(self) -> float:
+        """Share of the steps up to which any token's cross-attention is edited."""
+        return max([self.cross_stop, *parse_weights(self.cross_words, 0, 1).values()])
 
 
 class P2P(Method[P2PSettings]):
@@ -102,7 +114,9 @@ cross-attention, first cross_stop of the steps:
   refine    (M_edit)_j <- (M_source)_A(j) for aligned tokens j, its own otherwise
   reweight  (M_edit)_j <- c_j (M_edit)_j
 self-attention, first self_stop of the steps:  M_edit <- M_source where its pixels are few
-edits act on the conditional half of eps_u + s (eps_c - eps_u)
+local blend, behind blend_start of the steps:  x_t <- m x_t + (1 - m) x_t^source,  m = m_source or m_edit,
+  m_k = [ maxpool(mean over steps and layers of M_k at the words) / its maximum > threshold ]
+edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
 """
     settings = P2PSettings
     presets = {  # noqa: RUF012
@@ -116,10 +130,11 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
     def run(self, engine: Engine, request: Request, settings: P2PSettings) -> Outcome:
         """Edit the request's pictures; see `P2PSettings`."""
         texts = request.source_prompts
-        alignment = align(engine.pipe.tokenizer, texts, request.texts, settings.edit, settings.reweight)
+        alignment = aligned(engine.pipe.tokenizer, texts, request.texts, settings)
+        blend = self._blend(engine, request, settings)
         injections = [
             Injection(projections(self_attentions(engine.unet), "qk"), stop=settings.self_stop),
-            Injection(tuple(cross_attentions(engine.unet)), stop=settings.cross_stop),
+            Injection(tuple(cross_attentions(engine.unet)), stop=settings.last_cross),
         ]
         with engine.cost.counting(engine.unet):
             guided = request.prompt.uncond is not None
@@ -144,13 +159,22 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
                 }
                 # of the source only the conditional row is read; sampled with its nulls it would visit these levels too
                 levels = trajectory.levels if settings.inversion in ("direct", "null-text") else {}
-                controller = MapInjector(levels, injections, alignment.to(engine.device), settings.self_area, nulls)
+                controller = MapInjector(
+                    levels,
+                    injections,
+                    alignment.to(engine.device),
+                    settings.self_area,
+                    nulls=nulls,
+                    blend=blend,
+                    below=trajectory.below if levels else None,
+                )
                 latents = denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory)
         return Outcome(latents, warnings=[] if all(texts) else ["p2p without a source prompt has no words to align"])
 
     def row_forwards(self, steps: int, settings: P2PSettings) -> str:
         """Two rows a step, and the source's while maps are taken from it: two if it is sampled with guidance."""
-        shared = Injection((), stop=max(settings.cross_stop, settings.self_stop)).steps(steps)
+        stop = 1.0 if settings.blend else max(settings.last_cross, settings.self_stop)
+        shared = Injection((), stop=stop).steps(steps)
         each = 2 if settings.inversion == "ddim" else 1
         fitting = ""
         if settings.inversion == "null-text":
@@ -159,86 +183,28 @@ edits act on the conditional half of eps_u + s (eps_c - eps_u)
             fitting = f"null-text {most} (at most, with {backwards}; at least {least} with none) + "
         return f"inversion {steps} + {fitting}synthesis {2 * steps + each * shared}"
 
+    def explain(self, tokenizer: Any, source: str, target: str, settings: P2PSettings) -> dict[str, Any]:
+        """What is done with the maps of each token of the target prompt."""
+        alignment = aligned(tokenizer, [source], [target], settings)
+        kind = kind_of(settings.edit, source, target)
+        return {"edit": kind, "tokens": explained(tokenizer, source, target, alignment)}
 
-class MapInjector(SourceInjector):
-    """Edits the attention maps of the edit's conditional row; without `levels` the source lane is sampled freely.
-
-    A self-attention map is replaced by replacing its queries and keys. With `nulls`, timestep -> (B, tokens, C), these
-    are the edit's unconditional embeddings.
-    """
-
-    def __init__(
-        self,
-        levels: Mapping[int, Tensor],
-        injections: Sequence[Injection],
-        alignment: Alignment,
-        self_area: float,
-        nulls: Mapping[int, Tensor] | None = None,
-    ) -> None:
-        super().__init__(levels, injections)
-        self.alignment, self.self_area, self.nulls = alignment, self_area, nulls or {}
-
-    def before(self, step: Step, lanes: dict[str, Lane]) -> None:
-        """Hold the source on its levels, if it has any; give the edit the step's unconditional embedding."""
-        if self.levels:
-            super().before(step, lanes)
-        edit = lanes[EDIT]
-        if self.nulls and edit.prompt.uncond is not None:
-            edit.prompt = replace(edit.prompt, uncond=self.nulls[step.timestep])
-
-    def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
-        """Edits of self-attention queries and keys, and of whole cross-attention layers."""
-        places = row_places(lanes, row_keys(lanes))
-        limit = self.self_area * lanes[EDIT].latents.shape[-1] * lanes[EDIT].latents.shape[-2]
-        edits: dict[str, Edit] = {}
-        for site in self.sites(step):
-            if site.endswith(".attn2"):
-                edits |= CrossMapEdit(unet.get_submodule(site), places, self.alignment).edits(site)
-            else:
-                edits[site] = partial(_copy_small, places=places, limit=limit)
-        return edits
+    def _blend(self, engine: Engine, request: Request, settings: P2PSettings) -> LocalBlend | None:
+        words = parse_blend(settings.blend)
+        if not words:
+            return None
+        return LocalBlend(
+            engine.pipe.tokenizer,
+            words,
+            request.source_prompts,
+            request.texts,
+            [query.removesuffix(".to_q") for query, _ in word_sites(engine.unet, engine.family.word_blocks)],
+            start=settings.blend_start,
+            threshold=settings.blend_threshold,
+        )
 
 
-def _copy_small(value: Tensor, places: Mapping[RowKey, slice], limit: float) -> Tensor:
-    return copy_rows(value, places, {ROW: FROM}) if value.shape[1] <= limit else value
-
-
-class CrossMapEdit:
-    """Edits one cross-attention layer: its output changes by what the map's change adds.
-
-    Args:
-        layer: the diffusers `Attention`.
-        places: rows of the stacked batch.
-    """
-
-    def __init__(self, layer: Any, places: Mapping[RowKey, slice], alignment: Alignment) -> None:
-        self.layer, self.alignment = layer, alignment
-        self.row, self.source = places[ROW], places[FROM]
-        self._seen: dict[str, Tensor] = {}
-
-    def edits(self, site: str) -> dict[str, Edit]:
-        """For `freectl.taps.tap`: watch the layer's projections, change its output."""
-        return {f"{site}.to_{letter}": partial(self._watch, letter) for letter in "qkv"} | {site: self._apply}
-
-    def _watch(self, letter: str, value: Tensor) -> Tensor:
-        self._seen[letter] = value
-        return value
-
-    def _apply(self, output: Tensor) -> Tensor:
-        own, source = self._map(self.row), self._map(self.source)
-        change = self.alignment.mix(source, own) - own
-        hidden = (change @ self._heads(self._seen["v"][self.row])).transpose(1, 2).flatten(2).to(output.dtype)
-        project = self.layer.to_out[0]
-        # the projection is linear up to its bias, so the change goes through it alone: what adapters add stays
-        added = (project(hidden) - project(torch.zeros_like(hidden))) / self.layer.rescale_output_factor
-        edited = output.clone()
-        edited[self.row] = output[self.row] + added
-        return edited
-
-    def _map(self, rows: slice) -> Tensor:
-        """Attention of the rows, (B, heads, pixels, tokens)."""
-        q, k = (self._heads(self._seen[letter][rows]) for letter in "qk")
-        return (q @ k.transpose(-1, -2) * self.layer.scale).softmax(-1)
-
-    def _heads(self, value: Tensor) -> Tensor:
-        return value.float().unflatten(-1, (self.layer.heads, -1)).transpose(1, 2)
+def aligned(tokenizer: Any, sources: Sequence[str], targets: Sequence[str], settings: P2PSettings) -> Alignment:
+    """`align` as the settings say."""
+    how = (settings.edit, settings.reweight, settings.cross_stop, settings.cross_words)
+    return align(tokenizer, sources, targets, *how)

@@ -1,7 +1,7 @@
 """Which target tokens take cross-attention from which source tokens (Prompt-to-Prompt, arXiv 2208.01626)."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from freectl.errors import InputError
 from freectl.masks import token_positions
+from freectl.sampler import Step
 
 Edit = Literal["auto", "replace", "refine"]
 
@@ -21,47 +22,108 @@ class Alignment:
         matrix: (B, source tokens, target tokens), the map's columns are multiplied by it.
         shared: (B, target tokens), 1 where the source's map is taken, 0 where the edit's own stays.
         factors: (B, target tokens), multiplied to the columns.
+        stops: (B, target tokens), share of the steps up to which a token's column is edited.
     """
 
     matrix: Tensor
     shared: Tensor
     factors: Tensor
+    stops: Tensor
 
     def to(self, device: torch.device) -> "Alignment":
         """The same on a device."""
-        return Alignment(self.matrix.to(device), self.shared.to(device), self.factors.to(device))
+        return Alignment(*(getattr(self, one.name).to(device) for one in fields(self)))
 
-    def mix(self, source: Tensor, own: Tensor) -> Tensor:
-        """Edited map (B, heads, pixels, target tokens) from the source's and the edit's own."""
+    def mix(self, source: Tensor, own: Tensor, step: Step | None = None) -> Tensor:
+        """Edited map (B, heads, pixels, target tokens) from the source's and the edit's own.
+
+        Args:
+            step: where the loop stands; columns whose share of the steps is over are the edit's own. None = the start.
+        """
         shared, factors = self.shared[:, None, None], self.factors[:, None, None]
-        return factors * (shared * (source @ self.matrix[:, None]) + (1 - shared) * own)
+        mixed = factors * (shared * (source @ self.matrix[:, None]) + (1 - shared) * own)
+        if step is None:
+            return mixed
+        return torch.where(step.index < self.stops[:, None, None] * step.count - 1e-9, mixed, own)
 
 
-def align(tokenizer: Any, sources: Sequence[str], targets: Sequence[str], edit: Edit, reweight: str = "") -> Alignment:
+def align(
+    tokenizer: Any,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    edit: Edit,
+    reweight: str = "",
+    stop: float = 1.0,
+    stops: str = "",
+) -> Alignment:
     """Alignment of each target prompt with its source prompt.
 
     Args:
         tokenizer: the model's; its length is the number of tokens T.
         edit: replace is word for word; refine keeps common tokens; auto is replace where word counts are equal.
-        reweight: as `parse_weights` takes it.
+        reweight: factors of words, as `parse_weights` takes them.
+        stop: share of the steps up to which columns are edited. stops: other shares of single words.
 
     Raises:
-        InputError: replace with different word counts, or a word to reweight that the target does not have.
+        InputError: replace with different word counts, or a word that the target does not have.
     """
     size = tokenizer.model_max_length
     made = [_align_one(tokenizer, *pair, edit, size) for pair in zip(sources, targets, strict=True)]
-    factors = torch.ones(len(targets), size)
-    for word, factor in parse_weights(reweight).items():
-        for row, text in zip(factors, targets, strict=True):
-            row[token_positions(tokenizer, text, word, "--set reweight")] = factor
-    return Alignment(torch.stack([matrix for matrix, _ in made]), torch.stack([shared for _, shared in made]), factors)
+    factors = _by_word(tokenizer, targets, size, 1.0, parse_weights(reweight), "--set reweight")
+    until = _by_word(tokenizer, targets, size, stop, parse_weights(stops, 0, 1), "--set cross_words")
+    matrices, shared = (torch.stack(parts) for parts in zip(*made, strict=True))
+    return Alignment(matrices, shared, factors, until)
 
 
-def _align_one(tokenizer: Any, source: str, target: str, edit: Edit, size: int) -> tuple[Tensor, Tensor]:
+def _by_word(
+    tokenizer: Any, texts: Sequence[str], size: int, default: float, values: Mapping[str, float], option: str
+) -> Tensor:
+    """(B, size): `default`, and the values of single words at their tokens."""
+    found = torch.full((len(texts), size), default)
+    for word, value in values.items():
+        for row, text in zip(found, texts, strict=True):
+            row[token_positions(tokenizer, text, word, option)] = value
+    return found
+
+
+def kind_of(edit: Edit, source: str, target: str) -> Literal["replace", "refine"]:
+    """What an edit is between two prompts.
+
+    Raises:
+        InputError: replace with different word counts.
+    """
     counts = len(source.split()), len(target.split())
     if edit == "replace" and counts[0] != counts[1]:
         raise InputError("--set edit", f"replace, {counts[0]} and {counts[1]} words", "prompts of equal length, refine")
-    if edit == "refine" or counts[0] != counts[1]:
+    return "refine" if edit == "refine" or counts[0] != counts[1] else "replace"
+
+
+def explained(tokenizer: Any, source: str, target: str, alignment: Alignment) -> list[dict[str, Any]]:
+    """For each token of the target prompt: the source tokens whose map it takes, with shares, and its factor."""
+    named = [tokenizer.convert_ids_to_tokens(tokenizer(text, truncation=True).input_ids) for text in (source, target)]
+    found = []
+    for place in range(1, len(named[1]) - 1):
+        taken = alignment.matrix[0, :, place] * alignment.shared[0, place]
+        sources = [
+            {"position": i, "token": named[0][i], "share": round(float(taken[i]), 4)}
+            for i in range(1, len(named[0]) - 1)
+            if taken[i] > 0
+        ]
+        found.append(
+            {
+                "position": place,
+                "token": named[1][place],
+                "map": "source" if sources else "own",
+                "sources": sources,
+                "factor": float(alignment.factors[0, place]),
+                "stop": round(float(alignment.stops[0, place]), 4),
+            }
+        )
+    return found
+
+
+def _align_one(tokenizer: Any, source: str, target: str, edit: Edit, size: int) -> tuple[Tensor, Tensor]:
+    if kind_of(edit, source, target) == "refine":
         source_ids, target_ids = (tokenizer(text, truncation=True).input_ids for text in (source, target))
         return refine_matrix(source_ids, target_ids, size)
     spans = [word_spans(tokenizer, text, size) for text in (source, target)]
@@ -114,11 +176,11 @@ def refine_matrix(source: Sequence[int], target: Sequence[int], size: int) -> tu
     return matrix, shared
 
 
-def parse_weights(text: str) -> dict[str, float]:
+def parse_weights(text: str, low: float = -10, high: float = 10) -> dict[str, float]:
     """A text such as "fox=2, blue=0.5" as a dict.
 
     Raises:
-        ValueError: a part of another form, or a factor outside -10 to 10.
+        ValueError: a part of another form, or a number outside `low` to `high`.
     """
     weights = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -127,6 +189,6 @@ def parse_weights(text: str) -> dict[str, float]:
             weights[word] = float(factor)
         except ValueError:
             weights[word] = float("nan")
-        if not word or not -10 <= weights[word] <= 10:
-            raise ValueError("word=factor, comma separated, each factor from -10 to 10")
+        if not word or not low <= weights[word] <= high:
+            raise ValueError(f"word=number, comma separated, each number from {low:g} to {high:g}")
     return weights
