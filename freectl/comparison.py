@@ -64,7 +64,7 @@ class FirstEdits:
         kept: where semantic bases and edit directions are kept; None keeps nothing.
     """
 
-    per_picture = ("inversion", "reference")
+    of_model = ("bases", "direction")
 
     def __init__(self, kept: Any) -> None:
         self.kept = kept
@@ -76,7 +76,7 @@ class FirstEdits:
 
     def get_or_build(self, kind: str, key: str, build: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any, bool]:
         """As `freectl.cache.Cache.get_or_build`; what depends on a picture is built."""
-        if self.kept is None or kind in self.per_picture:
+        if self.kept is None or kind not in self.of_model:
             return (*build(), False)
         return self.kept.get_or_build(kind, key, build)
 

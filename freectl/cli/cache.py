@@ -8,7 +8,7 @@ import typer
 from freectl.cli.output import Format, FormatOption, emit, size_text, table
 
 app = typer.Typer(help="Cached inversions, references and bases.", no_args_is_help=True)
-KINDS = ("inversion", "reference", "bases")
+KINDS = ("inversion", "reference", "appearance", "bases", "direction")
 
 
 @app.command("list")

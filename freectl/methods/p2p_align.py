@@ -190,5 +190,5 @@ def parse_weights(text: str, low: float = -10, high: float = 10) -> dict[str, fl
         except ValueError:
             weights[word] = float("nan")
         if not word or not low <= weights[word] <= high:
-            raise ValueError(f"word=number, comma separated, each number from {low:g} to {high:g}")
+            raise ValueError(f"word=factor, comma separated, each factor from {low:g} to {high:g}")
     return weights

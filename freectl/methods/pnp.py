@@ -10,7 +10,7 @@ from freectl.errors import InputError
 from freectl.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
 from freectl.methods.setting import setting
-from freectl.sampler import Lane, Prompt
+from freectl.sampler import Lane
 
 
 class PnPSettings(BaseModel):
@@ -84,7 +84,7 @@ for both halves of eps_u + s (eps_c - eps_u)
                 trajectory = inverted(engine, request, texts, settings.inversion_steps)
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
-                source = Prompt(engine.encode_prompt(texts).cond)
+                source = engine.encode_prompt(texts)
                 lanes = {
                     EDIT: Lane(start, request.prompt, request.guidance_scale),
                     SOURCE: Lane(trajectory.start, source),
