@@ -1,11 +1,14 @@
 """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465): mutual self-attention with the inverted picture."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from torch import nn
 
+from freectl.directions import parse_pairs
 from freectl.engine import Engine
 from freectl.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
+from freectl.masks import word_sites
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.methods.masactrl_mask import MaskedInjector, positions_of
 from freectl.methods.setting import setting
 from freectl.sampler import Lane
 
@@ -34,6 +37,26 @@ class MasaCtrlSettings(BaseModel):
         unit="share of layers",
         source="section 3.2; layer 10 of 16",
     )
+    words: str = setting(
+        "",
+        "source=target words, such as fox=cat: their places then read each other, the rest the rest; empty: no masks",
+        unit="text",
+        source="section 3.3",
+    )
+    threshold: float = setting(
+        0.1,
+        "share of the scaled attention above which a place is the object's",
+        ge=0,
+        le=1,
+        unit="share",
+        source="its code",
+    )
+
+    @field_validator("words")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        parse_pairs(text)
+        return text
 
 
 class MasaCtrl(Method[MasaCtrlSettings]):
@@ -50,6 +73,7 @@ class MasaCtrl(Method[MasaCtrlSettings]):
 x_T^s, ..., x_0^s: DDIM inversion of the input;  x_T = x_T^s
 from step S and self-attention layer L on:  Attention(Q, K_s, V_s) = softmax(Q K_s^T / sqrt(d)) V_s
 before:                                     Attention(Q, K, V)
+with words:  a place of the object in the edit reads only the object's places in the source, any other the others
 Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps_c - eps_u) from the source's own
 """
     settings = MasaCtrlSettings
@@ -58,8 +82,8 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
     def run(self, engine: Engine, request: Request, settings: MasaCtrlSettings) -> Outcome:
         """Edit the request's pictures; see `MasaCtrlSettings`."""
         layers = shared_layers(engine.unet, settings.layer_start)
-        injection = Injection(projections(layers, "kv"), start=settings.start)
-        texts = request.source_prompts
+        texts, pairs = request.source_prompts, parse_pairs(settings.words)
+        positions = positions_of(engine.pipe.tokenizer, pairs, texts, request.texts) if pairs else {}
         with engine.cost.counting(engine.unet):
             with engine.cost.stage("analysis"):
                 trajectory = inverted(engine, request, texts)
@@ -72,7 +96,14 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
                     EDIT: Lane(start, request.prompt, request.guidance_scale),
                     SOURCE: Lane(trajectory.start, source, request.guidance_scale),
                 }
+                injection = Injection(projections(layers, "kv"), start=settings.start)
                 controller = SourceInjector(trajectory.levels, [injection])
+                if pairs:
+                    names = [
+                        query.removesuffix(".to_q") for query, _ in word_sites(engine.unet, engine.family.word_blocks)
+                    ]
+                    how = (layers, settings.start, names, positions, settings.threshold)
+                    controller = MaskedInjector(trajectory.levels, *how)
                 return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory))
 
     def row_forwards(self, steps: int, settings: MasaCtrlSettings) -> str:
