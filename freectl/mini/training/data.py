@@ -33,9 +33,9 @@ def scene_batch(
     return scenes, to_tensor([render(scene) for scene in scenes])
 
 
-def training_caption(scene: Scene, rng: random.Random) -> str:
+def training_caption(scene: Scene, rng: random.Random, drop: float = DROP_CAPTION) -> str:
     """The caption, empty at times (classifier-free guidance) and with words missing at times."""
-    if rng.random() < DROP_CAPTION:
+    if rng.random() < drop:
         return ""
     style, object_, background = (
         None if rng.random() < DROP_WORD else word for word in (scene.style, scene.object, scene.background)

@@ -5,38 +5,41 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freectl.mini.domain import PICTURE_SIZE
+from freectl.mini.training.recipe import SHIPPED, Recipe
 from freectl.mini.training.tokenizer import MAX_TOKENS
 
-LATENT_CHANNELS = 8
 TEXT_WIDTH = 128
 
 
-def make_vae() -> AutoencoderKL:
+def make_vae(recipe: Recipe = SHIPPED) -> AutoencoderKL:
     """64 px to 16 x 16 x 8. Groups of 8 or more channels: fewer erase flat colours."""
+    levels = len(recipe.vae_widths)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=recipe.vae_widths,
         layers_per_block=1,
         norm_num_groups=2,
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=recipe.latent_channels,
         sample_size=PICTURE_SIZE,
         mid_block_add_attention=False,
     )
 
 
-def make_unet() -> UNet2DConditionModel:
+def make_unet(recipe: Recipe = SHIPPED) -> UNet2DConditionModel:
     """Three levels: 16 x 16 and 8 x 8 with attention, 4 x 4 with attention in the middle only."""
+    down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in recipe.attention)
+    up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(recipe.attention))
     return UNet2DConditionModel(
-        sample_size=PICTURE_SIZE // 4,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(64, 128, 192),
+        sample_size=PICTURE_SIZE // 2 ** (len(recipe.vae_widths) - 1),
+        in_channels=recipe.latent_channels,
+        out_channels=recipe.latent_channels,
+        down_block_types=down,
+        up_block_types=up,
+        block_out_channels=recipe.widths,
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,  # diffusers reads this as the number of heads
+        attention_head_dim=recipe.heads,  # diffusers reads this as the number of heads
         norm_num_groups=8,
     )
 
@@ -59,7 +62,7 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def make_scheduler() -> DDIMScheduler:
+def make_scheduler(recipe: Recipe = SHIPPED) -> DDIMScheduler:
     """Stable Diffusion 2's noise schedule and v-prediction."""
     return DDIMScheduler(
         beta_start=0.00085,
@@ -68,7 +71,7 @@ def make_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
-        prediction_type="v_prediction",
+        prediction_type=recipe.prediction,
     )
 
 

@@ -13,6 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, caption
 from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, training_caption
 from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet
+from freectl.mini.training.recipe import SHIPPED, Recipe, loss_weights
 from freectl.mini.training.vae import tile
 
 
@@ -25,17 +26,22 @@ class UNetPart:
 
     name = "unet"
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, recipe: Recipe = SHIPPED) -> None:
         torch.manual_seed(1)
+        self.recipe = recipe
         self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
         self.vae.to(memory_format=torch.channels_last)
         self.tokenizer = CLIPTokenizer.from_pretrained(model_dir / "tokenizer")
         self.text_encoder = make_text_encoder(self.tokenizer)
-        self.unet = make_unet().to(memory_format=torch.channels_last)
+        self.unet = make_unet(recipe).to(memory_format=torch.channels_last)
         # The fused attention kernel's backward is slow in bfloat16 on a CPU: a third of a step.
         self.unet.set_attn_processor(AttnProcessor())
-        self.scheduler = make_scheduler()
-        self.modules: dict[str, nn.Module] = {"unet": self.unet, "text_encoder": self.text_encoder}
+        self.scheduler = make_scheduler(recipe)
+        self.modules: dict[str, nn.Module] = {"unet": self.unet}
+        if recipe.train_text:
+            self.modules["text_encoder"] = self.text_encoder
+        else:
+            self.text_encoder.requires_grad_(False)
 
     def start_from(self, folder: Path) -> None:
         """Take the weights of a finished model of the same sizes."""
@@ -54,10 +60,10 @@ class UNetPart:
         return self.vae.encode(pictures).latent_dist.mode().float() * self.vae.config.scaling_factor
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
-        """Mean squared error of the predicted velocity."""
+        """Mean squared error of the predicted velocity (or noise, as the recipe says)."""
         rng = batch_rng(seed, step)
         scenes, pictures = scene_batch(rng, batch, styles=TRAINING_STYLES)
-        captions = [training_caption(scene, rng) for scene in scenes]
+        captions = [training_caption(scene, rng, self.recipe.drop_caption) for scene in scenes]
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         latents = self.encode_pictures(pictures)
         noise = torch.randn(latents.shape, generator=generator)
@@ -65,9 +71,11 @@ class UNetPart:
         strata = torch.arange(batch) + torch.rand(batch, generator=generator)
         timesteps = (strata * self.scheduler.config.num_train_timesteps / batch).long()
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        target = self.scheduler.get_velocity(latents, noise, timesteps)
+        velocity = self.recipe.prediction == "v_prediction"
+        target = self.scheduler.get_velocity(latents, noise, timesteps) if velocity else noise
         predicted = self.unet(noisy, timesteps, self.encode_text(captions)).sample.float()
-        return {"loss": (predicted - target).square().mean()}
+        weights = loss_weights(self.recipe, self.scheduler.alphas_cumprod[timesteps])
+        return {"loss": (weights * (predicted - target).square().mean((1, 2, 3))).mean()}
 
     def pipeline(self) -> StableDiffusionPipeline:
         """The model as a plain Stable Diffusion pipeline."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from freectl.mini.training.data import batch_rng, scene_batch
 from freectl.mini.training.networks import make_vae
+from freectl.mini.training.recipe import SHIPPED, Recipe
 
 KL_WEIGHT = 2e-4
 DECODER_NOISE = 0.1
@@ -19,9 +20,9 @@ class VAEPart:
 
     name = "vae"
 
-    def __init__(self) -> None:
+    def __init__(self, recipe: Recipe = SHIPPED) -> None:
         torch.manual_seed(0)
-        self.vae = make_vae().to(memory_format=torch.channels_last)
+        self.vae = make_vae(recipe).to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"vae": self.vae}
 
     def start_from(self, folder: Path) -> None:

@@ -1,0 +1,136 @@
+"""Short runs that compare the choices of a recipe at equal time: `python -m freectl.mini.training.compare OUT`.
+
+Every variant changes one thing of the shipped recipe and trains for the same processor time on its own cosine
+schedule. A UNet is measured by the mean squared error of the clean latents that it predicts for fresh scenes at fixed
+timesteps with the averaged weights (lower is better), a VAE by its reconstruction. Latents have unit variance.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import Tensor
+
+from freectl.inversion import clean_and_noise
+from freectl.mini import MODEL_DIR
+from freectl.mini.training.data import batch_rng, scene_batch
+from freectl.mini.training.networks import count_parameters
+from freectl.mini.training.recipe import SHIPPED
+from freectl.mini.training.trainer import TrainConfig, Trainer
+from freectl.mini.training.unet import UNetPart
+from freectl.mini.training.vae import VAEPart
+
+TIMESTEPS = (100, 300, 500, 700, 900)
+UNETS: dict[str, Mapping[str, Any]] = {
+    "shipped recipe": {},
+    "batch 8": {"batch": 8},
+    "batch 32": {"batch": 32},
+    "learning rate 5e-4": {"learning_rate": 5e-4},
+    "learning rate 2e-3": {"learning_rate": 2e-3},
+    "eps-prediction": {"prediction": "epsilon"},
+    "eps-prediction, min-SNR": {"prediction": "epsilon", "weighting": "min_snr"},
+    "min-SNR": {"weighting": "min_snr"},
+    "widths 48-96-128": {"widths": (48, 96, 128)},
+    "widths 96-192-256": {"widths": (96, 192, 256)},
+    "no attention at 16 x 16": {"attention": (False, True, False)},
+    "attention at 4 x 4 too": {"attention": (True, True, True)},
+    "no empty captions": {"drop_caption": 0.0},
+    "20 % empty captions": {"drop_caption": 0.2},
+    "text encoder frozen": {"train_text": False},
+}
+VAES: dict[str, Mapping[str, Any]] = {
+    "16 x 16 x 8 (shipped)": {},
+    "16 x 16 x 4": {"latent_channels": 4},
+    "16 x 16 x 16": {"latent_channels": 16},
+    "8 x 8 x 16": {"vae_widths": (16, 32, 64, 64), "latent_channels": 16},
+    "widths 24-48-96": {"vae_widths": (24, 48, 96)},
+}
+COLUMNS = {"unet": [f"t={t}" for t in TIMESTEPS], "vae": ["psnr_db", "roughness"]}
+
+
+def run(kind: str, change: Mapping[str, Any], seconds: float, model_dir: Path) -> dict[str, Any]:
+    """Train one variant and measure it; returns plain values."""
+    config_fields = {k: v for k, v in change.items() if k in TrainConfig.__dataclass_fields__}
+    recipe = replace(SHIPPED, **{k: v for k, v in change.items() if k not in config_fields})
+    part: Any = UNetPart(model_dir, recipe) if kind == "unet" else VAEPart(recipe)
+    base = TrainConfig(pictures=10**9) if kind == "unet" else TrainConfig(10**9, batch=8, learning_rate=2e-3)
+    config = replace(base, warmup=50, **config_fields)
+    rate = _pictures_a_second(type(part)(*((model_dir, recipe) if kind == "unet" else (recipe,))), config)
+    trainer = Trainer(part, replace(config, pictures=max(config.batch, int(rate * seconds))), Path())
+    while trainer.step < trainer.config.steps:
+        trainer._train_step()
+    trainer.use_ema()
+    parameters = sum(count_parameters(module) for module in part.modules.values())
+    facts = {"pictures_a_second": round(rate, 1), "pictures": trainer.config.pictures, "parameters": parameters}
+    return facts | (clean_errors(part) if kind == "unet" else reconstruction(part))
+
+
+def _pictures_a_second(part: Any, config: TrainConfig, steps: int = 8) -> float:
+    """Throughput in processor time, which other load on the machine changes least."""
+    trainer = Trainer(part, config, Path())
+    trainer._train_step()
+    start = time.process_time()
+    for _ in range(steps):
+        trainer._train_step()
+    return steps * config.batch / (time.process_time() - start)
+
+
+@torch.no_grad()
+def clean_errors(part: UNetPart, count: int = 192) -> dict[str, float]:
+    """Mean squared error of the predicted clean latents at each of `TIMESTEPS`, on fresh scenes, full captions."""
+    scenes, pictures = scene_batch(batch_rng(-7, 0), count)
+    latents, text = part.encode_pictures(pictures), part.encode_text([scene.caption for scene in scenes])
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(7))
+    found = {}
+    for name, timestep in zip(COLUMNS["unet"], TIMESTEPS, strict=True):
+        times = torch.full((count,), timestep)
+        noisy = part.scheduler.add_noise(latents, noise, times)
+        output: Tensor = part.unet(noisy, times, text).sample
+        abar = part.scheduler.alphas_cumprod[timestep]
+        clean, _ = clean_and_noise(part.recipe.prediction, output, noisy, abar)
+        found[name] = round(float((clean - latents).square().mean()), 4)
+    return found
+
+
+@torch.no_grad()
+def reconstruction(part: VAEPart, count: int = 256) -> dict[str, float]:
+    """Reconstruction in dB, and the mean squared step between neighbouring latents of unit variance."""
+    _, pictures = scene_batch(batch_rng(-7, 0), count)
+    latents = torch.cat([part.vae.encode(some).latent_dist.mode() for some in pictures.split(64)])
+    decoded = torch.cat([part.vae.decode(some).sample for some in latents.split(64)])
+    psnr = 10 * torch.log10(4 / (decoded - pictures).square().mean())
+    unit = latents / latents.std()
+    rough = (unit[..., 1:] - unit[..., :-1]).square().mean()
+    return {"psnr_db": round(float(psnr), 2), "roughness": round(float(rough), 3)}
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="JSON lines; variants that it already has are not run again.")],
+    seconds: Annotated[float, typer.Option(help="Processor seconds of training a variant.", min=1)] = 90.0,
+    kind: Annotated[str, typer.Option(help="unet or vae.")] = "unet",
+    model: Annotated[Path, typer.Option(help="Folder that holds `vae` and `tokenizer`.")] = MODEL_DIR,
+) -> None:
+    """Run all variants of a kind, one after another on one thread, and print a Markdown table."""
+    torch.set_num_threads(1)
+    variants = UNETS if kind == "unet" else VAES
+    lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {(line["kind"], line["variant"]): line for line in lines}
+    for name, change in variants.items():
+        if (kind, name) not in done:
+            done[kind, name] = {"kind": kind, "variant": name, **run(kind, change, seconds, model)}
+            with out.open("a") as file:
+                file.write(json.dumps(done[kind, name]) + "\n")
+    columns = ["parameters", "pictures_a_second", *COLUMNS[kind]]
+    rows = [[name, *(str(done[kind, name][column]) for column in columns)] for name in variants]
+    table = [["variant", *columns], ["---"] * (len(columns) + 1), *rows]
+    sys.stdout.write("\n".join(f"| {' | '.join(row)} |" for row in table) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
