@@ -11,7 +11,7 @@ from freectl.mini.captions import drawn, fixed_captions
 from freectl.mini.clip import load_clip
 from freectl.mini.domain import HELD_OUT
 from freectl.mini.scene import Scene, render
-from freectl.mini.training.clip import ClipPart, _holds, _one_word_off, _words
+from freectl.mini.training.clip import SINGLE, ClipPart, _another_object, _holds, _words
 from freectl.mini.training.data import batch_rng, scene_batch
 
 FOX = Scene("fox", "fluent", "blue", "fluent")
@@ -29,9 +29,10 @@ def test_a_caption_holds_if_every_word_said_is_right() -> None:
     assert _holds((None, "fox", None), FOX)
     assert _holds((None, None, None), FOX)
     assert not _holds(("noto", "fox", "blue"), FOX)
-    for place, words in enumerate(_one_word_off(FOX, batch_rng(0, 0))):
-        assert [a == b for a, b in zip(words, _words(FOX), strict=True)] == [i != place for i in range(3)]
-        assert not _holds(words, FOX)
+    wrong = _another_object(FOX, batch_rng(0, 0))
+    assert not _holds(wrong, FOX)
+    assert (wrong[0], wrong[2]) == (FOX.style, FOX.background)
+    assert sum(_holds(words, FOX) for words in SINGLE) == 3
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """The CLIP part: contrastive training in which every caption that is true of a picture counts as a match.
 
-Beside the other pictures' captions each picture meets three that differ from its own in one word (object, style,
-background), so that no attribute can be left out. No part of the judge is used.
+Beside the other pictures' captions each picture meets its own with another object, and captions of a single word that
+name every object, style and background: whole-picture captions alone leave the objects, the hardest of the three, to
+chance meetings. No part of the judge is used.
 """
 
 import json
@@ -14,6 +15,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTokenizer
 
 from freectl.mini.domain import BACKGROUNDS, OBJECTS, PICTURE_SIZE, STYLES, caption
@@ -26,6 +28,12 @@ from freectl.mini.training.vae import tile
 Words = tuple[str | None, str | None, str | None]
 """Style, object, background of a caption; None is not said."""
 WORDS: dict[int, tuple[str, ...]] = {0: STYLES, 1: tuple(OBJECTS), 2: tuple(BACKGROUNDS)}
+SINGLE: list[Words] = [
+    (word if place == 0 else None, word if place == 1 else None, word if place == 2 else None)
+    for place, known in WORDS.items()
+    for word in known
+]
+"""The captions of a single word, in the order of `WORDS`."""
 PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
 
 
@@ -86,17 +94,28 @@ class ClipPart:
         if step % 2 == 0:
             pictures = degrade(pictures, generator)
         own = [_said(scene, rng) for scene in scenes]
-        wrong = [other for scene in scenes for other in _one_word_off(scene, rng)]
-        texts = self.encode_texts([_caption(words) for words in own + wrong]).float()
-        images = self.clip.encode_image(pictures, normalize=True).float()
-        logits = self.clip.logit_scale.exp().clamp(max=50) * images @ texts.T
-        true = torch.tensor([[_holds(words, scene) for words in own + wrong] for scene in scenes])
+        captions = own + [_another_object(scene, rng) for scene in scenes]
+        texts = self.encode_texts([_caption(words) for words in captions + SINGLE])
+        images = self.clip.encode_image(pictures, normalize=True)
+        every = self.clip.logit_scale.exp().clamp(max=50) * images.float() @ texts.float().T
+        logits, single = every.split([len(captions), len(SINGLE)], dim=1)
+        true = torch.tensor([[_holds(words, scene) for words in captions] for scene in scenes])
         by_picture = -_mean(logits.log_softmax(1), true, 1).mean()
         # a caption that is true of no picture here has nothing to be matched with
         columns = true.any(0)
         by_text = -_mean(logits.log_softmax(0), true, 0)[columns].mean()
+        named = self._word_loss(single, scenes)
         hits = (logits.argmax(1) == true.float().mul(logits).where(true, -torch.inf).argmax(1)).float().mean()
-        return {"loss": (by_picture + by_text) / 2, "top1": hits.detach()}
+        return {"loss": (by_picture + by_text) / 2 + named, "words": named.detach(), "top1": hits.detach()}
+
+    def _word_loss(self, logits: Tensor, scenes: list[Scene]) -> Tensor:
+        """Mean cross-entropy of object, style and background against the captions of a single word."""
+        terms, first = [], 0
+        for place, known in WORDS.items():
+            index = torch.tensor([known.index(_words(scene)[place]) for scene in scenes])
+            terms.append(functional.cross_entropy(logits[:, first : first + len(known)], index))
+            first += len(known)
+        return torch.stack(terms).mean()
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
@@ -134,14 +153,9 @@ def _said(scene: Scene, rng: random.Random) -> Words:
     return style, object_, background
 
 
-def _one_word_off(scene: Scene, rng: random.Random) -> list[Words]:
-    """The full caption with a wrong style, a wrong object, a wrong background."""
-    found: list[Words] = []
-    for place, known in WORDS.items():
-        words: list[str | None] = list(_words(scene))
-        words[place] = rng.choice([word for word in known if word != words[place]])
-        found.append((words[0], words[1], words[2]))
-    return found
+def _another_object(scene: Scene, rng: random.Random) -> Words:
+    """The full caption with a wrong object."""
+    return scene.style, rng.choice([word for word in OBJECTS if word != scene.object]), scene.background
 
 
 def _holds(words: Words, scene: Scene) -> bool:
