@@ -47,7 +47,7 @@ def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
 
 def run(pipe, cache: Cache | None, steps: int = 10, **settings: Any):
     few = {"seeds": 4, "components": 4, "concept": "cat", "output_type": "latent", "guidance_scale": SCALE}
-    few |= {"structure_weight": 200.0, "appearance_weight": 40.0}
+    few |= {"structure_weight": 200.0, "appearance_weight": 40.0, "start_noise": 0.0}
     return pipe("a cat", picture(), num_inference_steps=steps, cache=cache, **(few | settings))
 
 
@@ -180,6 +180,27 @@ def test_start_from_noise_uses_the_generator(pipe, cache):
     assert torch.equal(start(1), start(1))
     assert not torch.equal(start(1), start(2))
     assert torch.equal(start(1, start="inverted"), start(2, start="inverted"))
+    assert torch.equal(start(1, start="inverted", start_noise=0.0), start(1, start="inverted"))
+    assert torch.equal(start(1, start="inverted", start_noise=1.0), start(1))
+    assert not torch.equal(start(1, start="inverted", start_noise=0.5), start(2, start="inverted", start_noise=0.5))
+
+
+def test_start_mixes_inversion_and_noise_at_equal_variance(pipe, cache, toy_pipe):
+    weights = {"structure_weight": 0.0, "appearance_weight": 0.0}
+    got = run(pipe, cache, start_noise=0.36, generator=torch.Generator().manual_seed(3), **weights)
+    engine = Engine(pipe)
+    trajectory, _ = engine.invert(picture(), "", engine.timesteps(10))
+    noise = engine.noise(picture().size, [torch.Generator().manual_seed(3)])
+    expected = toy_pipe(
+        "a cat",
+        num_inference_steps=10,
+        guidance_scale=SCALE,
+        latents=0.8 * trajectory.start + 0.6 * noise,
+        output_type="latent",
+    ).images
+    assert torch.allclose(got.images, expected, atol=1e-5)
+    with pytest.raises(InputError, match="start_noise"):
+        run(pipe, cache, start="noise", start_noise=0.5)
 
 
 @pytest.mark.parametrize("field", ["normalize", "layers", "seed_features", "update", "reduction", "appearance_gate"])
@@ -240,7 +261,7 @@ CAT = Condition(picture(), "a cat", "cat")
 
 def test_one_condition_from_its_own_noise_is_an_edit(pipe, cache):
     edit = run(pipe, cache, 4, source_prompt="a cat", structure_weight=100.0, appearance_weight=20.0)
-    control = under(pipe, cache, CAT, start="inverted")
+    control = under(pipe, cache, CAT, start="inverted", start_noise=0.0)
     assert torch.equal(edit.images, control.images)
     assert edit.trace == control.trace
     noise = under(pipe, cache, CAT)

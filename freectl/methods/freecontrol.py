@@ -47,8 +47,10 @@ class FreeControl(Method[FreeControlSettings]):
         return Outcome(latents, guide.trace, warnings)
 
     def check(self, settings: FreeControlSettings, given: Collection[str]) -> None:
-        """Also refuse an appearance picture without weight, what each condition has of its own, and unknown bases."""
+        """Also refuse a picture or noise without effect, what each condition has of its own, and unknown bases."""
         super().check(settings, given)
+        if settings.start == "noise" and settings.start_noise:
+            raise InputError("--set start_noise", f"{settings.start_noise} with start=noise", "0, or start=inverted")
         if settings.bases is not None:
             bases_lookup.check_name(settings.bases, "--set bases")
         if "conditions" in given:

@@ -111,6 +111,14 @@ class FreeControlSettings(BaseModel):
         unit="choice",
         source="section 4.3: inverted for image to image",
     )
+    start_noise: float | None = setting(
+        None,
+        "share of fresh noise in an inverted x_T: 0 = none, 1 = noise alone; none = the model family's",
+        ge=0,
+        le=1,
+        unit="share of variance",
+        source="0 in paper and code; mixing is ours",
+    )
     inversion_steps: int | None = setting(
         None,
         "steps of the inversion; none = the sampling grid; must contain that grid",
@@ -179,6 +187,7 @@ PRESETS: dict[str, dict] = {
         "background_area": "all",
         "step_scaling": "per_step",
         "size_scaling": "none",
+        "start_noise": 0.0,
         "inversion_steps": 999,
         "inversion_at": "upper",
         "seed_steps": 200,
@@ -195,6 +204,7 @@ PRESETS: dict[str, dict] = {
         "update": "paper",
         "step_scaling": "per_step",
         "size_scaling": "none",
+        "start_noise": 0.0,
         "inversion_steps": 999,
         "layers": "first",
         "seed_features": "inversion",
@@ -216,6 +226,7 @@ g_s = sum(m |S_t - S_t^g|^2) / sum(m) + w sum((1 - m) max(S_t - tau, 0)^2) / sum
   tau = maximum of S_t^g where m = 0, per component
 v_k = sum(h(S_t^(k)) F_t) / sum(h(S_t^(k))), h(x) = x where x > 0.5 ("gated") or sigmoid(x);
   g_a = mean over k <= N_a of |v_k - v_k of the sibling|^2
+x_T = sqrt(1 - a) inverted + sqrt(a) noise, a = start_noise, or noise under conditions
 eps = eps_u + s (eps_c - eps_u);  gradient g = d(lambda_s g_s + lambda_a g_a) / d x_t
 update "official": x_{t-1} -= sqrt(1 - abar_t) sqrt(1 - abar_{t-1}) g;  update "paper": eps += g
 """

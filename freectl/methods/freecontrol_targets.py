@@ -1,5 +1,6 @@
 """FreeControl's analysis stage (arXiv 2312.07536, section 3.1): from pictures and words to what the guide aims at."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,8 +197,16 @@ class Analyser:
         if request.conditions:
             if any(one is not trajectories[0] for one in trajectories):
                 raise InputError("--set start", "inverted with several condition pictures", "noise, or one condition")
-            return trajectories[0].start.repeat(copies, 1, 1, 1)
-        return torch.cat([one.start for one in trajectories])
+            return self._mixed(trajectories[0].start.repeat(copies, 1, 1, 1))
+        return self._mixed(torch.cat([one.start for one in trajectories]))
+
+    def _mixed(self, inverted: Tensor) -> Tensor:
+        """Inverted latents with a share of fresh noise; the variance stays what it is."""
+        share = self.settings.start_noise or 0.0
+        if share == 0:
+            return inverted
+        noise = self.engine.noise(self.request.size, self.request.generators)
+        return math.sqrt(1 - share) * inverted + math.sqrt(share) * noise
 
     def _bases_of(self, concept: str | None) -> SemanticBases:
         name = concept if self.settings.bases is None else None  # named bases serve every concept
