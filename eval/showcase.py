@@ -2,7 +2,8 @@
 
 `python -m eval.showcase inputs` writes `prompts/images/*.png`, `edits` the results of the README's commands, `ten` the
 sheet and the table of ten edits next to SDEdit (plain diffusers img2img on the same model), `control` a sketch and a
-silhouette as conditions of a picture in each artwork style.
+silhouette as conditions of a picture in each artwork style. `methods` writes the sheet of all methods, `ten --methods
+all` their table on the ten edits, `keep` the table of what keeping the background does.
 """
 
 import json
@@ -150,8 +151,41 @@ def judged(cases: list[Case], results: list[Image.Image]) -> list[dict[str, Any]
 
 
 @app.command()
-def ten(output: Path = IMAGES / "ten.png", table: Path | None = None) -> None:
-    """Run the ten edits with FreeControl and SDEdit; write the sheet, print the table as JSON."""
+def methods(output: Path = IMAGES / "methods.png", steps: int = 50) -> None:
+    """Write the sheet of all methods on the fox: what `freectl edit --method all --compare` writes."""
+    from freectl import comparison
+
+    shown = plan()["methods"]
+    entries = comparison.compare(
+        IMAGES / f"{shown['input']}.png", shown["prompt"], source_prompt=shown["source_prompt"], steps=steps
+    )
+    comparison.sheet(entries, Image.open(IMAGES / f"{shown['input']}.png"), columns=5).save(output)
+    for one in entries:
+        sys.stdout.write(f"{one.label}{f' ({one.error})' if one.error else ''}\n")
+
+
+@app.command()
+def keep(methods: str = "all", steps: int = 50, edits: int = 6, table: Path | None = None) -> None:
+    """Print the background error of the methods with and without --keep and --keep-background."""
+    from eval.showcase_methods import kept_of_all, tell
+
+    tell(kept_of_all(methods, steps, edits), table)
+
+
+@app.command()
+def ten(
+    output: Path = IMAGES / "ten.png", table: Path | None = None, methods: str | None = None, steps: int = 50
+) -> None:
+    """Run the ten edits with FreeControl and SDEdit; write the sheet, print the table as JSON.
+
+    With `--methods all`, or names with commas between, those methods run instead, told the source prompt too; their
+    sheet goes to ten_methods.png beside `--output`, and the table is printed for reading.
+    """
+    if methods is not None:
+        from eval.showcase_methods import tell, ten_of_all
+
+        tell(ten_of_all(methods, steps, output.with_name(f"{output.stem}_methods.png")), table)
+        return
     cases = ten_cases()
     runs = {"freecontrol": freecontrol(), "sdedit 0.5": sdedit(0.5), "sdedit 0.75": sdedit(0.75)}
     results = {name: [run(case) for case in cases] for name, run in runs.items()}
