@@ -15,10 +15,12 @@ from PIL import Image, ImageChops
 
 from eval.scoring import pixel_mse
 from eval.showcase import Case, judged, ten_cases
-from freectl import comparison
+from freectl import api, comparison
 from freectl.cli.output import table
 from freectl.comparison import Entry
+from freectl.config import EditOptions
 from freectl.image_io import compare_sheet
+from freectl.loading import resolve_model
 from freectl.mini.scene import render, render_mask
 
 COLUMNS = {
@@ -104,22 +106,26 @@ def kept_of_all(names: str, steps: int, edits: int) -> dict[str, Any]:
     """Background error of the methods with everything free, with the object's true mask, and with its attention.
 
     The background is what lies outside the object in input and answer; edits of the background itself are left out.
-    The first of the ten edits are taken.
+    The first of the ten edits are taken. What `--keep-background` keeps is found once and given to all methods as a
+    picture: a concept would have FreeControl make semantic bases of its own.
     """
     cases = [case for case in ten_cases() if case.kind != "background"][:edits]
-    ways: dict[str, Callable[[Case, Path], dict[str, Any]]] = {
-        "free": lambda case, path: {},
-        "--keep PATH": lambda case, path: {"keep": str(path)},
-        "--keep-background": lambda case, path: {"keep_background": True, "concept": case.source.object},
+    ways: dict[str, Callable[[Case], Image.Image | None]] = {
+        "free": lambda case: None,
+        "--keep PATH": lambda case: ImageChops.invert(objects_of(case)),
+        "--keep-background": background_of,
     }
     chosen = comparison.chosen(names)
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {way: [] for way in ways} for name in chosen}
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(cases):
-            path = Path(folder) / f"{number}.png"
-            ImageChops.invert(objects_of(case)).save(path)
-            for way, options in ways.items():
-                _keep(case, way, entries_of(case, chosen, steps=steps, **options(case, path)), rows)
+            for way, mask_of in ways.items():
+                options, mask = {}, mask_of(case)
+                if mask is not None:
+                    path = Path(folder) / f"{number}_{len(way)}.png"
+                    mask.save(path)
+                    options = {"keep": str(path)}
+                _keep(case, way, entries_of(case, chosen, steps=steps, **options), rows)
     summary = {
         name: {
             way: {
@@ -133,6 +139,17 @@ def kept_of_all(names: str, steps: int, edits: int) -> dict[str, Any]:
         for name, ways_found in rows.items()
     }
     return {"steps": steps, "edits": len(cases), "summary": summary}
+
+
+def background_of(case: Case) -> Image.Image:
+    """What `--keep-background` keeps of a case's input."""
+    from freectl.engine import Engine
+    from freectl.local_edit import BACKGROUND, kept_pictures
+
+    options = EditOptions(prompt=case.target.caption)
+    pipe, _ = api.opened(options, resolve_model(options.model))
+    source = render(case.source)
+    return kept_pictures(Engine(pipe), [source], BACKGROUND, [case.source.caption], case.source.object)[0]
 
 
 def _keep(case: Case, way: str, entries: Sequence[Entry], rows: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
