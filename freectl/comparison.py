@@ -134,8 +134,7 @@ def _fitting(
     for name in ("concept", "mask", "appearance_image"):
         unset = EditOptions.model_fields[name].default
         needed = name == "concept" and options.keep_background
-        takes = name in method.inputs and (name != "concept" or method.takes_concept(options.mask != "none"))
-        if getattr(options, name) != unset and not takes and not needed:
+        if getattr(options, name) != unset and name not in method.inputs and not needed:
             changed[name] = unset
             notes.append(f"{method.name} does not use --{name.replace('_', '-')}")
     if options.preset not in method.presets:

@@ -148,7 +148,7 @@ def running_masks(maps: Mapping[int, Tensor], threshold: float = THRESHOLD) -> d
         if not bool((high - low > FLAT * high).all()):
             allowed = "a concept that the picture shows, another --source-prompt, a picture as --mask, or --mask none"
             raise InputError("--mask", f"attention, whose map is flat at timestep {timestep}", allowed)
-        masks[timestep] = ((mean - low) / (high - low) > threshold).to(mean)
+        masks[timestep] = word_mask(mean, threshold=threshold)
     return masks
 
 

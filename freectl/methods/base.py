@@ -93,7 +93,6 @@ class Method(Generic[S]):
         equations: what it computes, one equation a line, in plain text; the notation is the paper's.
         settings: closed pydantic class; presets: named overrides of its defaults.
         needs: what it uses besides the target prompt, of "image", "inversion", "gradient".
-        concept_alone: whether a concept is of use without a mask.
         inputs: optional inputs it uses, of "concept", "mask", "appearance_image", "conditions".
     """
 
@@ -105,7 +104,6 @@ class Method(Generic[S]):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
     needs: ClassVar[tuple[str, ...]] = ("image",)
     inputs: ClassVar[tuple[str, ...]] = ()
-    concept_alone: ClassVar[bool] = True
 
     def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
         """Run the method with resolved settings; UNet calls happen inside the engine's cost counting."""
@@ -121,13 +119,9 @@ class Method(Generic[S]):
             InputError: one of them is of no use to this method.
         """
         for name in given:
-            if name not in self.inputs or (name == "concept" and not self.takes_concept("mask" in given)):
+            if name not in self.inputs:
                 option = "--condition" if name == "conditions" else f"--{name.replace('_', '-')}"
                 raise InputError(option, f"given to {self.name}, which does not use it", "nothing, or another --method")
-
-    def takes_concept(self, masked: bool) -> bool:
-        """Whether a concept is of use, with or without a mask."""
-        return "concept" in self.inputs and (self.concept_alone or masked)
 
     def used(self, optional: Mapping[str, Any], keep_background: bool) -> list[str]:
         """Names of the optional inputs that are given, for `check`.
@@ -137,8 +131,7 @@ class Method(Generic[S]):
             keep_background: whether the background is kept, which uses the concept whatever the method.
         """
         names = [name for name, value in optional.items() if value is not None]
-        taken = self.takes_concept("mask" in names) or not keep_background
-        return [name for name in names if name != "concept" or taken]
+        return [name for name in names if not (name == "concept" and keep_background and name not in self.inputs)]
 
     def resolved(self, settings: S, family: Family, *, appearance_image: bool = False) -> S:
         """The settings with whatever depends on the model family and on the inputs filled in."""
