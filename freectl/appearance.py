@@ -1,4 +1,4 @@
-"""Attention-weighted transfer of feature statistics (Lin et al., Ctrl-X, arXiv 2406.07540, section 4.2)."""
+"""Attention-weighted transfer of feature statistics (Lin et al., Ctrl-X, arXiv 2406.07540)."""
 
 from functools import partial
 from typing import Any

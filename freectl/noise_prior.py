@@ -1,4 +1,4 @@
-"""Noise that stays Gaussian: the regularised inversion of pix2pix-zero (arXiv 2302.03027, section 3.2)."""
+"""Noise that stays Gaussian: the regularised inversion of pix2pix-zero (arXiv 2302.03027)."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

@@ -35,16 +35,16 @@ class CtrlXSettings(BaseModel):
         ge=0,
         le=1,
         unit="share of steps",
-        source="section 5; its authors advise 0.3 to 0.5 for boxes and skeletons",
+        source="the paper's; its authors advise 0.3 to 0.5 for boxes and skeletons",
     )
     appearance_stop: float = setting(
-        0.6, "tau_a: statistics are transferred up to here", ge=0, le=1, unit="share of steps", source="section 5"
+        0.6, "tau_a: statistics are transferred up to here", ge=0, le=1, unit="share of steps", source="the paper's"
     )
     recurrence_start: float = setting(
-        0.1, "self-recurrence starts here", ge=0, le=1, unit="share of steps", source="appendix; its code"
+        0.1, "self-recurrence starts here", ge=0, le=1, unit="share of steps", source="its code"
     )
     recurrence_stop: float = setting(
-        0.5, "self-recurrence stops here", ge=0, le=1, unit="share of steps", source="appendix; its code"
+        0.5, "self-recurrence stops here", ge=0, le=1, unit="share of steps", source="its code"
     )
     recurrences: int = setting(
         2,
@@ -52,7 +52,7 @@ class CtrlXSettings(BaseModel):
         ge=0,
         le=10,
         unit="times a step",
-        source="appendix; its code",
+        source="its code",
     )
     sampler_eta: float = setting(
         1.0, "eta of the DDIM steps; 0 is deterministic", ge=0, le=1, unit="factor", source="its code"

@@ -28,7 +28,7 @@ class FlowEditSettings(BaseModel):
         ge=0,
         le=1,
         unit="share of steps",
-        source="section 5: 33 of 50 for Stable Diffusion 3",
+        source="its code: 33 of 50 for Stable Diffusion 3",
     )
     plain: float = setting(
         0.0,
@@ -36,21 +36,22 @@ class FlowEditSettings(BaseModel):
         ge=0,
         le=1,
         unit="share of steps",
-        source="section 4.3: 0",
+        source="its code: 0",
     )
     average: int = setting(
-        1, "n_avg: noise maps that each step averages over", ge=1, le=50, unit="maps", source="section 4.2: 1"
+        1, "n_avg: noise maps that each step averages over", ge=1, le=50, unit="maps", source="its code: 1"
     )
     source_guidance: float = setting(
-        3.5, "guidance scale of the source prompt", ge=0, le=100, unit="factor", source="section 5; 13.5 for the prompt"
+        3.5, "guidance scale of the source prompt", ge=0, le=100, unit="factor", source="its code; 13.5 for the prompt"
     )
 
 
 class FlowEdit(Method[FlowEditSettings]):
     """The picture moves by the difference of what the model predicts for prompt and source prompt at the same noise.
 
-    Published for flow models. Here it is the same construction in the coordinates x_t / sqrt(abar_t), in which the
-    model's ordinary differential equation reads dx = eps dsigma; the picture is then the edit's own state, never noise.
+    Published for flow models, with guidance 13.5 for the prompt, which the embedded model wants too. Here it is the
+    same construction in the coordinates x_t / sqrt(abar_t), in which the model's ordinary differential equation reads
+    dx = eps dsigma; the picture is then the edit's own state, never noise.
     """
 
     name = "flowedit"

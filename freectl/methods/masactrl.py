@@ -41,7 +41,7 @@ class MasaCtrlSettings(BaseModel):
         "",
         "source=target words, such as fox=cat: their places then read each other, the rest the rest; empty: no masks",
         unit="text",
-        source="section 3.3",
+        source="mask-guided mutual self-attention",
     )
     threshold: float = setting(
         0.1,

@@ -1,4 +1,4 @@
-"""MasaCtrl's masks (arXiv 2304.08465, section 3.3): object reads object and background reads background."""
+"""MasaCtrl's masks (arXiv 2304.08465): object reads object and background reads background."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -76,7 +76,7 @@ class P2PSettings(BaseModel):
         ge=0,
         le=1000,
         unit="steps",
-        source="arXiv 2211.09794, section 5; its code",
+        source="arXiv 2211.09794; its code",
     )
     null_rate: float = setting(
         0.01, "null-text: Adam's learning rate at the first timestep", gt=0, le=1, unit="rate", source="its code"

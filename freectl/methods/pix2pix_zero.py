@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from freectl import directions
 from freectl.cost import Cost
 from freectl.engine import Engine
+from freectl.families import Family
 from freectl.grad import frozen
 from freectl.injection import EDIT, SOURCE, SourceInjector, cross_attentions, projections, row_places
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
@@ -20,23 +21,26 @@ from freectl.taps import tap
 
 
 class Pix2PixZeroSettings(BaseModel):
-    """More guidance keeps more of the input's layout; its authors advise to vary it by 0.05."""
+    """More guidance keeps more of the input's layout; its authors advise to vary it by 0.05.
+
+    The loss is a sum over pixels, so that a model with small feature grids needs a larger step.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    xa_guidance: float = setting(
-        0.1,
-        "step of cross-attention guidance on the latents; 0 leaves them free",
+    xa_guidance: float | None = setting(
+        None,
+        "step of cross-attention guidance on the latents; 0 leaves them free; none = the model family's",
         ge=0,
         le=100,
         unit="latent per unit of the loss's slope",
-        source="section 3.3; its code",
+        source="cross-attention guidance; 0.1 in its code and for Stable Diffusion, measured for the embedded model",
     )
     direction: str = setting(
         "",
         "source=target words, comma separated; empty: the words in which the prompts differ",
         unit="text",
-        source="section 3.1",
+        source="edit directions",
     )
     sentences: int = setting(
         100,
@@ -44,7 +48,7 @@ class Pix2PixZeroSettings(BaseModel):
         ge=1,
         le=1000,
         unit="sentences",
-        source="section 3.1: about 1000; 100 is ours",
+        source="edit directions: about 1000; 100 is ours",
     )
     negative: Literal["source", "given"] = setting(
         "source",
@@ -56,13 +60,13 @@ class Pix2PixZeroSettings(BaseModel):
         "shared",
         "guidance moves one latent for both halves, or one a half, of which the unconditional one goes on",
         unit="choice",
-        source="shared: eq. 3; halves: its code",
+        source="shared: the paper's one x_t; halves: its code",
     )
     source_row: Literal["free", "held"] = setting(
         "free",
         "whose maps are kept: of the reconstruction, or of the inverted latents themselves",
         unit="choice",
-        source="free: section 3.3; held: arXiv 2310.01506",
+        source="free: the paper's; held: arXiv 2310.01506",
     )
     auto_corr: float = setting(
         20.0,
@@ -70,7 +74,7 @@ class Pix2PixZeroSettings(BaseModel):
         ge=0,
         le=1000,
         unit="weight",
-        source="section 3.2; its code",
+        source="noise regularisation; its code",
     )
     kl: float = setting(
         20.0, "lambda of the variance term in the inversion", ge=0, le=1000, unit="weight", source="its code"
@@ -112,7 +116,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
     settings = Pix2PixZeroSettings
     presets = {  # noqa: RUF012
         "default": {},
-        "published": {"sentences": 1000, "steer": "halves"},
+        "published": {"xa_guidance": 0.1, "sentences": 1000, "steer": "halves"},
     }
     needs = ("image", "inversion", "gradient")
 
@@ -150,6 +154,14 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
         if guide.non_finite:
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")
         return Outcome(latents, guide.trace, warnings)
+
+    def resolved(
+        self, settings: Pix2PixZeroSettings, family: Family, *, appearance_image: bool = False
+    ) -> Pix2PixZeroSettings:
+        """The family's guidance where none is given."""
+        if settings.xa_guidance is not None:
+            return settings
+        return settings.model_copy(update={"xa_guidance": family.xa_guidance})
 
     def row_forwards(self, steps: int, settings: Pix2PixZeroSettings) -> str:
         """One row a step for the source, or two with a negative prompt of its own; two and two for the edit."""
@@ -195,7 +207,7 @@ class CrossAttentionGuide(SourceInjector):
         self, unet: nn.Module, settings: Pix2PixZeroSettings, levels: Mapping[int, Tensor], cost: Cost
     ) -> None:
         super().__init__(levels, ())
-        self.settings, self.cost = settings, cost
+        self.settings, self.cost, self.amount = settings, cost, settings.xa_guidance or 0.0
         self.layers = cross_attentions(unet)
         self.sites = projections(self.layers, "qk")  # type: ignore[assignment]
         self.trace: list[dict[str, float]] = []
@@ -203,7 +215,7 @@ class CrossAttentionGuide(SourceInjector):
 
     def active(self, step: Step, lanes: Mapping[str, Lane]) -> tuple[str, ...]:
         """All lanes; the source only if it is guided by."""
-        return tuple(name for name in lanes if name != SOURCE or self.settings.xa_guidance > 0)
+        return tuple(name for name in lanes if name != SOURCE or self.amount > 0)
 
     def before(self, step: Step, lanes: dict[str, Lane]) -> None:
         """Hold the source on its levels, if it has any."""
@@ -250,7 +262,7 @@ class CrossAttentionGuide(SourceInjector):
             slopes = tuple(torch.zeros_like(slope) for slope in slopes)
         each = slopes * len(edit.halves) if shared else slopes
         moved = zip(edit.halves, each, strict=True)
-        return {half: edit.latents - self.settings.xa_guidance * slope for half, slope in moved}
+        return {half: edit.latents - self.amount * slope for half, slope in moved}
 
     def _loss(
         self, edit: Lane, own: Mapping[RowKey, Mapping[str, Tensor]], kept: Mapping[RowKey, Mapping[str, Tensor]]
