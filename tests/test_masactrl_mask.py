@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from method_kit import check_unet_restored, picture, wrap
+from PIL import Image
 from torch import Tensor
 
 from freectl.cache import Cache
@@ -135,3 +136,32 @@ def test_words_that_are_not_there_are_named(toy_pipe, words, match):
 def test_unet_is_as_before_after_a_failing_callback(toy_pipe, cache):
     pipe = wrap(toy_pipe)
     check_unet_restored(pipe, lambda fail: run(pipe, cache, callback_on_step_end=fail), step=1)
+
+
+def half(value: int = 255) -> Image.Image:
+    mask = Image.new("L", (32, 32), 0)
+    mask.paste(value, (0, 0, 16, 32))
+    return mask
+
+
+def test_a_mask_picture_is_the_sources_foreground_and_the_edits(toy_pipe, cache):
+    pipe = wrap(toy_pipe)
+    everything = Image.new("L", (32, 32), 255)
+    near(run(pipe, cache, words="", mask=everything).images, run(pipe, cache, words="").images)
+    masked = run(pipe, cache, words="", mask=half()).images
+    assert not torch.equal(masked, run(pipe, cache, words="").images)
+    assert not torch.equal(masked, run(pipe, cache, mask=half()).images)  # the edit's foreground from its word
+
+
+def test_a_mask_picture_on_the_grids_of_the_layers():
+    given = torch.zeros(1, 8, 8)
+    given[:, :, :4] = 1
+    injector = MaskedInjector({}, [], 0.0, [], {}, 0.1, given)
+    for lane in ("source", "edit"):
+        assert torch.equal(injector.mask(lane, 64, (8, 8)), given.flatten(1))
+        assert injector.mask(lane, 16, (8, 8)).view(4, 4).tolist() == [[1, 1, 0, 0]] * 4
+
+
+def test_attention_is_asked_for_by_words(toy_pipe, cache):
+    with pytest.raises(InputError, match="--set words"):
+        run(wrap(toy_pipe), cache, mask="attention")

@@ -1,11 +1,14 @@
 """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465): mutual self-attention with the inverted picture."""
 
+from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, field_validator
-from torch import nn
+from torch import Tensor, nn
 
 from freectl.directions import parse_pairs
 from freectl.engine import Engine
+from freectl.errors import InputError
 from freectl.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
+from freectl.local_edit import changing
 from freectl.masks import word_sites
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
 from freectl.methods.masactrl_mask import MaskedInjector, positions_of
@@ -73,17 +76,22 @@ class MasaCtrl(Method[MasaCtrlSettings]):
 x_T^s, ..., x_0^s: DDIM inversion of the input;  x_T = x_T^s
 from step S and self-attention layer L on:  Attention(Q, K_s, V_s) = softmax(Q K_s^T / sqrt(d)) V_s
 before:                                     Attention(Q, K, V)
-with words:  a place of the object in the edit reads only the object's places in the source, any other the others
+with words or --mask:  a place of the object in the edit reads only the source's object, any other only the rest
 Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps_c - eps_u) from the source's own
 """
     settings = MasaCtrlSettings
     needs = ("image", "inversion")
+    inputs = ("mask",)
 
     def run(self, engine: Engine, request: Request, settings: MasaCtrlSettings) -> Outcome:
         """Edit the request's pictures; see `MasaCtrlSettings`."""
         layers = shared_layers(engine.unet, settings.layer_start)
         texts, pairs = request.source_prompts, parse_pairs(settings.words)
         positions = positions_of(engine.pipe.tokenizer, pairs, texts, request.texts) if pairs else {}
+        if isinstance(request.mask, str):
+            raise InputError("--mask", f"{request.mask} with masactrl", "a picture, or --set words=source=target")
+        if request.mask is not None:
+            positions.pop(SOURCE, None)
         with engine.cost.counting(engine.unet):
             with engine.cost.stage("analysis"):
                 trajectory = inverted(engine, request, texts)
@@ -98,18 +106,27 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
                 }
                 injection = Injection(projections(layers, "kv"), start=settings.start)
                 controller = SourceInjector(trajectory.levels, [injection])
-                if pairs:
+                if pairs or request.mask is not None:
                     names = [
                         query.removesuffix(".to_q") for query, _ in word_sites(engine.unet, engine.family.word_blocks)
                     ]
                     how = (layers, settings.start, names, positions, settings.threshold)
-                    controller = MaskedInjector(trajectory.levels, *how)
+                    controller = MaskedInjector(trajectory.levels, *how, given_foreground(request, start))
                 return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory))
 
     def row_forwards(self, steps: int, settings: MasaCtrlSettings) -> str:
         """Two rows a step, and the source's two from step S on."""
         shared = Injection((), start=settings.start).steps(steps) if settings.layer_start < 1 else 0
         return f"inversion {steps} + synthesis {2 * steps + 2 * shared} ({2 * steps + shared} without a source prompt)"
+
+
+def given_foreground(request: Request, latents: Tensor) -> Tensor | None:
+    """The request's mask picture as (B, h, w) of 0 and 1: cells of which any pixel is white."""
+    if not isinstance(request.mask, Image.Image):
+        return None
+    outside = ImageOps.invert(request.mask.convert("L"))
+    found = changing([outside], (latents.shape[-2], latents.shape[-1]), latents.device)[:, 0]
+    return found.expand(latents.shape[0], -1, -1)
 
 
 def shared_layers(unet: nn.Module, layer_start: float) -> list[str]:

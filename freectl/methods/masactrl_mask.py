@@ -20,12 +20,14 @@ class MaskedInjector(SourceInjector):
     """Mutual self-attention within two classes of places: those of the words, and the rest.
 
     Masks come from the cross-attention of the words, a running mean over layers and steps in which the source runs;
-    each layer uses what has been seen before it, and has no mask if nothing has.
+    each layer uses what has been seen before it, and has no mask if nothing has. A given mask is the source's, and the
+    edit's too where it has no words.
 
     Args:
         levels: timestep -> latents (B, C, h, w) of the source. layers: the shared self-attentions. start: as a share.
         word_layers: cross-attentions, of one resolution, whose maps count.
         positions: lane -> token positions of the words, an entry a picture. threshold: as `word_mask` takes it.
+        given: (B, h, w) of 0 and 1 at the latents' size, in place of the source's words.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class MaskedInjector(SourceInjector):
         word_layers: Sequence[str],
         positions: Mapping[str, Sequence[Sequence[int]]],
         threshold: float,
+        given: Tensor | None = None,
     ) -> None:
         super().__init__(levels, [Injection(tuple(layers), start=start)])
         self.word_layers, self.positions, self.threshold = word_layers, positions, threshold
         self.maps = WordMaps()
+        self.given = {} if given is None else dict.fromkeys({SOURCE, EDIT} - positions.keys(), given)
 
     def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
         """Watches on queries, keys and values; new outputs of the shared layers."""
@@ -57,8 +61,11 @@ class MaskedInjector(SourceInjector):
 
     def mask(self, lane: str, tokens: int, size: tuple[int, int]) -> Tensor:
         """Where the lane's words are, (B, tokens) of 0 and 1; `size` = the latents' (h, w)."""
+        grid = token_grid(tokens, (int(size[0]), int(size[1])))
+        if lane in self.given:
+            return nn.functional.interpolate(self.given[lane][:, None], size=grid, mode="nearest").flatten(1)
         maps = self.maps.mean(lane, size)
-        found = word_mask(maps, threshold=self.threshold, size=token_grid(tokens, size), smooth=True)
+        found = word_mask(maps, threshold=self.threshold, size=grid, smooth=True)
         return found.flatten(1)
 
     def _record(
@@ -80,7 +87,7 @@ class MaskedInjector(SourceInjector):
         output: Tensor,
     ) -> Tensor:
         allowed = None
-        if EDIT in self.maps and SOURCE in self.maps:
+        if all(lane in self.given or lane in self.maps for lane in (EDIT, SOURCE)):
             own, other = (self.mask(lane, output.shape[1], size) for lane in (EDIT, SOURCE))
             allowed = same_class(own, other)[:, None]
         edited = output.clone()
