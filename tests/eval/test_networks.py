@@ -165,7 +165,7 @@ def test_pie_scores_are_those_of_the_background_in_the_papers_scales(clip_folder
     assert found["psnr"] == pytest.approx(-10 * np.log10(squares.mean()), rel=1e-4)
     assert found["structure_x1e3"] is None
     assert found["lpips_x1e3"] is None
-    assert scorer(case, picture).scores["ssim_x1e2"] == pytest.approx(100, abs=1e-4)
+    assert scorer(case, picture).scores["ssim_x1e2"] == pytest.approx(100, abs=0.05)
 
 
 def test_pictures_without_an_answer_are_compared_with_the_original_and_with_what_was_given() -> None:
