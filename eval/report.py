@@ -6,6 +6,7 @@ One self-contained HTML file; beside it the summary as .csv and .md, all scores 
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +25,13 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(help="Variant that others are compared with.  [default: first]")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of the Markdown table, with commas between, such as target,iou,seconds.")
+    ] = None,
     rows: Annotated[int, typer.Option(help="Cases in the picture grid.", min=0)] = 24,
 ) -> None:
     """Tables with intervals, trade-off and cost plots, picture grids: one HTML file, CSV and Markdown beside it."""
+    from eval.measures import COSTS
     from eval.report_data import read
     from eval.report_html import page
     from eval.report_plots import pareto_svg
@@ -35,11 +40,15 @@ def report(
     target = out or folders[0] / "report.html"
     if target.suffix not in (".html", ".htm") or not target.parent.is_dir():
         raise InputError("--out", f"'{target}'", "a .html file in an existing folder")
+    keys = [key.strip() for key in columns.split(",")] if columns else []
+    known = [one.key for one in (*results.measured, *COSTS)]
+    if odd := [key for key in keys if key not in known]:
+        raise InputError("--columns", f"'{odd[0]}'", ", ".join(known))
     texts = {
         target: page(results, baseline=baseline, rows=rows, published=published_for(results.abouts[0]["bench"])),
         target.with_suffix(".csv"): summary_csv(results),
         target.with_suffix(".cases.csv"): cases_csv(results),
-        target.with_suffix(".md"): summary_markdown(results),
+        target.with_suffix(".md"): summary_markdown(results, keys),
     }
     if (drawn := pareto_svg(results)) is not None:
         texts[target.with_suffix(".pareto.svg")] = drawn
@@ -49,7 +58,7 @@ def report(
                 stream.write(text.encode())
         except OSError as error:
             raise FreectlError(f"--out: could not write '{path}': {error.strerror or error}") from error
-    sys.stdout.write(summary_markdown(results) + f"\n{target}\n")
+    sys.stdout.write(summary_markdown(results, keys) + f"\n{target}\n")
 
 
 def published_for(bench: str) -> dict[str, Any] | None:
@@ -90,20 +99,25 @@ def cases_csv(results: Any) -> str:
     return stream.getvalue()
 
 
-def summary_markdown(results: Any) -> str:
-    """The summary table: mean with half the interval's width."""
+def summary_markdown(results: Any, columns: Sequence[str] = ()) -> str:
+    """The summary table: mean with half the interval's width.
+
+    Args:
+        columns: keys of scores and costs, in this order; empty means all.
+    """
     from eval.measures import COSTS
     from eval.report_data import summary
 
-    heads = ["variant", "cases", *(one.head for one in results.measured), *(one.head for one in COSTS)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    known = {one.key: one for one in (*results.measured, *COSTS)}
+    shown = [known[key] for key in columns] if columns else list(known.values())
+    lines = ["| " + " | ".join(["variant", "cases", *(one.head for one in shown)]) + " |"]
+    lines.append("|---" * (len(shown) + 2) + "|")
     for row in summary(results):
         cells = [row.variant, str(row.count)]
-        for one in results.measured:
+        for one in shown:
             found = row.scores.get(one.key)
             half = "" if found is None else f" ± {(found.high - found.low) / 2 * one.scale:.{one.digits}f}"
-            cells.append(one.text(found.mean if found else None) + half)
-        cells += [one.text(row.costs[one.key]) for one in COSTS]
+            cells.append(one.text(found.mean if found else row.costs.get(one.key)) + half)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -122,9 +122,19 @@ def test_plot_is_also_a_file_of_its_own(made: Path) -> None:
     assert any(word and word.startswith("target reached") for word in words)
 
 
+def test_markdown_can_have_some_columns_only(results_folder: Path, tmp_path: Path) -> None:
+    result = invoke(str(results_folder), "--out", str(tmp_path / "r.html"), "--columns", "iou,seconds")
+    head, _, *rows = (tmp_path / "r.md").read_text().splitlines()
+    assert head == "| variant | cases | IoU ↑ | s / edit ↓ |"
+    assert len(rows) == 3
+    assert rows[2].startswith("| freecontrol | 12 | 0.700 ± ")
+    assert result.output.startswith(head)
+
+
 def test_unknown_baselines_and_wrong_targets_are_named(results_folder: Path, tmp_path: Path) -> None:
     for arguments, text in (
         (["--baseline", "nobody"], "--baseline"),
+        (["--columns", "taste"], "--columns"),
         (["--out", str(tmp_path / "no" / "x.html")], "--out"),
         (["--out", str(tmp_path / "x.txt")], "--out"),
     ):
