@@ -1,6 +1,9 @@
 """pix2pix-zero against diffusers' own pipeline, its limiting cases, and what it leaves behind."""
 
 import copy
+import re
+import tomllib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -248,3 +251,14 @@ def test_unet_is_as_before_after_a_failing_callback(toy_pipe, cache):
     pipe = wrap(toy_pipe)
     check_unet_restored(pipe, lambda fail: run(pipe, cache, callback_on_step_end=fail), step=1)
     assert all(parameter.requires_grad for parameter in pipe.unet.parameters())
+
+
+def test_prompt_files_that_the_package_reads_are_in_the_wheel():
+    root = Path(__file__).parent.parent
+    included = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (root / "freectl").rglob("*.py"))
+    names = re.findall(r'prompts_file\("([^"]+)"\)', code)
+    assert "directions.yaml" in names
+    for name in names:
+        assert included["force-include"][f"prompts/{name}"] == f"freectl/prompts/{name}"
+        assert (root / "prompts" / name).is_file()
