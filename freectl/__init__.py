@@ -11,6 +11,7 @@ _LAZY = {
     "edit": "freectl.api",
     "EditResult": "freectl.api",
     "FreeControlPipeline": "freectl.pipeline",
+    "FreeControlXLPipeline": "freectl.pipeline_xl",
     "FreectlError": "freectl.errors",
     "InputError": "freectl.errors",
 }
@@ -18,6 +19,7 @@ __all__ = [
     "ControlResult",
     "EditResult",
     "FreeControlPipeline",
+    "FreeControlXLPipeline",
     "FreectlError",
     "InputError",
     "__version__",

@@ -1,5 +1,6 @@
 """`freectl.edit`: one function behind the command line, the evaluation and Python callers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ from freectl import config, image_io, loading, methods
 from freectl import record as records
 from freectl.config import EditOptions, RunOptions
 from freectl.keep_inputs import checked_keep, restored
-from freectl.loading import Source, check_lora, load_pipeline, resolve_device, resolve_dtype, resolve_model
+from freectl.loading import Source, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     """
     picture = image_io.load_image(image)
     source = resolve_model(options.model)
-    if options.lora is not None:
-        check_lora(options.lora)
+    loading.check_adapters(options.lora, options.textual_inversion)
     if options.concept is not None:
         config.check_concept(options.concept, options.prompt, options.source_prompt)
     mask: Image.Image | str | None = None
@@ -124,6 +124,7 @@ def edit(
     keep_background: bool = False,
     appearance_image: str | None = None,
     lora: str | None = None,
+    textual_inversion: str | Sequence[str] = (),
     device: str = "auto",
     dtype: str = "auto",
     offload: str = "none",
@@ -148,6 +149,7 @@ def edit(
         keep_background: keep the input's pixels where the concept is not, which `source_prompt` must name; it is
             found by the cross-attention of its tokens.
         appearance_image: path of a picture whose appearance is taken.
+        lora, textual_inversion: paths of safetensors files; see `load_textual_inversion` for the words they teach.
         cache: keep and reuse inversions and bases on disk.
         progress: show progress bars on stderr.
 
@@ -173,6 +175,7 @@ def edit(
             "keep_background": keep_background,
             "appearance_image": appearance_image,
             "lora": lora,
+            "textual_inversion": textual_inversion,
             "device": device,
             "dtype": dtype,
             "offload": offload,
@@ -182,8 +185,12 @@ def edit(
 
 
 @lru_cache(maxsize=1)
-def _pipeline(source: Source, device: str, dtype: Any, lora: str | None, offload: str) -> Any:
-    return load_pipeline(source, device=device, dtype=dtype, lora=lora, offload=offload)
+def _pipeline(
+    source: Source, device: str, dtype: Any, lora: str | None, textual_inversion: tuple[str, ...], offload: str
+) -> Any:
+    return load_pipeline(
+        source, device=device, dtype=dtype, lora=lora, textual_inversion=textual_inversion, offload=offload
+    )
 
 
 def machine(options: RunOptions) -> tuple[str, Any, list[str]]:
@@ -206,7 +213,7 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
         FreectlError: the model cannot be loaded.
     """
     device, dtype, notes = machine(options)
-    return _pipeline(source, device, dtype, options.lora, options.offload), notes
+    return _pipeline(source, device, dtype, options.lora, options.textual_inversion, options.offload), notes
 
 
 def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResult:
@@ -256,7 +263,7 @@ def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:
 
 
 def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:
-    options = checked.options.model_dump(exclude={"method", "model", "prompt", "seed", "steps"})
+    options = checked.options.model_dump(mode="json", exclude={"method", "model", "prompt", "seed", "steps"})
     return {
         "method": checked.options.method,
         "model": checked.options.model,

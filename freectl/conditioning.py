@@ -72,6 +72,13 @@ class TextConditioner:
         return [one for name in ("text_encoder", "text_encoder_2") if (one := getattr(self.pipe, name, None))]
 
     @property
+    def learnt_words(self) -> list[tuple[str, int]]:
+        """Words that textual inversion added to the tokenizers, with their numbers."""
+        names = ("tokenizer", "tokenizer_2")
+        tokenizers = [one for name in names if (one := getattr(self.pipe, name, None))]
+        return [pair for one in tokenizers for pair in sorted(one.get_added_vocab().items())]
+
+    @property
     def zeroed(self) -> bool:
         """Whether an empty negative prompt is zeros rather than an encoded empty text, as in SDXL's base model."""
         return self.pooled and bool(self.pipe.config.get("force_zeros_for_empty_prompt"))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from freectl.errors import InputError, unknown
 
 MAX_STEPS = 1000
+Several = tuple[str, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -27,9 +28,15 @@ class RunOptions(BaseModel):
     guidance_scale: float | None = Field(None, ge=0, le=100)
     appearance_image: str | None = None
     lora: str | None = None
+    textual_inversion: Several = ()
     device: str = "auto"
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     offload: Literal["none", "model", "sequential"] = "none"
+
+    @field_validator("textual_inversion", mode="before")
+    @classmethod
+    def _one_is_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("prompt")
     @classmethod
@@ -47,9 +54,6 @@ class EditOptions(RunOptions):
     mask: str = "none"
     keep: str = "none"
     keep_background: bool = False
-
-
-Several = tuple[str, ...]
 
 
 class ControlOptions(RunOptions):

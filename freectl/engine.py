@@ -103,6 +103,16 @@ class Engine:
             return self.text.encode(texts, negative, size[::-1], MicroConditioning())
         return self.text.encode(texts, negative, self.size[::-1], self.micro)
 
+    def token_positions(self, text: str, words: str) -> list[int]:
+        """Positions of the tokens of `words` in the encoded text; a learnt word of several vectors has as many.
+
+        Raises:
+            InputError: the words are not in the text.
+        """
+        tokenizer = self.pipe.tokenizer
+        text, words = (self.pipe.maybe_convert_prompt(one, tokenizer) for one in (text, words))
+        return masks.token_positions(tokenizer, text, words)
+
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""
         return self.codec.encode(images)
@@ -128,6 +138,7 @@ class Engine:
             "dtype": str(self.dtype),
             "device": self.device.type,
             "attention_kwargs": repr(self._kwargs),
+            "words": repr(self.text.learnt_words),
             "conditioning": repr((self.micro, self.text.zeroed)) if self.text.pooled else "",
         }
 
@@ -192,7 +203,7 @@ class Engine:
         """
         block = self.family.structure_block
         pairs = cross_attention_sites(self.unet, block) if concept is not None else []
-        positions = masks.token_positions(self.pipe.tokenizer, source_prompt, concept) if concept is not None else []
+        positions = self.token_positions(source_prompt, concept) if concept is not None else []
         key = content_key(
             what="reference",
             trajectory=trajectory_key,

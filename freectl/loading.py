@@ -1,12 +1,15 @@
 """From `--model` to a pipeline: the embedded model, a folder, a file or a hub id; device and dtype with reasons."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from freectl import checkpoints
 from freectl.errors import FreectlError, InputError, suggest
 from freectl.mini import MODEL_DIR
+from freectl.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
 
 HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
@@ -26,7 +29,7 @@ def resolve_model(model: str) -> Source:
     """Check a model's name without reading weights.
 
     Raises:
-        InputError: a pickled checkpoint, a folder without model_index.json, or nothing that exists or could.
+        InputError: a pickled checkpoint, a folder or file of another kind of model, or nothing that exists or could.
     """
     allowed = f"mini, a folder in Stable Diffusion layout, a .safetensors file, or a hub id such as {HUB_EXAMPLE}"
     if model == "mini":
@@ -35,12 +38,12 @@ def resolve_model(model: str) -> Source:
     if path.suffix.lower() in PICKLED:
         raise InputError("--model", f"'{model}', a pickled checkpoint, which can run any code", "safetensors only")
     if path.is_dir():
-        if not (path / "model_index.json").exists():
-            raise InputError("--model", f"folder '{model}' without model_index.json", allowed)
+        checkpoints.check_folder(path, model)
         return Source("folder", str(path), model)
     if path.is_file():
         if path.suffix.lower() != ".safetensors":
             raise InputError("--model", f"file '{model}'", allowed)
+        checkpoints.check_file(path, model)
         return Source("file", str(path), model)
     if HUB_ID.fullmatch(model) and not model.startswith(".") and path.suffix.lower() != ".safetensors":
         return Source("hub", model, model)
@@ -106,33 +109,54 @@ def check_lora(path: str) -> Path:
     Raises:
         InputError: missing, or not safetensors.
     """
+    return check_weights(path, "--lora")
+
+
+def check_weights(path: str, option: str) -> Path:
+    """A safetensors file that is there.
+
+    Raises:
+        InputError: missing, or not safetensors.
+    """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise InputError("--lora", f"no file '{path}'", "a .safetensors file")
+        raise InputError(option, f"no file '{path}'", "a .safetensors file")
     if file.suffix.lower() != ".safetensors":
-        raise InputError("--lora", f"'{path}'", "a .safetensors file; pickled ones are refused")
+        raise InputError(option, f"'{path}'", "a .safetensors file; pickled ones are refused")
     return file
 
 
-def load_pipeline(source: Source, *, device: str, dtype: Any, lora: str | None = None, offload: str = "none") -> Any:
-    """The model as a `FreeControlPipeline`.
+def check_adapters(lora: str | None, textual_inversion: Sequence[str]) -> None:
+    """What is put on top of a model, checked before either is read.
 
     Raises:
-        FreectlError: not in the hub's local cache while offline, damaged, or of an unsupported kind.
+        InputError: a file is missing, pickled, damaged or of another layout.
     """
-    from freectl.pipeline import FreeControlPipeline
+    if lora is not None:
+        check_lora(lora)
+    for path in textual_inversion:
+        check_textual_inversion(check_weights(path, OPTION))
 
-    options = {"dtype": dtype, "use_safetensors": True}
-    try:
-        if source.kind == "file":
-            pipe = FreeControlPipeline.from_single_file(source.path, **options)
-        else:
-            pipe = FreeControlPipeline.from_pretrained(source.path, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise _explained(source, error) from error
-    parts = (part for part in pipe.components.values() if hasattr(part, "parameters"))
-    if any(weight.is_meta for part in parts for weight in part.parameters()):
-        raise FreectlError(f"--model {source.path}: its files lack some of the weights")
+
+def load_pipeline(
+    source: Source,
+    *,
+    device: str,
+    dtype: Any,
+    lora: str | None = None,
+    textual_inversion: Sequence[str] = (),
+    offload: str = "none",
+) -> Any:
+    """The model as a `FreeControlPipeline`, or a `FreeControlXLPipeline` where it is SDXL.
+
+    Raises:
+        InputError: a model of no family that is known; no weights have been read then.
+        FreectlError: not in the hub's local cache while offline, or damaged.
+    """
+    pipe = _loaded(source, dtype)
+    checkpoints.check_complete(pipe, source.path)
+    for path in textual_inversion:
+        load_textual_inversion(pipe, check_weights(path, OPTION))
     if lora is not None:
         try:
             pipe.load_lora_weights(str(check_lora(lora)))
@@ -147,16 +171,32 @@ def load_pipeline(source: Source, *, device: str, dtype: Any, lora: str | None =
     return pipe
 
 
-def _explained(source: Source, error: Exception) -> FreectlError:
-    first = _first_line(error)
+def _loaded(source: Source, dtype: Any) -> Any:
+    location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
+    try:
+        cls = checkpoints.pipeline_class(location, source.path)
+        if source.kind == "file":
+            return cls.from_single_file(source.path, config=location, dtype=dtype)
+        return cls.from_pretrained(location, dtype=dtype, use_safetensors=True)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise _explained(source, location, error) from error
+
+
+def _explained(source: Source, location: str, error: Exception) -> FreectlError:
+    first, unread = _first_line(error), "not in the local hub cache, and the hub could not be read; connect once with"
     if source.kind == "hub":
         return FreectlError(
-            f"--model {source.path}: not in the local hub cache, and the hub could not be read; connect once with "
-            f"`hf download {source.path}`, or use --model mini or a folder ({first})"
+            f"--model {source.path}: {unread} `hf download {location}`, or use --model mini or a folder ({first})"
         )
-    return FreectlError(
-        f"--model {source.path}: cannot be loaded as Stable Diffusion 1.x / 2.x from safetensors ({first})"
-    )
+    if source.kind == "file" and not Path(location).is_dir():
+        files, beside = "--include '*.json' --include '*.txt'", Path(source.path).with_suffix("")
+        return FreectlError(
+            f"--model {source.path}: its configuration and tokenizer are those of {location}, {unread} "
+            f"`hf download {location} {files}`, or put these files in a folder '{beside}' ({first})"
+        )
+    return FreectlError(f"--model {source.path}: cannot be loaded as {checkpoints.ALLOWED} from safetensors ({first})")
 
 
 def _first_line(error: Exception) -> str:

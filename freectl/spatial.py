@@ -12,7 +12,7 @@ from freectl.api import EditResult
 from freectl.config import ControlOptions
 from freectl.errors import InputError
 from freectl.image_io import Fitted, Size
-from freectl.loading import Source, check_lora, resolve_model
+from freectl.loading import Source, check_adapters, resolve_model
 from freectl.spatial_inputs import Checked, checked_conditions, drawings, given_size
 
 
@@ -50,8 +50,7 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     """
     checked = checked_conditions(conditions, options)
     source = resolve_model(options.model)
-    if options.lora is not None:
-        check_lora(options.lora)
+    check_adapters(options.lora, options.textual_inversion)
     appearance = None
     if options.appearance_image is not None:
         appearance = image_io.load_image(options.appearance_image, "--appearance-image").image
@@ -90,6 +89,7 @@ def control(
     guidance_scale: float | None = None,
     appearance_image: str | None = None,
     lora: str | None = None,
+    textual_inversion: str | Sequence[str] = (),
     device: str = "auto",
     dtype: str = "auto",
     offload: str = "none",
@@ -140,6 +140,7 @@ def control(
             "guidance_scale": guidance_scale,
             "appearance_image": appearance_image,
             "lora": lora,
+            "textual_inversion": textual_inversion,
             "device": device,
             "dtype": dtype,
             "offload": offload,

@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
-from toy import toy_pipeline, toy_unet, toy_xl_pipeline
+from toy import toy_pipeline, toy_unet, toy_xl_pipeline, true_pipeline
 
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("shared", deadline=None)  # a busy machine is no failure
@@ -44,6 +44,12 @@ def toy_pipe_v(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionPipel
 def toy_xl_pipe(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusionXLPipeline:
     """Tiny SDXL pipeline. Shared: deep-copy it before changing it."""
     return toy_xl_pipeline(tmp_path_factory.mktemp("toy_xl"))
+
+
+@pytest.fixture(scope="session")
+def true_pipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StableDiffusionPipeline]:
+    """A pipeline of each family's published topology at toy width. Shared: deep-copy a network before changing it."""
+    return {name: true_pipeline(name, tmp_path_factory.mktemp(name)) for name in ("sd1", "sd2", "sdxl")}
 
 
 @pytest.fixture

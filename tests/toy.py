@@ -18,9 +18,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 Family = Literal["sd1", "sd2", "sdxl"]
 Prediction = Literal["epsilon", "v_prediction"]
 TEXT_WIDTH = 16
+SECOND_WIDTH = 24
 TOKENS = 77
 PICTURE = 32
 LATENT = 8
+TRUE_PICTURE = 128
 BOS, EOS = 512, 513
 TIME_WIDTH = 8
 
@@ -73,32 +75,36 @@ def toy_inputs(
     }
     if config.addition_embed_type == "text_time":
         sizes = torch.tensor([[PICTURE, PICTURE, 0, 0, PICTURE, PICTURE]] * batch)
-        inputs["added_cond_kwargs"] = {"text_embeds": noise(batch, TEXT_WIDTH), "time_ids": sizes}
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        inputs["added_cond_kwargs"] = {"text_embeds": noise(batch, pooled), "time_ids": sizes}
     return inputs
 
 
-def toy_vae(seed: int = 0) -> AutoencoderKL:
+def toy_vae(seed: int = 0, levels: int = 3, **config: object) -> AutoencoderKL:
     """Autoencoder of three levels: factor 4, four latent channels."""
     torch.manual_seed(seed)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8,) * levels,
         norm_num_groups=4,
         latent_channels=4,
         sample_size=PICTURE,
+        **config,
     ).eval()
 
 
-def toy_text_encoder(projection: bool = False, seed: int = 0) -> CLIPTextModel | CLIPTextModelWithProjection:
-    """CLIP text tower of width 16 for the toy tokenizer; with a projection for SDXL's second encoder."""
+def toy_text_encoder(
+    projection: bool = False, seed: int = 0, layers: int = 2, width: int = TEXT_WIDTH
+) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """CLIP text tower for the toy tokenizer; with a projection for SDXL's second encoder."""
     torch.manual_seed(seed)
     config = CLIPTextConfig(
         vocab_size=EOS + 1,
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=2 * TEXT_WIDTH,
-        projection_dim=TEXT_WIDTH,
-        num_hidden_layers=2,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        projection_dim=width,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
         bos_token_id=BOS,
@@ -177,5 +183,60 @@ def toy_xl_pipeline(tmp_path: Path) -> StableDiffusionXLPipeline:
         scheduler=toy_scheduler(),
         add_watermarker=False,
     )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def true_unet_config(family: Family, full: bool = False) -> dict[str, object]:
+    """Configuration of a published UNet: Stable Diffusion 1.5, 2.1 (768 px) or XL base.
+
+    Args:
+        full: published widths and depths; else the same levels and blocks a few channels wide, for 128 px pictures,
+            with 3 instead of 10 transformer blocks in XL's deepest attentions.
+    """
+    xl = family == "sdxl"
+    down = ("DownBlock2D", *["CrossAttnDownBlock2D"] * 2) if xl else (*["CrossAttnDownBlock2D"] * 3, "DownBlock2D")
+    config: dict[str, object] = {
+        "sample_size": {"sd1": 64, "sd2": 96, "sdxl": 128}[family] if full else TRUE_PICTURE // 8,
+        "block_out_channels": (320, 640, 1280) if xl else (320, 640, 1280, 1280),
+        "down_block_types": down,
+        "up_block_types": tuple(name.replace("Down", "Up") for name in reversed(down)),
+        "layers_per_block": 2,
+        "attention_head_dim": {"sd1": 8, "sd2": [5, 10, 20, 20], "sdxl": [5, 10, 20]}[family],
+        "cross_attention_dim": {"sd1": 768, "sd2": 1024, "sdxl": 2048}[family],
+        "use_linear_projection": family != "sd1",
+    }
+    if xl:
+        config |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+        config |= {"transformer_layers_per_block": [1, 2, 10], "projection_class_embeddings_input_dim": 2816}
+    if not full:
+        config |= {"block_out_channels": (8, 16, 16) if xl else (8, 8, 16, 16), "norm_num_groups": 4}
+        config |= {"attention_head_dim": 2, "cross_attention_dim": TEXT_WIDTH + (SECOND_WIDTH if xl else 0)}
+        if xl:
+            added = 6 * TIME_WIDTH + SECOND_WIDTH
+            config |= {"addition_time_embed_dim": TIME_WIDTH, "projection_class_embeddings_input_dim": added}
+            config |= {"transformer_layers_per_block": [1, 2, 3]}
+    return config
+
+
+def true_pipeline(family: Family, folder: Path) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
+    """Pipeline with a family's published blocks and layers at toy width, for 128 px pictures, progress bar off."""
+    torch.manual_seed(0)
+    parts = {
+        "vae": toy_vae(levels=4, force_upcast=family == "sdxl"),
+        "text_encoder": toy_text_encoder(),
+        "tokenizer": toy_tokenizer(folder / "tokenizer"),
+        "unet": UNet2DConditionModel(**true_unet_config(family)).eval(),
+        "scheduler": toy_scheduler("v_prediction" if family == "sd2" else "epsilon"),
+    }
+    if family == "sdxl":
+        # single files are told apart by its depth, and its weights from the first encoder's by their width
+        second = toy_text_encoder(projection=True, seed=1, layers=10, width=SECOND_WIDTH)
+        tokenizer = toy_tokenizer(folder / "tokenizer_2")
+        pipe = StableDiffusionXLPipeline(**parts, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False)
+    else:
+        pipe = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
     pipe.set_progress_bar_config(disable=True)
     return pipe

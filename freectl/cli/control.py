@@ -26,7 +26,7 @@ Preprocessors: none (the picture as it is), canny[=LOW,HIGH], sketch[=LOW,HIGH],
   depth[=MODEL], normal[=MODEL,BACKGROUND], segmentation[=MODEL],
   pose[=MODEL,DETECTOR]; MODEL is a folder or a hub id of transformers.
 """
-REPEATED = ("condition", "concept", "source_prompt", "mask", "preprocess", "view")
+REPEATED = ("condition", "concept", "source_prompt", "mask", "preprocess", "view", "textual_inversion")
 
 
 def control(
@@ -86,6 +86,9 @@ def control(
         str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")
     ] = None,
     lora: Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")] = None,
+    textual_inversion: Annotated[
+        list[str] | None, typer.Option(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16.  [default: auto]")] = None,
     offload: Annotated[str | None, typer.Option(help="none, model, sequential.  [default: none]")] = None,

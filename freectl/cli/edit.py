@@ -72,6 +72,9 @@ def edit(
         str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")
     ] = None,
     lora: Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")] = None,
+    textual_inversion: Annotated[
+        list[str] | None, typer.Option(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16.  [default: auto]")] = None,
     offload: Annotated[str | None, typer.Option(help="none, model, sequential.  [default: none]")] = None,
@@ -102,6 +105,7 @@ def edit(
              "guidance_scale", "mask", "keep", "keep_background", "appearance_image", "lora", "device", "dtype",
              "offload", "preset")  # fmt: skip
     flags = {name: context.params[name] for name in names if context.params[name] is not None}
+    flags |= {"textual_inversion": tuple(textual_inversion)} if textual_inversion else {}
     overrides: dict[str, Any] = parse_assignments(set_ or [])
     weights = {"structure_weight": structure_weight, "appearance_weight": appearance_weight}
     overrides |= {name: value for name, value in weights.items() if value is not None}

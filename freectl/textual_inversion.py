@@ -1,0 +1,60 @@
+"""Textual inversion (Gal et al., arXiv 2208.01618): new words, whose vectors come from a safetensors file."""
+
+from pathlib import Path
+from typing import Any
+
+from freectl.errors import FreectlError, InputError
+
+OPTION = "--textual-inversion"
+_XL = {"clip_l": "", "clip_g": "_2"}
+"""Tensors of an SDXL file, and the suffix of the encoder and tokenizer each belongs to."""
+_UNNAMED = "emb_params"
+
+
+def check_textual_inversion(file: Path) -> None:
+    """Refuse files of another layout, by their header alone.
+
+    Raises:
+        InputError: damaged, or neither one tensor nor SDXL's pair.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as opened:
+            names = set(opened.keys())
+    except (OSError, SafetensorError):
+        raise InputError(OPTION, f"'{file}', which is damaged", "a .safetensors file") from None
+    if len(names) != 1 and names != set(_XL):
+        found = f"'{file}' with {len(names)} tensors"
+        raise InputError(OPTION, found, "one tensor, (vectors, width) or (width), or clip_l and clip_g for SDXL")
+
+
+def load_textual_inversion(pipe: Any, file: Path) -> list[str]:
+    """Teach a pipeline the word of a file.
+
+    The word is the tensor's name, as diffusers saves it; files of other tools name no word, and theirs is the file's
+    own name without suffix.
+
+    Returns:
+        The words that the tokenizer now knows; a word of several vectors takes as many, and is written as the first.
+
+    Raises:
+        FreectlError: the file does not fit the model, or the word is known already.
+    """
+    from safetensors.torch import load_file
+
+    tensors = load_file(file)
+    xl = getattr(pipe, "text_encoder_2", None) is not None
+    if xl != (set(tensors) == set(_XL)):
+        needed = "clip_l and clip_g, one tensor for each text encoder" if xl else "one tensor"
+        raise FreectlError(f"{OPTION} {file}: holds {', '.join(tensors)}; this model takes {needed}")
+    before = set(pipe.tokenizer.get_added_vocab())
+    name = next(iter(tensors))
+    word = file.stem if xl or name == _UNNAMED else name
+    try:
+        for key, suffix in _XL.items() if xl else ((name, ""),):
+            parts = {part: getattr(pipe, part + suffix) for part in ("text_encoder", "tokenizer")}
+            pipe.load_textual_inversion({word: tensors[key]}, token=word, **parts)
+    except ValueError as error:
+        raise FreectlError(f"{OPTION} {file}: cannot be loaded into this model ({error})") from error
+    return sorted(set(pipe.tokenizer.get_added_vocab()) - before)
