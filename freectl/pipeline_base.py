@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -76,6 +77,23 @@ class FreeControlMixin(DiffusionPipeline):
     plain_class: ClassVar[str]
     image_processor: Any
     _callback_tensor_inputs: ClassVar[list[str]]
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Any:
+        """As in diffusers, but where no dtype is asked for the networks, which are shared, keep theirs.
+
+        Diffusers' own makes them fp32, those of the pipeline they come from too.
+        """
+        if "dtype" in kwargs or "torch_dtype" in kwargs:
+            return super().from_pipe(pipeline, **kwargs)
+        networks = [part for part in (pipeline.components | kwargs).values() if isinstance(part, torch.nn.Module)]
+        own = [next(network.parameters()).dtype for network in networks]
+        widest = reduce(torch.promote_types, own, own[0])
+        made = super().from_pipe(pipeline, dtype=widest, **kwargs)
+        for network, dtype in zip(networks, own, strict=True):
+            if dtype != widest:
+                network.to(dtype=dtype)
+        return made
 
     @torch.no_grad()
     def __call__(
@@ -228,7 +246,7 @@ class FreeControlMixin(DiffusionPipeline):
         self, engine: Engine, request: Request, outcome: Outcome, output_type: str, settings: Any
     ) -> FreeControlPipelineOutput:
         engine.cost.record_memory(engine.device)
-        images, flagged = outcome.latents, None
+        images, flagged = outcome.latents.to(engine.dtype), None
         if output_type != "latent":
             with engine.cost.stage("synthesis"):
                 pixels = engine.decode(outcome.latents)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import init_empty_weights
+from accelerate import cpu_offload, init_empty_weights
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from PIL import Image
@@ -203,16 +203,44 @@ def state_of(unet: Any) -> tuple:
     return hooks, processors, [weight.requires_grad for weight in unet.parameters()], unet.training
 
 
-@pytest.mark.parametrize("how", ["enable_sequential_cpu_offload", "enable_model_cpu_offload"])
+@pytest.mark.parametrize("how", ["model", "sequential"])
 @pytest.mark.parametrize("name", ["sd1", "sdxl"])
 def test_offload_gives_the_same_picture(true_pipes, run, name, how):
     pipe = wrap(type(true_pipes[name])(**copy.deepcopy(parts_of(true_pipes[name])), **no_checker(name)))
-    getattr(pipe, how)(device="cpu")
+    if how == "model":
+        pipe.enable_model_cpu_offload(device="cpu")
+    else:  # with the CPU as its own accelerator, accelerate cannot put embeddings back
+        for network in (pipe.unet, pipe.vae):
+            cpu_offload(network, execution_device=torch.device("cpu"))
     quick = {"num_inference_steps": 2, "output_type": "np"}
     first = run(pipe, **quick).images
     np.testing.assert_allclose(first, run(name, **quick).images, atol=1e-5)
     assert hasattr(pipe.unet, "_hf_hook")  # still offloaded, for the next call
     np.testing.assert_array_equal(run(pipe, **quick).images, first)
+
+
+def test_from_pipe_keeps_the_dtype_of_each_network(true_pipes):
+    """Diffusers' own makes shared networks fp32."""
+    pipe = type(true_pipes["sd1"])(**copy.deepcopy(parts_of(true_pipes["sd1"])), **no_checker("sd1"))
+    for unet, vae in ((torch.float16, torch.float16), (torch.bfloat16, torch.float32)):
+        pipe.unet.to(unet)
+        pipe.vae.to(vae)
+        made = wrap(pipe)
+        assert (made.unet.dtype, made.vae.dtype, made.text_encoder.dtype) == (unet, vae, torch.float32)
+    assert freectl.FreeControlPipeline.from_pipe(pipe, dtype=torch.bfloat16).vae.dtype == torch.bfloat16
+
+
+def test_negative_prompt_inversion_of_xl_takes_all_of_the_source(run):
+    """Prompt-to-Prompt with the prompt of the source as both halves: guidance has nothing to push."""
+    options = {"method": methods.get("p2p"), "source_prompt": "a cat", "concept": None}
+    given = {
+        "num_inference_steps": 2,
+        **dict.fromkeys(FEW),
+        **options,
+        "settings": options["method"].settings(inversion="negative-prompt"),
+    }
+    strong, none = (run("sdxl", "a cat", **given, guidance_scale=scale).images for scale in (9.0, 1.5))
+    close(strong, none, 1e-5)
 
 
 # SDXL's own
