@@ -70,7 +70,7 @@ class BasesSpec:
         """All ingredients; two bases with equal metadata are equal."""
         return {
             "unet": fingerprint.fingerprint(engine.unet),
-            "text_encoder": fingerprint.combined([engine.pipe.text_encoder]),
+            "text_encoder": fingerprint.combined(engine.text.encoders),
             "family": engine.family.name,
             "concept": self.prompts.concept,
             "prompts": list(self.prompts.texts),

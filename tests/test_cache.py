@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -28,6 +29,15 @@ tensors, _, hit = Cache(sys.argv[1]).get_or_build("bases", sys.argv[3], build)
 if rival:
     os.waitpid(rival, 0)
 print(int(hit), tensors["x"].sum().item())
+"""
+BUILDER = """
+import sys, time, torch
+import safetensors.torch
+from freectl.cache import Cache
+def build():
+    print("building", flush=True)
+    time.sleep(60)
+Cache(sys.argv[1]).get_or_build("bases", sys.argv[2], build)
 """
 VICTIM = """
 import os, signal, sys, torch
@@ -121,6 +131,22 @@ def test_two_processes_on_one_key_build_once(tmp_path):
     out, err = start(RIVALS, tmp_path / "cache", tmp_path / "log", KEY).communicate(timeout=60)
     assert sorted(out.splitlines()) == ["0 3.0", "1 3.0"], err
     assert (tmp_path / "log").read_text() == "built "
+
+
+def test_kill_while_building_hands_the_work_to_the_one_who_waits(cache):
+    builder = start(BUILDER, cache.root, KEY)
+    assert builder.stdout.readline() == "building\n"
+    found: list[bool] = []
+    waiting = threading.Thread(target=lambda: found.append(cache.get_or_build("bases", KEY, content)[2]))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()  # the lock is held
+    builder.kill()
+    builder.communicate(timeout=60)
+    waiting.join(10)
+    assert found == [False]
+    assert cache.get_or_build("bases", KEY, build_never)[2] is True
+    assert cache.warnings == []
 
 
 def test_kill_between_write_and_rename_leaves_nothing_broken(cache):

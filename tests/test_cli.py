@@ -413,6 +413,11 @@ def test_an_input_that_the_method_would_ignore_is_refused(cli, model, method, op
         (["--model", "no.safetensors"], ["--model", "no.safetensors"]),
         (["--lora", "no.safetensors"], ["--lora", "no.safetensors"]),
         (["--lora", "weights.bin"], ["--lora", "safetensors"]),
+        (["--model", "lora.safetensors"], ["--model", "a LoRA", "--lora"]),
+        (["--textual-inversion", "no.safetensors"], ["--textual-inversion", "no.safetensors"]),
+        (["--textual-inversion", "weights.bin"], ["--textual-inversion", "safetensors"]),
+        (["--textual-inversion", "lora.safetensors"], ["--textual-inversion", "2 tensors", "clip_g"]),
+        (["--mask", "wide.png"], ["--mask", "80x32 px", "40x32 px"]),
         (["--mask", "no.png"], ["--mask", "no.png"]),
         (["--mask", "black.png"], ["--mask", "black"]),
         (["--device", "gpu"], ["--device", "gpu", "cuda"]),
@@ -430,6 +435,8 @@ def test_bad_input_is_one_line_and_exit_2(edit, args, named):
     Path("text.png").write_text("no picture")
     Path("empty.png").touch()
     Image.new("L", (40, 32)).save("black.png")
+    Image.new("L", (80, 32), "white").save("wide.png")
+    save_file({f"unet.lora_{side}.weight": torch.zeros(1, 1) for side in "AB"}, "lora.safetensors")
     for name in ("weights.ckpt", "weights.bin"):
         Path(name).write_bytes(b"pickle")
     Path("list.yaml").write_text("- 1\n")

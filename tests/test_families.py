@@ -1,6 +1,8 @@
 """Stable Diffusion 1, 2 and XL: published layer names, and calls on pipelines of each family's topology."""
 
+import contextlib
 import copy
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,12 @@ from PIL import Image
 from toy import toy_inputs, true_unet_config
 
 import freectl
-from freectl import families, methods
+from freectl import families
 from freectl.cache import Cache
+from freectl.cli import main
 from freectl.engine import Engine
 from freectl.errors import InputError
+from freectl.record import read_record
 
 NAMES = ("sd1", "sd2", "sdxl")
 FEW = {"seeds": 2, "components": 3, "concept": "cat", "structure_weight": 20.0, "appearance_weight": 10.0}
@@ -230,19 +234,6 @@ def test_from_pipe_keeps_the_dtype_of_each_network(true_pipes):
     assert freectl.FreeControlPipeline.from_pipe(pipe, dtype=torch.bfloat16).vae.dtype == torch.bfloat16
 
 
-def test_negative_prompt_inversion_of_xl_takes_all_of_the_source(run):
-    """Prompt-to-Prompt with the prompt of the source as both halves: guidance has nothing to push."""
-    options = {"method": methods.get("p2p"), "source_prompt": "a cat", "concept": None}
-    given = {
-        "num_inference_steps": 2,
-        **dict.fromkeys(FEW),
-        **options,
-        "settings": options["method"].settings(inversion="negative-prompt"),
-    }
-    strong, none = (run("sdxl", "a cat", **given, guidance_scale=scale).images for scale in (9.0, 1.5))
-    close(strong, none, 1e-5)
-
-
 # SDXL's own
 
 
@@ -308,25 +299,26 @@ def test_xl_vae_runs_in_single_precision(true_pipes):
     assert pipe.vae.dtype == torch.float16
 
 
-# From a folder, with every method
+# From a folder, by the function and the command
 
 
-@pytest.fixture(scope="module")
-def folders(true_pipes, tmp_path_factory) -> dict[str, str]:
-    made = {name: tmp_path_factory.mktemp("model") / name for name in NAMES}
-    for name, folder in made.items():
-        true_pipes[name].save_pretrained(folder)
-    return {name: str(folder) for name, folder in made.items()}
-
-
-SMALL = {"freecontrol": {"seeds": 2, "components": 3}}
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("method", sorted(methods.REGISTRY))
-def test_every_method_runs_on_every_family(folders, name, method):
-    settings = SMALL.get(method, {})
-    result = freectl.edit(picture(), "a dog", method, model=folders[name], source_prompt="a cat", steps=4, **settings)
-    assert result.image.size == SIZE
-    assert result.cost["row_forwards"] > 0
-    assert np.asarray(result.image).std() > 0
+@pytest.mark.parametrize("command", [False, True])
+def test_an_xl_folder_end_to_end(true_pipes, tmp_path, monkeypatch, command):
+    true_pipes["sdxl"].save_pretrained(tmp_path / "xl")
+    picture().save(tmp_path / "in.png")
+    few = {"seeds": 2, "components": 3}
+    if command:
+        settings = [part for key, value in few.items() for part in ("--set", f"{key}={value}")]
+        given = ["--image", "in.png", "--prompt", "a dog", "--model", "xl", "--steps", "3", *settings]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["freectl", "edit", *given, "--format", "json"])
+        with contextlib.suppress(SystemExit):
+            main()
+        image, settings = Image.open("out.png"), read_record("out.png")["settings"]
+    else:
+        result = freectl.edit(picture(), "a dog", model=str(tmp_path / "xl"), steps=3, **few)
+        image, settings = result.image, result.settings
+    assert image.size == SIZE
+    assert np.asarray(image).std() > 0
+    published = ("structure_weight", "appearance_weight")
+    assert [settings[name] for name in published] == [families.SDXL.freecontrol[name] for name in published]

@@ -1,0 +1,52 @@
+"""What autograd keeps of a guided call, for full-size UNets on the meta device: bytes, no arithmetic, no memory.
+
+python -m pytest tests/benchmarks/test_saved_activations.py -m benchmark -s
+"""
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from published import fused_attention, saved_bytes, saved_tensors
+from toy import true_unet_config
+
+from freectl import families
+from freectl.energies import structure_energy
+from freectl.methods.freecontrol_guide import frozen
+from freectl.taps import tap
+
+pytestmark = pytest.mark.benchmark
+GIB = 2**30
+COMPONENTS = 64
+
+
+@pytest.mark.parametrize(("name", "side", "limit"), [("sd1", 512, 0.35), ("sd2", 768, None), ("sdxl", 1024, 4.0)])
+def test_saved_activations_of_a_guided_call(name, side, limit, monkeypatch, capsys):
+    """One row, fp16, frozen weights, a graph that ends at the last tapped layer, the structure energy in fp32."""
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused_attention)
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**true_unet_config(name, full=True)).eval().half()
+        sites = families.of(unet).sites(unet)
+        latents = torch.zeros(1, 4, side // 8, side // 8, dtype=torch.float16, requires_grad=True)
+        inputs = {"encoder_hidden_states": torch.zeros(1, 77, unet.config.cross_attention_dim, dtype=torch.float16)}
+        if name == "sdxl":
+            added = {"text_embeds": torch.zeros(1, 1280), "time_ids": torch.zeros(1, 6)}
+            inputs["added_cond_kwargs"] = {key: value.half() for key, value in added.items()}
+        with saved_tensors(unet) as kept, frozen(unet):
+            with tap(unet, sites, cut_grad=True) as seen:
+                unet(latents, 501, **inputs)
+            call = saved_bytes(kept)
+            for key in seen.pop_all().values():
+                basis = torch.zeros(COMPONENTS, key.shape[-1])
+                coordinates = key.float() @ basis.T
+                assert structure_energy(coordinates, torch.zeros_like(coordinates)).requires_grad
+        whole = saved_bytes(kept)
+        with saved_tensors(unet) as plain:
+            unet(latents, 501, **inputs)
+    with capsys.disabled():
+        print(  # noqa: T201
+            f"{name} at {side} px, {len(sites)} sites: {call / GIB:.3f} GiB saved by the call, {whole / GIB:.3f} with "
+            f"the energy; {saved_bytes(plain) / GIB:.3f} where nothing is frozen or cut"
+        )
+    assert call < saved_bytes(plain)
+    if limit is not None:
+        assert whole <= limit * GIB
