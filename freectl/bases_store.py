@@ -68,6 +68,8 @@ class BasesSpec:
 
     def metadata(self, engine: Engine) -> dict[str, Any]:
         """All ingredients; two bases with equal metadata are equal."""
+        model = engine.model_key()
+        seldom = {name: model[name] for name in ("words", "attention_kwargs") if model[name] not in ("[]", "None")}
         return {
             "unet": fingerprint.fingerprint(engine.unet),
             "text_encoder": fingerprint.combined(engine.text.encoders),
@@ -81,10 +83,11 @@ class BasesSpec:
             "steps": self.steps,
             "stop": self.stop,
             "guidance_scale": engine.family.guidance_scale,
-            "scheduler": engine.model_key()["scheduler"],
+            "scheduler": model["scheduler"],
             "size": engine.base_size,
             "dtype": str(engine.dtype),
             "sites": list(self.sites),
+            **seldom,
         }
 
 
