@@ -146,15 +146,16 @@ def test_a_batch_is_its_pictures_one_by_one(run, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_stays_near_single(true_pipes, run, name, dtype):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 0.1), (torch.bfloat16, 0.3)])
+def test_half_precision_stays_near_single(true_pipes, run, name, dtype, tolerance):
+    """Random networks amplify rounding; bf16 has three bits fewer than fp16."""
     narrow = wrap(type(true_pipes[name])(**copy.deepcopy(parts_of(true_pipes[name])), **no_checker(name)).to(dtype))
     out = run(narrow, num_inference_steps=2)
     assert out.images.dtype == dtype
     assert out.warnings == []
     assert all(np.isfinite(list(entry.values())).all() for entry in out.trace)
     expected = run(name, num_inference_steps=2).images
-    assert (out.images.float() - expected).norm() < 0.1 * expected.norm()
+    assert (out.images.float() - expected).norm() < tolerance * expected.norm()
 
 
 def parts_of(pipe: Any) -> dict[str, Any]:
