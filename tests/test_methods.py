@@ -115,3 +115,15 @@ def test_every_family_runs_every_method_at_the_cost_of_its_formula(pipe, cache, 
         assert share < 1
     assert out.cost["row_forwards"] == pytest.approx(rows_in(formula, share), abs=1e-4), formula
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipe.unet.modules())
+
+
+def test_resolved_settings_of_freecontrol_can_be_given_again():
+    """A record holds resolved settings, and `--config` gives them back."""
+    from freectl.families import FAMILIES
+
+    method = methods.get("freecontrol")
+    for family in FAMILIES:
+        for start in ("noise", "inverted"):
+            resolved = method.resolved(method.settings(start=start), family)
+            method.check(resolved, [])
+            assert method.resolved(method.settings(**resolved.model_dump()), family) == resolved

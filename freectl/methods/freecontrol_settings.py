@@ -173,6 +173,8 @@ def resolved(settings: FreeControlSettings, family: Family, *, appearance_image:
     family_values = dict(family.freecontrol)
     if appearance_image and not family_values["appearance_weight"]:
         family_values["appearance_weight"] = family_values["structure_weight"]
+    if settings.start == "noise":
+        family_values["start_noise"] = 0.0  # nothing is mixed; a record of the run can then be run again
     missing = {name: value for name, value in family_values.items() if getattr(settings, name) is None}
     return settings.model_copy(update=missing)
 
