@@ -1,5 +1,6 @@
 """The plots of a report: target accuracy against structure and against seconds, one curve a method."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -78,7 +79,17 @@ def _drawn(
     points = [one for curve in drawn for one in curve.points]
     if not points:
         return None
-    across = report_svg.axis(title, [p.x for p in points], log=other is None)
+    shown = [p.x for p in points] if other is None else without_outliers([p.x for p in points])
+    outside = [f"{p.x:.3g}" for p in points if p.x > max(shown)]
+    across = report_svg.axis(title, shown, log=other is None)
     limits = (0.0, 100.0) if accuracy.scale == 100 else None
     up = report_svg.axis(accuracy.head, [v for p in points for v in (p.y, *(p.y_interval or ()))], limits=limits)
-    return drawn, across, up, f"{accuracy.title} against {title}"
+    beyond = f"; on the right edge, beyond it: {', '.join(outside)}" if outside else ""
+    return drawn, across, up, f"{accuracy.title} against {title}{beyond}"
+
+
+def without_outliers(values: Sequence[float]) -> list[float]:
+    """The values but for single ones above three times the median, which would squeeze all others into a corner."""
+    limit = 3 * statistics.median(values)
+    kept = [value for value in values if value <= limit]
+    return kept if len(values) - len(kept) <= len(values) / 8 else list(values)

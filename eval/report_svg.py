@@ -124,7 +124,7 @@ def standalone(curves: Sequence[Curve], x: Axis, y: Axis, name: str) -> str:
     """The plot as an SVG file of its own, on white, with the legend below it."""
     inner = plot(curves, x, y, name).split("\n", 1)[1].rsplit("</svg>", 1)[0]
     lines = -(-len(curves) // 2)
-    height = HEIGHT + 10 + LEGEND_LINE * lines
+    height = HEIGHT + 28 + LEGEND_LINE * lines
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">',
         f"<title>{escape(name)}</title>",
@@ -137,6 +137,8 @@ def standalone(curves: Sequence[Curve], x: Axis, y: Axis, name: str) -> str:
         shown = curve.name if len(curve.name) <= LONGEST_NAME else curve.name[: LONGEST_NAME - 1] + "…"
         mark = _mark(left, top - 4, *style_of(index))
         parts.append(f'{mark}<text x="{left + 12}" y="{top}">{escape(shown)}</text>')
+    note = "; ".join(filter(None, ["bars are 95 % intervals", name.partition("; ")[2]]))
+    parts.append(f'<text x="20" y="{height - 8}">{escape(note)}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -16,7 +16,7 @@ from eval.bench import load_mini
 from eval.report import published_for, report
 from eval.report_data import differences, read, summary
 from eval.report_html import page
-from eval.report_plots import curves
+from eval.report_plots import curves, pareto_svg, without_outliers
 from eval.report_stats import difference, estimate
 from eval.report_svg import Point, axis
 from eval.store import Store
@@ -109,6 +109,21 @@ def test_page_is_one_file_and_shows_words_as_words(made: Path) -> None:
     assert "a &lt;word&gt;" in text
     assert "python -m eval.run --bench mini" in text
     assert text.count("<polyline") >= 1
+
+
+def test_one_failure_does_not_squeeze_a_plot_but_is_named(tmp_path: Path) -> None:
+    assert without_outliers([1.0] * 9 + [40.0]) == [1.0] * 9
+    assert without_outliers([1.0, 1.0, 40.0, 50.0]) == [1.0, 1.0, 40.0, 50.0]
+    bench = load_mini()
+    store = Store(tmp_path)
+    with store.locked():
+        store.begin(about(bench), "one")
+        for index in range(9):
+            made = line(bench.cases[0], f"m{index}", {"target": 1.0, "mse": 0.5 if index == 8 else 0.02 + index / 1e3})
+            store.append(made)
+    text = pareto_svg(read([tmp_path]))
+    assert text is not None
+    assert "on the right edge, beyond it: 500" in text
 
 
 def test_plot_is_also_a_file_of_its_own(made: Path) -> None:
