@@ -15,7 +15,7 @@ import torch
 import yaml
 
 RUNS = Path(__file__).parent.parent / "prompts" / "gan_runs.yaml"
-TEST_LIMIT = 60
+TEST_LIMIT = 120
 GRID_ROWS = 6
 COLUMNS = {
     "l1": "L1 to the true picture",

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from gan_baselines.models import Batch, GanModel
 from gan_baselines.networks.convolutions import Conv2d, ConvTranspose2d
+from gan_baselines.networks.norms import InstanceNorm2d
 from gan_baselines.pool import ImagePool
 
 
@@ -36,9 +37,9 @@ class PlainStep:
     def __init__(self, model: GanModel, savings: Savings) -> None:
         self.model, self.savings = model, savings
         if not savings.coarse_products:
-            _use_library_convolutions(model)
-        if savings.group_norm_kernel:
-            _swap_instance_norms(model)
+            _use_library((Conv2d, ConvTranspose2d), model)
+        if not savings.group_norm_kernel:
+            _use_library((InstanceNorm2d,), model)
         if savings.channels_last:
             model.to(memory_format=torch.channels_last)
         parts = (model.generators, model.discriminators)
@@ -113,16 +114,7 @@ def _half(distance: Any, real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * (distance(real, torch.ones_like(real)) + distance(fake, torch.zeros_like(fake)))
 
 
-def _use_library_convolutions(model: nn.Module) -> None:
+def _use_library(own_layers: tuple[type[nn.Module], ...], model: nn.Module) -> None:
     for part in model.modules():
-        for own in (Conv2d, ConvTranspose2d):
-            if type(part) is own:
-                part.__class__ = own.__base__  # the same weights, the library's forward
-
-
-def _swap_instance_norms(module: nn.Module) -> None:
-    for name, part in module.named_children():
-        if isinstance(part, nn.InstanceNorm2d):
-            setattr(module, name, nn.GroupNorm(part.num_features, part.num_features, affine=False))
-        else:
-            _swap_instance_norms(part)
+        if type(part) in own_layers:
+            part.__class__ = type(part).__base__  # the same weights, the library's forward

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MOST_POSITIONS = 64
+MOST_POSITIONS = 128
 LEAST_WEIGHTS = 100_000
 
 

@@ -1,12 +1,23 @@
 """Normalisation layers by name, and what each asks of the convolution before it."""
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_baselines.config import Norm
 from gan_baselines.errors import InputError
 
 DEFAULT_GROUPS = 32
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """`nn.InstanceNorm2d` without parameters: on a CPU by the kernel of group norm, which takes half the time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return functional.group_norm(x, self.num_features, eps=self.eps)
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
@@ -21,7 +32,7 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     if norm.kind == "batch":
         return nn.BatchNorm2d(channels)
     if norm.kind == "instance":
-        return nn.InstanceNorm2d(channels)
+        return InstanceNorm2d(channels)
     if norm.kind == "group":
         return nn.GroupNorm(group_count(norm, channels), channels)
     return nn.Identity()

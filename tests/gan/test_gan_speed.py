@@ -13,6 +13,7 @@ from gan_baselines.benchmark.plain import PlainStep, Savings
 from gan_baselines.models import build
 from gan_baselines.networks import convolutions
 from gan_baselines.networks.convolutions import Conv2d, ConvTranspose2d
+from gan_baselines.networks.norms import InstanceNorm2d
 from gan_baselines.settings import resolve
 from gan_baselines.training.trainer import Trainer
 
@@ -55,12 +56,22 @@ def test_fine_maps_and_few_weights_stay_with_the_library(monkeypatch):
     called = []
     monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: called.append(x.shape))
     wide = Conv2d(64, 128, 4, 2, 1)
-    wide(torch.zeros(1, 64, 18, 18))
+    wide(torch.zeros(1, 64, 24, 24))
     Conv2d(8, 8, 4, 2, 1)(torch.zeros(1, 8, 4, 4))
     assert len(called) == 2
     wide(torch.zeros(1, 64, 16, 16))
-    wide(torch.zeros(4, 64, 8, 8))
+    wide(torch.zeros(8, 64, 8, 8))
     assert len(called) == 2
+
+
+def test_instance_norm_equals_the_librarys():
+    x = torch.randn(2, 6, 9, 5, dtype=torch.float64, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    outputs = InstanceNorm2d(6)(x), nn.InstanceNorm2d(6)(y)
+    torch.testing.assert_close(*outputs)
+    for out in outputs:
+        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad)
 
 
 @pytest.mark.parametrize("name", ["cyclegan", "pix2pix"])
