@@ -22,7 +22,7 @@ from torch import Tensor, nn
 SIZE = 32
 WIDTH = 32
 LABELS = (10, 100)
-DRAWS = 5
+DRAWS = 3
 STRENGTHS = (1e-5, 1e-4, 1e-3)
 SETTINGS = [f"model.size={SIZE}", f"model.width={WIDTH}", "train.batch_size=64", "train.tracker=none"]
 
