@@ -19,7 +19,7 @@ from PIL import Image
 from eval.cases import Case
 from eval.run import guarded
 from eval.variants import GAN
-from freectl.errors import FreectlError, InputError
+from freectl.errors import FreectlError, InputError, unknown
 from freectl.record import atomic_write
 
 RUNS = Path(__file__).resolve().parent.parent / "prompts" / "gan_runs.yaml"
@@ -56,6 +56,7 @@ def axes(
     unseen: Annotated[
         str | None, typer.Option(help="Objects that no training picture shows.  [default: prompts/gan_runs.yaml]")
     ] = None,
+    variants: Annotated[str | None, typer.Option(help="Only these, with semicolons between.  [default: all]")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table here.")] = None,
 ) -> None:
     """Print the table."""
@@ -64,6 +65,12 @@ def axes(
     pair = parse_styles(styles)
     left_out = unseen.split(",") if unseen is not None else yaml.safe_load(RUNS.read_text())["data"]["test_objects"]
     found = read(folders)
+    known = list(dict.fromkeys(one.line["variant"] for one in found))
+    wanted = [text.strip() for text in variants.split(";")] if variants else known
+    for name in wanted:
+        if name not in known:
+            raise unknown("--variants", name, known)
+    found = [one for one in found if one.line["variant"] in wanted]
     text = table(found, group_of(pair or ("", ""), left_out))
     if out is not None:
         try:

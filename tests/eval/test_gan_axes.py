@@ -8,8 +8,10 @@ import pytest
 import torch
 from PIL import Image
 from result_kit import about, line
+from typer import Typer
+from typer.testing import CliRunner
 
-from eval.axes import break_even, group_of, read, spread_over_seeds, table
+from eval.axes import axes, break_even, group_of, read, spread_over_seeds, table
 from eval.bench import load_mini
 from eval.gan_adapter import GanRunner, Translator, applies, parse_styles, parse_weights, training_of
 from eval.plan import Plan
@@ -114,6 +116,17 @@ def test_table_has_break_even_and_spread(folders: Path) -> None:
     assert cells[1] == "freecontrol"
     assert "200" in cells
     assert lines[2].split("|")[-2].strip() == "0.00"
+
+
+def test_command_prints_chosen_variants_and_names_unknown_ones(folders: Path) -> None:
+    app = Typer()
+    app.command()(axes)
+    places = [str(folder) for folder in folders]
+    result = CliRunner().invoke(app, [*places, "--variants", "freecontrol"])
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) == 3
+    result = CliRunner().invoke(app, [*places, "--variants", "nobody"])
+    assert isinstance(result.exception, InputError)
 
 
 def test_groups_tell_what_a_generator_was_trained_for() -> None:
