@@ -49,9 +49,9 @@ class FlowEditSettings(BaseModel):
 class FlowEdit(Method[FlowEditSettings]):
     """The picture moves by the difference of what the model predicts for prompt and source prompt at the same noise.
 
-    Published for flow models, with guidance 13.5 for the prompt, which the embedded model wants too. Here it is the
-    same construction in the coordinates x_t / sqrt(abar_t), in which the model's ordinary differential equation reads
-    dx = eps dsigma; the picture is then the edit's own state, never noise.
+    Published for flow models, with guidance 13.5 for the prompt. Here it is the same construction in the coordinates
+    x_t / sqrt(abar_t), in which the model's ordinary differential equation reads dx = eps dsigma; the picture is then
+    the edit's own state, never noise.
     """
 
     name = "flowedit"

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from freectl import directions
 from freectl.cost import Cost
 from freectl.engine import Engine
-from freectl.families import Family
 from freectl.grad import frozen
 from freectl.injection import EDIT, SOURCE, SourceInjector, cross_attentions, projections, row_places
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
@@ -21,20 +20,17 @@ from freectl.taps import tap
 
 
 class Pix2PixZeroSettings(BaseModel):
-    """More guidance keeps more of the input's layout; its authors advise to vary it by 0.05.
-
-    The loss is a sum over pixels, so that a model with small feature grids needs a larger step.
-    """
+    """More guidance keeps more of the input's layout; its authors advise to vary it by 0.05."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    xa_guidance: float | None = setting(
-        None,
-        "step of cross-attention guidance on the latents; 0 leaves them free; none = the model family's",
+    xa_guidance: float = setting(
+        0.1,
+        "step of cross-attention guidance on the latents; 0 leaves them free",
         ge=0,
         le=100,
         unit="latent per unit of the loss's slope",
-        source="cross-attention guidance; 0.1 in its code and for Stable Diffusion, measured for the embedded model",
+        source="cross-attention guidance; its code",
     )
     direction: str = setting(
         "",
@@ -116,7 +112,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
     settings = Pix2PixZeroSettings
     presets = {  # noqa: RUF012
         "default": {},
-        "published": {"xa_guidance": 0.1, "sentences": 1000, "steer": "halves"},
+        "published": {"sentences": 1000, "steer": "halves"},
     }
     needs = ("image", "inversion", "gradient")
 
@@ -154,14 +150,6 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
         if guide.non_finite:
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")
         return Outcome(latents, guide.trace, warnings)
-
-    def resolved(
-        self, settings: Pix2PixZeroSettings, family: Family, *, appearance_image: bool = False
-    ) -> Pix2PixZeroSettings:
-        """The family's guidance where none is given."""
-        if settings.xa_guidance is not None:
-            return settings
-        return settings.model_copy(update={"xa_guidance": family.xa_guidance})
 
     def row_forwards(self, steps: int, settings: Pix2PixZeroSettings) -> str:
         """One row a step for the source, or two with a negative prompt of its own; two and two for the edit."""
@@ -207,7 +195,7 @@ class CrossAttentionGuide(SourceInjector):
         self, unet: nn.Module, settings: Pix2PixZeroSettings, levels: Mapping[int, Tensor], cost: Cost
     ) -> None:
         super().__init__(levels, ())
-        self.settings, self.cost, self.amount = settings, cost, settings.xa_guidance or 0.0
+        self.settings, self.cost, self.amount = settings, cost, settings.xa_guidance
         self.layers = cross_attentions(unet)
         self.sites = projections(self.layers, "qk")  # type: ignore[assignment]
         self.trace: list[dict[str, float]] = []
