@@ -125,7 +125,8 @@ def test_a_published_benchmark_runs_and_is_printed_beside_the_papers_numbers(
     out = tmp_path / "out"
     app = Typer()
     app.command()(run)
-    arguments = ["--methods", "sdedit", "--bench", "pie", "--data", str(pie), "--steps", "2", "--out", str(out)]
+    arguments = ["--methods", "sdedit", "--bench", "pie", "--data", str(pie), "--steps", "2"]
+    arguments += ["--threads", "1", "--out", str(out)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     lines = Store(out).lines()
