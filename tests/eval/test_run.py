@@ -155,7 +155,7 @@ def test_a_runners_picture_is_that_of_freectl_edit() -> None:
 def test_a_kept_inversion_gives_the_same_picture_for_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREECTL_HOME", str(tmp_path))
     case = load_mini().cases[0]
-    model = load_model("mini", 4, 0, device="cpu", dtype="auto")
+    model = load_model("mini", 5, 0, device="cpu", dtype="auto")
     (asked,) = variants("freecontrol", [], [], [])
     alone = DiffusionRunner(model, check(asked)).run(case)
     kept = DiffusionRunner(replace(model, reuse=True), check(asked))
