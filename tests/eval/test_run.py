@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from eval.runners import DiffusionRunner, load_model
 from eval.store import Store
 from eval.variants import check, variants
 from freectl.errors import FreectlError, InputError
+from freectl.mini import MODEL_DIR
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,14 +169,14 @@ def test_a_kept_inversion_gives_the_same_picture_for_less(tmp_path: Path, monkey
 
 
 def test_weights_digest_does_not_depend_on_the_judge(tmp_path: Path) -> None:
-    for name in ("unet/config.json", "judge/config.json", "model_index.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("{}")
-    first = weights_digest(str(tmp_path))
-    (tmp_path / "judge/config.json").write_text("[]")
-    assert weights_digest(str(tmp_path)) == first
-    (tmp_path / "unet/config.json").write_text("[]")
-    assert weights_digest(str(tmp_path)) != first
+    model = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, model)
+    first = weights_digest(str(model))
+    (model / "judge/config.json").write_text("[]")
+    assert weights_digest(str(model)) == first
+    with (model / "scheduler/scheduler_config.json").open("a") as stream:
+        stream.write("\n")
+    assert weights_digest(str(model)) != first
 
 
 def test_tasks_take_kinds_in_turn_so_that_a_part_is_balanced() -> None:
