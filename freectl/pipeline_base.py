@@ -137,7 +137,7 @@ class FreeControlMixin(DiffusionPipeline):
             image: RGB picture(s) whose structure is kept; one for all prompts, or one a prompt.
             height, width: working size in pixels; default: the pictures' own, rounded to what the UNet takes.
             guidance_scale: classifier-free guidance, 1 switches it off; default of the model family if None.
-            generator: one CPU generator, or one a picture; only `start="noise"` and `eta > 0` draw from it.
+            generator: one CPU generator, or one a picture; fresh noise in the start and `eta > 0` draw from it.
             latents: (B, C, h, w) to start from instead of the inverted picture.
             output_type: "pil", "np", "pt" (0 to 1) or "latent".
             callback_on_step_end: function or callback object as in diffusers; may return a dict with changed tensors,
