@@ -486,6 +486,15 @@ def test_bad_usage_of_any_command(cli, monkeypatch, args, named):
     assert files() == {"in.png"}
 
 
+def test_compile_without_a_compiler(cli, monkeypatch):
+    monkeypatch.setenv("PATH", "nowhere")
+    monkeypatch.delenv("CXX", raising=False)
+    ran = cli("mini", "train", "--out", "new", "--model", "new", "--compile")
+    assert ran.code == 2
+    assert "--compile" in ran.error
+    assert not Path("new").exists()
+
+
 def test_steps_beyond_the_models_schedule(edit):
     ran = edit("--steps", 1000)
     assert ran.code == 2

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from freectl.mini.training import run
 from freectl.mini.training.data import batch_rng, scene_batch, training_caption
 from freectl.mini.training.trainer import TrainConfig, Trainer
 
@@ -53,6 +54,29 @@ def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
     assert trainer.step == 3
     trainer.run()
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(resumed), strict=True))
+
+
+def test_steps_run_compiled_and_sheets_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, graphs, plain = LinePart(), [], []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    def sheet() -> Image.Image:
+        before = len(graphs)
+        part.line(torch.zeros(7, 3, 2))
+        plain.append(len(graphs) == before)
+        return Image.new("RGB", (2, 2))
+
+    compile_ = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compile_(module, backend=backend))
+    monkeypatch.setattr(run, "make_part", lambda name, folder: part)
+    monkeypatch.setattr(part, "sheet", sheet)
+    monkeypatch.setattr(part, "export", lambda folder: sheet())
+    run.train_part("line", CONFIG, tmp_path, tmp_path / "model", compiled=True)
+    assert graphs
+    assert plain == [True, True]
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:

@@ -71,22 +71,29 @@ def train(
         Path | None, typer.Option(help="Model folder whose weights a new run starts from.  [default: random ones]")
     ] = None,
     bf16: Annotated[bool, typer.Option("--bf16/--fp32", help="Autocast to bfloat16 (CPUs with AVX-512 BF16).")] = True,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks: minutes to start, a quarter faster after.")
+    ] = False,
 ) -> None:
     """Train the embedded model, or go on after an interruption: how the shipped weights were made."""
+    import os
+    import shutil
     from dataclasses import replace
 
-    from freectl.errors import unknown
+    from freectl.errors import InputError, unknown
     from freectl.mini.training.run import DEFAULTS, PARTS, train_part
 
     if part not in (*PARTS, "all"):
         raise unknown("--part", part, (*PARTS, "all"))
     if init is not None:
         _check_model("--init", init, "model_index.json")
+    if compiled and not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
+        raise InputError("--compile", "no C++ compiler", "g++ or clang++ on the PATH, or one named by CXX")
     given = {"pictures": pictures, "batch": batch, "learning_rate": learning_rate}
     changes = {name: value for name, value in given.items() if value is not None}
     for name in PARTS if part == "all" else (part,):
         config = replace(DEFAULTS[name], seed=seed, bf16=bf16, **changes)  # type: ignore[arg-type]
-        train_part(name, config, out, model_dir, threads, init)
+        train_part(name, config, out, model_dir, threads, init, compiled)
 
 
 @app.command()

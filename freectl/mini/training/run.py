@@ -36,11 +36,13 @@ def train_part(
     model_dir: Path,
     threads: int | None = None,
     init: Path | None = None,
+    compiled: bool = False,
 ) -> None:
     """Train one part (or go on with it) and write its weights below `model_dir`.
 
     Args:
         init: model folder whose weights a new run starts from, in place of random ones.
+        compiled: `torch.compile` the networks: pays after some ten minutes, and changes the last bits.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -48,5 +50,9 @@ def train_part(
     part = make_part(name, model_dir)
     if init is not None:
         part.start_from(init)
+    if compiled:
+        for module in part.modules.values():
+            module.compile()
     Trainer(part, config, run_dir / name).run()
-    part.export(model_dir if name == "unet" else model_dir / name)
+    with torch.compiler.set_stance("force_eager"):
+        part.export(model_dir if name == "unet" else model_dir / name)

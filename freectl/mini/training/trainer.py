@@ -193,7 +193,8 @@ class Trainer:
         kept = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.use_ema()
         (self.folder / "sheets").mkdir(exist_ok=True)
-        self.part.sheet().save(self.folder / "sheets" / f"{self.step:07d}.png")
+        with torch.compiler.set_stance("force_eager"):  # other shapes than a step's, seldom
+            self.part.sheet().save(self.folder / "sheets" / f"{self.step:07d}.png")
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(kept[name])
