@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eval.gan_measure import judge_digest, judge_trunk
+
 CATEGORIES = ("Animals & Nature", "Food & Drink")
 COMMON = ["model.width=32", "train.batch_size=32", "train.tracker=none"]
 RUNS = {
@@ -35,27 +37,32 @@ def make_data(package: Path, out: Path) -> None:
         shutil.copyfile(package / "img" / "google" / "64" / name, folder / name)
 
 
-def train(name: str, steps: int, out: Path, data: Path, threads: int) -> Path:
-    """Train a run up to `steps`, or go on with it: without decay a short run is the beginning of a long one."""
-    folder = out / name
+def train(name: str, steps: int, out: Path, data: Path, settings: list[str]) -> Path:
+    """Train a run up to `steps`, or go on with it; return a copy of its weights at that step, made once.
+
+    Without decay of the learning rate a short run is the beginning of a long one.
+    """
+    folder, kept = out / name, out / f"{name}-{steps}"
+    if kept.exists():
+        return kept
     command = [sys.executable, "-m", "gan_baselines", "train", "dcgan", "--data", str(data), "--out", str(folder)]
     if (folder / "run.json").exists():
         command += ["--resume", "--set", f"train.steps={steps}"]
     else:
         every = ["train.log_every=25", "train.checkpoint_every=300", "train.sample_every=100000"]
-        for text in [*COMMON, *RUNS[name], *every, f"train.steps={steps}", f"train.threads={threads}"]:
+        for text in [*COMMON, *RUNS[name], *every, f"train.steps={steps}", *settings]:
             command += ["--set", text]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder
+    return shutil.copytree(folder / "weights", kept)
 
 
-def measure(folder: Path, data: Path) -> dict[str, float]:
-    """KID of samples to both splits (features of the judge's trunk), and how far samples are from each other."""
+def measure(weights: Path, data: Path) -> dict[str, Any]:
+    """`distances` of samples to both splits, and the judge that gave the features."""
     from gan_baselines.inference import sample
     from gan_baselines.weights import load_weights
 
-    made = torch.stack(list(sample(load_weights(folder / "weights").noise_generator, SAMPLES, 0)))
-    return distances(made, pictures(data / "train"), pictures(data / "test"))
+    made = torch.stack(list(sample(load_weights(weights).noise_generator, SAMPLES, 0)))
+    return {**distances(made, pictures(data / "train"), pictures(data / "test")), "judge": judge_digest()}
 
 
 def distances(made: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:
@@ -74,14 +81,6 @@ def distances(made: Tensor, train: Tensor, test: Tensor) -> dict[str, float]:
             "nearest": float(near.mean())}  # fmt: skip
 
 
-def judge_trunk() -> Any:
-    """The judge's convolutions: a network trained on other pictures of the same kind."""
-    from freectl.mini import MODEL_DIR
-    from freectl.mini.judge import load_judge
-
-    return torch.nn.Sequential(*load_judge(MODEL_DIR / "judge").stages)
-
-
 def pictures(folder: Path) -> Tensor:
     """All pictures of a folder, (N, 3, 64, 64) in [-1, 1]."""
     from gan_baselines.data.pictures import read_picture, to_range, to_tensor
@@ -89,13 +88,13 @@ def pictures(folder: Path) -> Tensor:
     return torch.stack([to_range(to_tensor(read_picture(path))) for path in sorted(folder.glob("*.png"))])
 
 
-def grid(folder: Path, path: Path, side: int = 8) -> None:
+def grid(weights: Path, path: Path, side: int = 8) -> None:
     """`side` x `side` samples of seeds 0, 1, ... as one picture."""
     from gan_baselines.inference import sample
     from gan_baselines.training.run_page import save_grid
     from gan_baselines.weights import load_weights
 
-    made = torch.stack(list(sample(load_weights(folder / "weights").noise_generator, side * side, 0)))
+    made = torch.stack(list(sample(load_weights(weights).noise_generator, side * side, 0)))
     save_grid(list(made.split(side)), path)
 
 
@@ -117,7 +116,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2400, help="steps of the whole training")
     parser.add_argument("--only", nargs="*", choices=list(RUNS), default=list(RUNS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--set", nargs="*", default=[], help="settings of every run, such as train.precision=bf16")
     arguments = parser.parse_args()
+    if not (arguments.emoji / "emoji.json").exists():
+        parser.error(f"--emoji: found '{arguments.emoji}' without emoji.json; allowed: the unpacked npm package")
+    if not 1 <= arguments.short <= arguments.steps:
+        parser.error(f"--short, --steps: found {arguments.short}, {arguments.steps}; allowed: 1 <= short <= steps")
     out, data = arguments.out, arguments.out / "emoji"
     if not data.exists():
         make_data(arguments.emoji, data)
@@ -125,15 +129,16 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     for name in arguments.only:
         for steps in (arguments.short, arguments.steps):
-            if (key := f"{name}, {steps} steps") not in results:
-                folder = train(name, steps, out, data, arguments.threads)
-                results[key] = measure(folder, data)
-                grid(folder, out / f"{name}-{steps}.png")
+            kept = train(name, steps, out, data, [f"train.threads={arguments.threads}", *arguments.set])
+            key = f"{name}, {steps} steps"
+            if results.get(key, {}).get("judge") != judge_digest():
+                results[key] = measure(kept, data)
+                grid(kept, out / f"{name}-{steps}.png")
                 path.write_text(json.dumps(results, indent=1))
         figure(name, out)
     seen, unseen = pictures(data / "train"), pictures(data / "test")
     real = {"(training pictures)": distances(seen, seen, unseen), "(test pictures)": distances(unseen, seen, unseen)}
-    columns = list(next(iter(real.values())))
+    columns = list(real["(test pictures)"])
     rows = [[name, *(f"{values[key]:.3f}" for key in columns)] for name, values in (real | results).items()]
     lines = [["samples", *columns], ["---"] * (1 + len(columns)), *rows]
     sys.stdout.write("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")

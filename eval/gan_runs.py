@@ -1,29 +1,30 @@
 """The trained baselines' tables: `python -m eval.gan_runs --out DIR`.
 
 Makes scenes, splits them by object, trains every run of `prompts/gan_runs.yaml` that is missing or unfinished, and
-measures all of them on objects that no training picture shows. Kill it and start it again: finished runs stay.
+measures all of them on objects that no training picture shows. Kill it and start it again: finished runs stay. Results
+of another judge are measured anew from the runs' weights.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 RUNS = Path(__file__).parent.parent / "prompts" / "gan_runs.yaml"
-TEST_LIMIT = 120
-GRID_ROWS = 6
+SPEED_GROUP = "norms"
+SPEED_ROUNDS = 10
 COLUMNS = {
     "l1": "L1 to the true picture",
     "kid": "KID",
     "cycle_l1": "cycle L1",
     "style": "style right, %",
     "object": "object right, %",
-    "pictures_per_second": "pictures/s",
+    "speed": "pictures/CPU s",
 }
 
 
@@ -45,7 +46,7 @@ def make_data(out: Path, plan: dict[str, Any]) -> dict[str, Path]:
 def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: float) -> list[str]:
     """`key=value` settings of a run, its steps worked out from `factor` times the pictures it may see."""
     model, _, own, *pictures = plan["runs"][name]
-    sets = [*plan["common"][model], *(text.format(out=out) for text in own), f"train.seed={seed}"]
+    sets = [*plan["common"][model], *(text.format(out=out, seed=_suffix(seed)) for text in own), f"train.seed={seed}"]
     batch = next((int(text.partition("=")[2]) for text in reversed(sets) if text.startswith("train.batch_size=")), 1)
     steps = max(1, round(factor * (pictures[0] if pictures else plan["pictures"][model])) // batch)
     every = max(1, steps // 8)
@@ -54,7 +55,9 @@ def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: f
 
 
 def train(folder: Path, data: Path, model: str, settings: list[str]) -> None:
-    """Train one run in a process of its own, or go on with it."""
+    """Train one run in a process of its own, or go on with it; a finished one stays as it is."""
+    if finished(folder):
+        return
     command = [sys.executable, "-m", "gan_baselines", "train", model]
     command += ["--data", str(data), "--out", str(folder)]
     if (folder / "run.json").exists():
@@ -64,133 +67,120 @@ def train(folder: Path, data: Path, model: str, settings: list[str]) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
+def finished(folder: Path) -> bool:
+    """Whether the weights come from the last step that the run's own record asks for."""
+    record, weights = folder / "run.json", folder / "weights" / "config.json"
+    if not (record.exists() and weights.exists()):
+        return False
+    wanted = json.loads(record.read_text())["config"]["train"]["steps"]
+    return json.loads(weights.read_text())["about"].get("steps") == wanted
+
+
 def run_name(name: str, seed: int) -> str:
     """Folder of a run; seed 0 has the plain name."""
-    return name if seed == 0 else f"{name}-seed{seed}"
+    return name + _suffix(seed)
 
 
-def measure(folder: Path, data: Path) -> dict[str, Any]:
-    """Distances of the run's A to B generator on the test split, and what the judge sees in its pictures."""
-    from eval.gan_noise import judge_trunk
-    from gan_baselines.evaluate import evaluate
-    from gan_baselines.training.run_page import save_grid
-    from gan_baselines.weights import load_weights
-
-    weights = load_weights(folder / "weights")
-    direction = evaluate(weights, data, limit=TEST_LIMIT, network=judge_trunk())["AB"]
-    files = sorted(_side(data, "test", "A").glob("*.png"))[:TEST_LIMIT]
-    sources = [_tensor(path) for path in files]
-    seen = list(_side(data, "train", "B").glob("*.png"))
-    mean = sum(_tensor(path) for path in seen) / len(seen)
-    lines = [json.loads(line) for line in (data.parent / "scenes" / "scenes.jsonl").read_text().splitlines()]
-    by_name = {Path(line["picture"]).name: line["object"] for line in lines}
-    objects = [by_name[path.name] for path in files]
-    made = _translated(weights, sources)
-    shown = range(0, len(files), max(1, len(files) // GRID_ROWS))
-    rows = [(sources[i], made[i], _tensor(_side(data, "test", "B") / files[i].name)) for i in shown]
-    save_grid([torch.stack(column) for column in zip(*rows, strict=True)], folder / "test.png")
-    log = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-    speeds = sorted(line["pictures_per_second"] for line in log if line.get("pictures_per_second"))
-    return {
-        **direction["model"],
-        **judged(made, objects),
-        "pictures_per_second": speeds[len(speeds) // 2] if speeds else None,
-        "baselines": {
-            "identity": direction["identity"] | judged(sources, objects),
-            "mean": direction["mean"] | judged([mean] * len(sources), objects),
-        },
-    }
+def _suffix(seed: int) -> str:
+    return f"-seed{seed}" if seed else ""
 
 
-def _side(data: Path, split: str, side: str) -> Path:
-    """Folder of one side, in either layout."""
-    beside = data / f"{split}{side}"
-    return beside if beside.exists() else data / split / side
+def table(results: dict[str, dict[str, Any]], plan: dict[str, Any], speeds: dict[str, float] | None = None) -> str:
+    """Markdown, one block a group, one row a kind of run; identity and the mean picture come first.
 
-
-def _tensor(path: Path) -> Any:
-    """A picture as (3, H, W), -1 to 1."""
-    from PIL import Image
-
-    from freectl.mini.training.data import to_tensor
-
-    with Image.open(path) as picture:
-        return to_tensor([picture.convert("RGB")])[0]
-
-
-def _translated(weights: Any, pictures: list[Any]) -> list[Any]:
-    from gan_baselines.inference import translate
-
-    dropout = getattr(weights.model.generator, "dropout", False)
-    return [translate(weights.generators["AB"], p, weights.multiple, dropout=dropout) for p in pictures]
-
-
-def judged(pictures: list[Any], objects: list[str]) -> dict[str, float]:
-    """Percent of pictures in which the judge sees the target style, and the source's object."""
-    from PIL import Image
-
-    from freectl.mini import MODEL_DIR
-    from freectl.mini.judge import judge_pictures, load_judge
-
-    arrays = [((p.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy() for p in pictures]
-    verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), [Image.fromarray(array) for array in arrays])
-    target = yaml.safe_load(RUNS.read_text())["data"]["styles"][1]
-    style = sum(v.labels["style"] == target for v in verdicts)
-    same = sum(v.labels["object"] == name for v, name in zip(verdicts, objects, strict=True))
-    return {"style": 100 * style / len(verdicts), "object": 100 * same / len(verdicts)}
-
-
-def table(results: dict[str, dict[str, Any]], plan: dict[str, Any]) -> str:
-    """Markdown, one block a group; identity and the mean picture come first."""
-    lines = []
+    Where a run was trained with several seeds, cells are mean and standard deviation over them.
+    """
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for name, values in results.items():
+        kinds.setdefault(name.partition("-seed")[0], []).append(values)
     groups: dict[str, list[str]] = {}
-    for name in results:
-        groups.setdefault(plan["runs"][name.partition("-seed")[0]][1], []).append(name)
+    for kind in (kind for kind in plan["runs"] if kind in kinds):
+        groups.setdefault(plan["runs"][kind][1], []).append(kind)
+    lines = []
     for group, names in groups.items():
-        lines += [f"| {group} | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-        for rival, values in results[names[0]]["baselines"].items():
-            lines.append(_row(f"({rival})", values))
-        lines += [_row(name, results[name]) for name in names] + [""]
+        lines += [f"| {group} | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+        for rival, values in kinds[names[0]][0]["baselines"].items():
+            lines.append(_row(f"({rival})", [values], "-"))
+        for name in names:
+            known = [values | ({"speed": speeds[name]} if name in (speeds or {}) else {}) for values in kinds[name]]
+            lines.append(_row(name, known, str(len(known))))
+        lines.append("")
     return "\n".join(lines)
 
 
-def _row(name: str, values: dict[str, Any]) -> str:
-    cells = []
+def _row(name: str, seeds: list[dict[str, Any]], count: str) -> str:
+    cells = [count]
     for key in COLUMNS:
-        value = values.get(key)
-        digits = 1 if key in ("style", "object", "pictures_per_second") else 3
-        cells.append("-" if value is None else f"{value:.{digits}f}")
+        values = [value for one in seeds if (value := one.get(key)) is not None]
+        digits = 1 if key in ("style", "object", "speed", "kid") else 3
+        text = f"{statistics.fmean(values):.{digits}f}" if values else "-"
+        if len(values) > 1 and key != "speed":
+            text += f" ± {statistics.stdev(values):.{digits}f}"
+        cells.append(text)
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def main() -> None:
-    """Command line."""
+def _parsed(plan: dict[str, Any]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of data, runs and results.json")
-    parser.add_argument("--only", nargs="*", help="names of runs; default all")
+    parser.add_argument("--only", nargs="*", default=list(plan["runs"]), help="names of runs; default all")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind, with seeds 0, 1, ...")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--factor", type=float, default=1.0, help="budget of every run, times the plan's")
     parser.add_argument("--set", nargs="*", default=[], help="settings of every run, such as train.precision=fp32")
+    parser.add_argument("--phase", choices=["train", "measure", "both"], default="both",
+                        help="measure: only runs that are trained already")  # fmt: skip
+    parser.add_argument("--speeds", action="store_true", help=f"also time the training of the group '{SPEED_GROUP}'")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.only if name not in plan["runs"]]:
+        parser.error(f"--only: found {', '.join(unknown)}; allowed: {', '.join(plan['runs'])}")
+    if arguments.seeds < 1 or arguments.threads < 1 or arguments.factor <= 0:
+        parser.error("--seeds, --threads, --factor: allowed are numbers above 0")
+    return arguments
+
+
+def _timed(arguments: argparse.Namespace, plan: dict[str, Any]) -> dict[str, float]:
+    """Training speeds of the group's runs, measured once for an output folder."""
+    from eval.gan_measure import speeds
+    from gan_baselines.settings import resolve
+
+    path = arguments.out / "speeds.json"
+    if arguments.speeds:
+        names = [name for name, (_, group, *_) in plan["runs"].items() if group == SPEED_GROUP]
+        configs = {
+            name: resolve(plan["runs"][name][0], None, settings_of(name, plan, arguments.out, 0, 1.0)) for name in names
+        }
+        path.write_text(json.dumps(speeds(configs, SPEED_ROUNDS), indent=1))
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def main() -> None:
+    """Command line."""
     plan = yaml.safe_load(RUNS.read_text())
-    names = arguments.only or list(plan["runs"])
-    if unknown := [name for name in names if name not in plan["runs"]]:
-        parser.error(f"--only: {', '.join(unknown)}; allowed: {', '.join(plan['runs'])}")
+    arguments = _parsed(plan)
+
+    import torch
+
+    from eval.gan_measure import judge_digest, measure
+
+    torch.set_num_threads(arguments.threads)
     folders = make_data(arguments.out, plan["data"])
     path = arguments.out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for seed in range(arguments.seeds):
-        for name in names:
-            data = folders["paired" if plan["runs"][name][0] == "pix2pix" else "unpaired"]
-            if run_name(name, seed) not in results:
-                folder = arguments.out / run_name(name, seed)
+        for name in arguments.only:
+            key, model = run_name(name, seed), plan["runs"][name][0]
+            folder, data = arguments.out / key, folders["paired" if model == "pix2pix" else "unpaired"]
+            if arguments.phase != "measure":
                 own = settings_of(name, plan, arguments.out, seed, arguments.factor)
                 more = [f"train.threads={arguments.threads}", "train.tracker=none", *arguments.set]
-                train(folder, data, plan["runs"][name][0], own + more)
-                results[run_name(name, seed)] = measure(folder, data)
+                train(folder, data, model, own + more)
+            stale = results.get(key, {}).get("judge") != judge_digest()
+            if arguments.phase != "train" and finished(folder) and stale:
+                results[key] = measure(folder, data, plan["data"]["styles"][1])
                 path.write_text(json.dumps(results, indent=1))
-    sys.stdout.write(table(results, plan) + "\n")
+    same = {key: values for key, values in results.items() if values.get("judge") == judge_digest()}
+    sys.stdout.write(table(same, plan, _timed(arguments, plan)) + "\n")
 
 
 if __name__ == "__main__":

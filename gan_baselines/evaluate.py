@@ -20,9 +20,17 @@ NETWORK = "random convolutional network (seed 0), features standardised by the r
 
 
 def evaluate(
-    weights: Weights, data: Path, *, limit: int | None = None, seed: int = 0, network: nn.Module | None = None
+    weights: Weights,
+    data: Path,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    network: nn.Module | None = None,
+    only: str | None = None,
 ) -> dict[str, Any]:
-    """Measure every generator of `weights` on the test split of `data` (training split where there is none).
+    """Measure every generator of `weights` (or `only` the one so named) on the test split of `data`.
+
+    Where there is no test split, the training split is measured.
 
     Translations: L1 (range [-1, 1]) and PSNR (dB) to the true picture where it is known (pairs, or test folders of
     equal file names), kernel distance (KID) to the target collection, and for two directions the L1 of the cycle; each
@@ -50,10 +58,9 @@ def evaluate(
     known = layout == "paired" or same_names(sources)
     report["truth"] = known
     learned = find_sources(data, layout, "train") if has_split(data, layout, "train") else sources
-    means = {name[1]: _mean_picture(PictureSet(learned[name[1]], side)) for name in weights.generators}
-    return report | {
-        name: _direction(weights, name, pictures, means[name[1]], known, seed, network) for name in weights.generators
-    }
+    names = [name for name in weights.generators if only in (None, name)]
+    means = {name[1]: _mean_picture(PictureSet(learned[name[1]], side)) for name in names}
+    return report | {name: _direction(weights, name, pictures, means[name[1]], known, seed, network) for name in names}
 
 
 def table(report: dict[str, Any]) -> list[list[str]]:
