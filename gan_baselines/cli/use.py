@@ -41,7 +41,8 @@ def translate(
         raise InputError("--output", f"'{output}', where the input lies", "another folder")
     record = read_record(weights)
     chosen = _direction(direction, record["generators"])
-    read_picture(files[0], "--input")
+    for path in files:  # all of them before the first is written: decoding costs little beside a network
+        read_picture(path, "--input")
     loaded = _load(weights, threads, only=chosen)
 
     from gan_baselines import inference

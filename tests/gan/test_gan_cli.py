@@ -181,6 +181,8 @@ def test_bad_pictures_end_with_2(data, weights, tmp_path, capsys, monkeypatch):
         write(tmp_path / "odd" / f"train{side}", size=30)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.png").write_text("x")
+    write(tmp_path / "last", 2)
+    (tmp_path / "last" / "9.png").write_text("x")
     use = ["translate", "--weights", weights["cyclegan"], "--output", out, "--input"]
     for arguments, message in (
         (["train", "cyclegan", "--data", tmp_path / "odd", "--out", out], "sides that 4 divides"),
@@ -188,6 +190,7 @@ def test_bad_pictures_end_with_2(data, weights, tmp_path, capsys, monkeypatch):
         ([*use, tmp_path / "empty"], "no picture in"),
         ([*use, tmp_path / "bad.png"], "damaged or not a picture"),
         ([*use, tmp_path / "none.png"], "missing"),
+        ([*use, tmp_path / "last"], "9.png', damaged or not a picture"),
         ([*use, data / "testA", "--direction", "AC"], "--direction: found 'AC'; allowed: AB, BA"),
         (["sample", "--weights", weights["cyclegan"], "--output", out], "weights of a dcgan"),
         (["data", "check", "--data", data, "--layout", "cube"], "unknown name 'cube'"),

