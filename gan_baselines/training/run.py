@@ -80,6 +80,8 @@ class Run:
         trainer, every = self.trainer, self.config.train
         started, first = time.perf_counter(), trainer.step
         self.since, self.since_step = started, first
+        if first == trainer.total and self.main:
+            self._save_weights()  # a run killed right after its last checkpoint has none of that step yet
         try:
             while trainer.step < trainer.total:
                 trainer.advance()
@@ -130,10 +132,11 @@ class Run:
         run_page.write_page(self.out, title, status, self.log.curves, settings)
 
     def _checkpoint(self) -> None:
+        if self.trainer.save(self.out / "checkpoints", {"threads": self.threads}) is not None:
+            self._save_weights()
+
+    def _save_weights(self) -> None:
         trainer = self.trainer
-        written = trainer.save(self.out / "checkpoints", {"threads": self.threads})
-        if written is None:
-            return
         height, width = self.batches.size
         about = {"steps": trainer.step, "batch_size": self.config.train.batch_size * trainer.world,
                  "height": height, "width": width, "seed": self.config.train.seed,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,7 +112,11 @@ def test_resume_refuses_other_pictures_and_a_finished_run_has_nothing_left(data,
         write(tmp_path / "other" / f"train{side}", count=4)
     with pytest.raises(InputError, match="other pictures"):
         train("cyclegan", tmp_path / "other", tmp_path / "r", resume=True)
+    weights = tmp_path / "r" / "weights"
+    written = {path.name: path.read_bytes() for path in weights.iterdir()}
+    shutil.rmtree(weights)  # as if killed between the last checkpoint and its weights
     assert train("cyclegan", data, tmp_path / "r", resume=True)["trained"] == 0
+    assert {path.name: path.read_bytes() for path in weights.iterdir()} == written
 
 
 def test_batches_visit_every_picture_once_an_epoch_and_split_over_processes(data):
