@@ -128,7 +128,9 @@ def parse_weights(texts: list[str]) -> dict[str, Path]:
 
 def training_of(weights: Path) -> dict[str, Any]:
     """What a weights folder cost: steps, pictures seen, and seconds by the median speed of its run's log, else None."""
-    from gan_baselines.weights import read_record
+    from gan_baselines.weights import find_weights, read_record
+
+    weights = find_weights(weights)
 
     about = read_record(weights).get("about", {})
     steps, batch = about.get("steps"), about.get("batch_size")
