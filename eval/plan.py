@@ -185,7 +185,8 @@ class Workshop:
         if label not in self._runners:
             variant = self._variants[label]
             if variant.method == GAN:
-                from eval.gan_adapter import GanRunner, Translator, parse_weights
+                from eval.gan_adapter import GanRunner, parse_weights
+                from eval.gan_method import Translator
 
                 folder = parse_weights(list(self.plan.gan_weights))[variant.preset]
                 self._runners[label] = GanRunner(Translator(folder, seed=self.plan.seed))

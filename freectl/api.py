@@ -50,7 +50,7 @@ class EditResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run whose inputs have all been checked, and of which nothing has run."""
+    """A run whose inputs have all been checked, and of which nothing has run; no `source` = no diffusion model."""
 
     options: EditOptions
     method: Any
@@ -58,7 +58,7 @@ class Plan:
     picture: image_io.LoadedImage
     mask: Image.Image | str | None
     appearance: Image.Image | None
-    source: Source
+    source: Source | None
     warnings: list[str]
     keep: Image.Image | str | None = None
 
@@ -69,6 +69,11 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     Raises:
         InputError: one line naming the option, what was found and what is allowed.
     """
+    methods.check_asked([options.method], overrides)
+    if options.method in methods.OUTSIDE:
+        from freectl import outside
+
+        return outside.plan(image, options, overrides)
     picture = image_io.load_image(image)
     source = resolve_model(options.model)
     loading.check_adapters(options.lora, options.textual_inversion)
@@ -108,7 +113,7 @@ def unknown_words(*prompts: str) -> list[str]:
 
 def edit(
     image: Any,
-    prompt: str,
+    prompt: str = "",
     method: str = "freecontrol",
     model: str = "mini",
     *,
@@ -136,7 +141,7 @@ def edit(
 
     Args:
         image: path, "-" for stdin, or a PIL picture.
-        prompt: what the result shows.
+        prompt: what the result shows; "gan" alone needs none.
         method: name of a method (`freectl methods`).
         model: "mini", a folder in Stable Diffusion layout, a .safetensors file or a hub id.
         preset: named settings of the method; `settings` override single ones.
@@ -157,30 +162,8 @@ def edit(
         InputError: an input cannot be used; nothing has been loaded then.
         FreectlError: the model cannot be loaded.
     """
-    options = config.validated(
-        EditOptions,
-        {
-            "prompt": prompt,
-            "method": method,
-            "model": model,
-            "preset": preset,
-            "source_prompt": source_prompt,
-            "negative_prompt": negative_prompt,
-            "concept": concept,
-            "steps": steps,
-            "seed": seed,
-            "guidance_scale": guidance_scale,
-            "mask": mask,
-            "keep": keep,
-            "keep_background": keep_background,
-            "appearance_image": appearance_image,
-            "lora": lora,
-            "textual_inversion": textual_inversion,
-            "device": device,
-            "dtype": dtype,
-            "offload": offload,
-        },
-    )
+    given = locals()
+    options = config.validated(EditOptions, {name: given[name] for name in EditOptions.model_fields})
     return run(plan(image, options, settings), cache=cache, progress=progress)
 
 
@@ -218,6 +201,10 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
 
 def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResult:
     """Run a checked plan; `cache` is True for the user's, False for none, or a cache."""
+    if checked.source is None:
+        from freectl import outside
+
+        return outside.run(checked)
     import torch
 
     from freectl.cache import Cache
@@ -263,28 +250,19 @@ def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:
 
 
 def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:
-    options = checked.options.model_dump(mode="json", exclude={"method", "model", "prompt", "seed", "steps"})
+    options = records.other_options(checked.options)
     return {
-        "method": checked.options.method,
-        "model": checked.options.model,
-        "prompt": checked.options.prompt,
-        "seed": checked.options.seed,
-        "steps": checked.options.steps,
+        **records.head(checked.options),
         "settings": {"image": str(checked.picture.source), **options, **output.settings.model_dump()},
         "cost": output.cost,
         "warnings": warnings,
     }
 
 
-def split_record(record: dict[str, Any]) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
-    """A record or config file as (image path, run options, method settings).
+def split_record(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record or config file as (run options with the path of the image, method settings).
 
     Raises:
         InputError: the record is of another command.
     """
-    records.check_command(record, "edit")
-    flat = {k: v for k, v in record.items() if k not in records.RESULTS}
-    flat |= record.get("settings", {})
-    image = flat.pop("image", None)
-    options = {k: v for k, v in flat.items() if k in EditOptions.model_fields}
-    return image, options, {k: v for k, v in flat.items() if k not in options}
+    return records.split(record, "edit", ["image", *EditOptions.model_fields])

@@ -1,6 +1,6 @@
 """`freectl.compare`: several methods on the same picture, prompt, model and seed, each as a first edit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,20 +81,25 @@ class FirstEdits:
         return self.kept.get_or_build(kind, key, build)
 
 
-def chosen(names: str | Sequence[str]) -> list[str]:
-    """Registered methods by name: "all", names in a text with commas between, or a sequence of them.
+def chosen(names: str | Sequence[str], settings: Collection[str] = ()) -> list[str]:
+    """Methods by name: "all", names in a text with commas between, or a sequence of them.
+
+    Args:
+        settings: names of the settings that are given; with "all", they call for the outside methods they belong to.
 
     Raises:
         InputError: an unknown name, or none.
     """
     asked = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     if asked == [ALL]:
-        return list(methods.REGISTRY)
+        owners = {methods.outsider(setting) for setting in settings}
+        return [*methods.REGISTRY, *(name for name in methods.OUTSIDE if name in owners)]
+    known = [ALL, *methods.REGISTRY, *methods.OUTSIDE]
     for name in asked:
-        if name not in methods.REGISTRY:
-            raise unknown("--method", name, [ALL, *methods.REGISTRY])
+        if name not in known[1:]:
+            raise unknown("--method", name, known)
     if not asked:
-        raise InputError("--method", "no name", ", ".join([ALL, *methods.REGISTRY]))
+        raise InputError("--method", "no name", ", ".join(known))
     return list(dict.fromkeys(asked))
 
 
@@ -105,6 +110,7 @@ def plans(image: Any, names: Sequence[str], options: EditOptions, overrides: Map
         InputError: what is wrong for all methods alike, or no method can run.
     """
     picture = image_io.load_image(image)
+    methods.check_asked(names, overrides)
     found = [methods.get(name) for name in names]
     known = {key for method in found for key in method.settings.model_fields}
     for key in overrides:
@@ -131,9 +137,10 @@ def _fitting(
     """The run's options and settings without what a method does not use, and notes of what that is."""
     changed: dict[str, Any] = {"method": method.name}
     notes = []
-    for name in ("concept", "mask", "appearance_image"):
+    outside = method.name in methods.OUTSIDE
+    for name in ("concept", "mask", "appearance_image", *(["keep_background"] if outside else [])):
         unset = EditOptions.model_fields[name].default
-        needed = name == "concept" and options.keep_background
+        needed = name == "concept" and options.keep_background and not outside
         if getattr(options, name) != unset and name not in method.inputs and not needed:
             changed[name] = unset
             notes.append(f"{method.name} does not use --{name.replace('_', '-')}")
@@ -141,7 +148,8 @@ def _fitting(
         changed["preset"] = "default"
         notes.append(f"{method.name} has no preset '{options.preset}': its default is used")
     own = {key: value for key, value in overrides.items() if key in method.settings.model_fields}
-    notes += [f"{method.name} has no setting {key}" for key in overrides if key not in own]
+    # whose an outside method's settings are, their names tell
+    notes += [f"{method.name} has no setting {key}" for key in overrides if not (key in own or methods.outsider(key))]
     return options.model_copy(update=changed), own, notes
 
 
@@ -153,8 +161,10 @@ def run(planned: Sequence[Planned], *, cache: bool = True, progress: bool = Fals
     """
     from freectl.cache import Cache
 
-    first = next(one.plan for one in planned if one.plan is not None)
-    api.opened(first.options, first.source)
+    for one in planned:
+        if one.plan is not None and one.plan.source is not None:
+            api.opened(one.plan.options, one.plan.source)  # one for all; a model that cannot be loaded ends the run
+            break
     store = FirstEdits(Cache() if cache else None)
     entries = [_entry(one, store, progress) for one in planned]
     if all(entry.result is None for entry in entries):
@@ -195,4 +205,4 @@ def compare(image: Any, prompt: str, methods: str | Sequence[str] = ALL, **optio
     cache, progress = options.pop("cache", True), options.pop("progress", False)
     own = {name: options.pop(name) for name in list(options) if name in EditOptions.model_fields}
     checked = config.validated(EditOptions, {"prompt": prompt, "method": ALL, **own})
-    return run(plans(image, chosen(methods), checked, options), cache=cache, progress=progress)
+    return run(plans(image, chosen(methods, options), checked, options), cache=cache, progress=progress)

@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from freectl.errors import InputError, unknown
+from freectl.methods import OUTSIDE
 
 MAX_STEPS = 1000
 Several = tuple[str, ...]
@@ -18,8 +19,8 @@ class RunOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    prompt: str
     method: str = "freecontrol"
+    prompt: str = Field("", validate_default=True)
     preset: str = "default"
     model: str = "mini"
     negative_prompt: str = ""
@@ -40,8 +41,8 @@ class RunOptions(BaseModel):
 
     @field_validator("prompt")
     @classmethod
-    def _not_empty(cls, prompt: str) -> str:
-        if not prompt.strip():
+    def _not_empty(cls, prompt: str, info: ValidationInfo) -> str:
+        if not prompt.strip() and info.data.get("method") not in OUTSIDE:
             raise ValueError("words that say what the result shows")
         return prompt
 

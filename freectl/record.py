@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,9 @@ from freectl.errors import FreectlError, InputError
 
 TEXT_KEY = "freectl"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-RESULTS = ("command", "settings", "output", "cost", "warnings")
+HEAD = ("method", "model", "prompt", "seed", "steps")
+"""Options of a run that a record has at its top; the others are among its settings."""
+RESULTS = ("command", "settings", "output", "about", "cost", "warnings")
 """Keys of a record that are no options of a run, or that hold them."""
 _CONFIGS = "a .json or .yaml file, or a picture that freectl wrote"
 
@@ -150,6 +152,34 @@ def read_config(path: str | Path, option: str = "--config") -> dict[str, Any]:
     if suffix in (".yaml", ".yml"):
         return _parse_yaml(_read_text(path, option), path, option)
     raise InputError(option, f"'{path}'", _CONFIGS)
+
+
+def head(options: Any) -> dict[str, Any]:
+    """The options that a record has at its top."""
+    return {name: getattr(options, name) for name in HEAD}
+
+
+def other_options(options: Any) -> dict[str, Any]:
+    """The options that a record has among its settings, as plain JSON."""
+    return options.model_dump(mode="json", exclude=set(HEAD))
+
+
+def split(
+    record: dict[str, Any], command: str, options: Collection[str], results: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record or config file as (run options, method settings); an option without a value is as if not given.
+
+    Args:
+        options: names of run options. results: keys of a record of this command that are neither.
+
+    Raises:
+        InputError: the record is of another command.
+    """
+    check_command(record, command)
+    flat = {key: value for key, value in record.items() if key not in {*RESULTS, *results}}
+    flat |= record.get("settings", {})
+    chosen = {key: value for key, value in flat.items() if key in options and value is not None}
+    return chosen, {key: value for key, value in flat.items() if key not in options}
 
 
 def check_command(record: dict[str, Any], command: str, option: str = "--config") -> None:

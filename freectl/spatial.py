@@ -119,33 +119,9 @@ def control(
         FreectlError: the model, or a preprocessor's, cannot be loaded.
     """
     several = list(conditions) if isinstance(conditions, list | tuple) else [conditions]
-    options = config.validated(
-        ControlOptions,
-        {
-            "condition": tuple("a PIL picture" if isinstance(one, Image.Image) else str(one) for one in several),
-            "prompt": prompt,
-            "method": method,
-            "model": model,
-            "concept": concept,
-            "source_prompt": source_prompt,
-            "mask": mask,
-            "preprocess": preprocess,
-            "view": view,
-            "width": width,
-            "height": height,
-            "preset": preset,
-            "negative_prompt": negative_prompt,
-            "steps": steps,
-            "seed": seed,
-            "guidance_scale": guidance_scale,
-            "appearance_image": appearance_image,
-            "lora": lora,
-            "textual_inversion": textual_inversion,
-            "device": device,
-            "dtype": dtype,
-            "offload": offload,
-        },
-    )
+    names = tuple("a PIL picture" if isinstance(one, Image.Image) else str(one) for one in several)
+    given = {**locals(), "condition": names}
+    options = config.validated(ControlOptions, {name: given[name] for name in ControlOptions.model_fields})
     return run(plan(several, options, settings), cache=cache, progress=progress)
 
 
@@ -212,16 +188,11 @@ def _conditions(checked: ControlPlan, pictures: Sequence[Fitted], pipe: Any) -> 
 
 
 def _record(checked: ControlPlan, output: Any, conditions: Sequence[Any], warnings: list[str]) -> dict[str, Any]:
-    options = checked.options.model_dump(exclude={"method", "model", "prompt", "seed", "steps"}, mode="json")
     names = [one.name for one in checked.conditions for _ in one.parts]
     return {
         "command": "control",
-        "method": checked.options.method,
-        "model": checked.options.model,
-        "prompt": checked.options.prompt,
-        "seed": checked.options.seed,
-        "steps": checked.options.steps,
-        "settings": {**options, **output.settings.model_dump()},
+        **records.head(checked.options),
+        "settings": {**records.other_options(checked.options), **output.settings.model_dump()},
         "conditions": [
             {
                 "picture": name,
@@ -243,9 +214,5 @@ def split_record(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
     Raises:
         InputError: the record is of another command.
     """
-    records.check_command(record, "control")
-    results = {*records.RESULTS, *(["conditions"] if "command" in record else [])}
-    flat = {k: v for k, v in record.items() if k not in results}
-    flat |= record.get("settings", {})
-    options = {k: v for k, v in flat.items() if k in ControlOptions.model_fields}
-    return options, {k: v for k, v in flat.items() if k not in options}
+    results = ["conditions"] if "command" in record else []
+    return records.split(record, "control", ControlOptions.model_fields, results)

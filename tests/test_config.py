@@ -151,14 +151,18 @@ def test_records_split_into_image_options_and_settings():
         "cost": {"row_forwards": 4},
         "warnings": ["x"],
     }
-    image, chosen, settings = split_record(record)
-    assert image == "in.png"
+    chosen, settings = split_record(record)
     assert chosen == {
-        "method": "freecontrol", "prompt": "a cat", "steps": 7, "source_prompt": "a dog", "preset": "official",
+        "image": "in.png", "method": "freecontrol", "prompt": "a cat", "steps": 7, "source_prompt": "a dog",
+        "preset": "official",
     }  # fmt: skip
     assert settings == {"structure_weight": 3.0}
     flat = split_record({"prompt": "a cat", "window_stop": 0.5, "image": "x.png"})
-    assert flat == ("x.png", {"prompt": "a cat"}, {"window_stop": 0.5})
+    assert flat == ({"prompt": "a cat", "image": "x.png"}, {"window_stop": 0.5})
+    assert split_record({"prompt": "a cat", "model": None, "components": None}) == (
+        {"prompt": "a cat"},
+        {"components": None},
+    )
 
 
 def test_help_names_every_option():

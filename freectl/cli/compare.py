@@ -20,7 +20,7 @@ def run_methods(
     from freectl import comparison, image_io
     from freectl import record as records
 
-    names = comparison.chosen(options.method)
+    names = comparison.chosen(options.method, overrides)
     picture = image_io.load_image(image)
     planned = comparison.plans(picture, names, options, overrides)
     quiet_libraries()
@@ -39,11 +39,7 @@ def run_methods(
         results.append(record)
     summary = {
         "output": None,
-        "method": options.method,
-        "model": options.model,
-        "prompt": options.prompt,
-        "seed": options.seed,
-        "steps": options.steps,
+        **records.head(options),
         "results": results,
     }
     if sheet:

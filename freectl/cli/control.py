@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from freectl.cli.options import check_not_input, gathered, require
 from freectl.cli.output import Format, FormatOption, emit_run, quiet_libraries
 
 # \b keeps the help formatter from breaking commands across lines.
@@ -26,7 +27,6 @@ Preprocessors: none (the picture as it is), canny[=LOW,HIGH], sketch[=LOW,HIGH],
   depth[=MODEL], normal[=MODEL,BACKGROUND], segmentation[=MODEL],
   pose[=MODEL,DETECTOR]; MODEL is a folder or a hub id of transformers.
 """
-REPEATED = ("condition", "concept", "source_prompt", "mask", "preprocess", "view", "textual_inversion")
 
 
 def control(
@@ -109,35 +109,17 @@ def control(
 ) -> None:
     """Make a picture of what a sentence says, with the structure of sketches, renders or other condition pictures."""
     from freectl import record as records
-    from freectl.config import ControlOptions, parse_assignments, validated
-    from freectl.errors import InputError
+    from freectl.config import ControlOptions, validated
+    from freectl.spatial import split_record
 
-    names = ("prompt", "width", "height", "method", "model", "negative_prompt", "steps", "seed", "guidance_scale",
-             "appearance_image", "lora", "device", "dtype", "offload", "preset")  # fmt: skip
-    flags = {name: context.params[name] for name in names if context.params[name] is not None}
-    flags |= {name: tuple(context.params[name]) for name in REPEATED if context.params[name]}
-    overrides: dict[str, Any] = parse_assignments(set_ or [])
-    weights = {"structure_weight": structure_weight, "appearance_weight": appearance_weight}
-    overrides |= {name: value for name, value in weights.items() if value is not None}
-    from_file: dict[str, Any] = {}
-    if config is not None:
-        from freectl.spatial import split_record
-
-        from_file, file_settings = split_record(records.read_config(config))
-        # Settings of another method or preset than the file's would not fit, and are not wanted.
-        if not any(
-            flags.get(name, from_file[name]) != from_file[name] for name in ("method", "preset") if name in from_file
-        ):
-            overrides = file_settings | overrides
-    for name, allowed in (("condition", "a path, or - for stdin"), ("prompt", "what the result shows, in words")):
-        if name not in flags | from_file:
-            raise InputError(f"--{name}", "nothing", allowed)
-    options = validated(ControlOptions, from_file | flags)
+    given, settings = gathered(context, ControlOptions.model_fields, split_record)
+    require(given, "condition", "a path, or - for stdin")
+    require(given, "prompt", "what the result shows, in words")
+    options = validated(ControlOptions, given)
     target = records.check_output(output)
     for path in options.condition:
-        if path != "-" and target.exists() and Path(path).exists() and target.samefile(path):
-            raise InputError("--output", f"'{target}', the condition picture itself", "another file")
-    _run(options, overrides, target, cache, compare, form)
+        check_not_input(target, path, "condition picture")
+    _run(options, settings, target, cache, compare, form)
 
 
 def _run(options: Any, overrides: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.output import Format, FormatOption, emit
+from freectl.cli.options import check_not_input, gathered, require
+from freectl.cli.output import Format, FormatOption, emit, emit_run, quiet_libraries
 
 # \b keeps the help formatter from breaking commands across lines.
 EXAMPLES = """\b
@@ -16,6 +17,7 @@ Examples:
   freectl edit --image fox.png --prompt "a fluent cat on a blue background" \\
     --source-prompt "a fluent fox on an orange background" --method all --compare
   freectl edit --config out.png --output again.png
+  freectl edit --image fox.png --method gan --gan-weights runs/pix2pix/weights
 """
 Text = Annotated[str | None, typer.Option(show_default=False)]
 
@@ -50,6 +52,13 @@ def edit(
     ] = None,
     structure_weight: Annotated[float | None, typer.Option(help="lambda_s of FreeControl, 0 and up.")] = None,
     appearance_weight: Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")] = None,
+    gan_weights: Annotated[
+        str | None,
+        typer.Option(help="Trained generator of the method gan: a folder, or a shipped name.", metavar="DIR|NAME"),
+    ] = None,
+    gan_direction: Annotated[
+        str | None, typer.Option(help="Which way it translates.  [default: AB, or its only one]", metavar="AB|BA")
+    ] = None,
     mask: Annotated[
         str | None,
         typer.Option(
@@ -98,87 +107,50 @@ def edit(
 ) -> None:
     """Change a picture as a sentence says and keep its structure."""
     from freectl import record as records
-    from freectl.config import EditOptions, parse_assignments, validated
-    from freectl.errors import InputError
+    from freectl.api import split_record
+    from freectl.config import EditOptions, validated
+    from freectl.methods import OUTSIDE
 
-    names = ("prompt", "method", "model", "source_prompt", "negative_prompt", "concept", "steps", "seed",
-             "guidance_scale", "mask", "keep", "keep_background", "appearance_image", "lora", "device", "dtype",
-             "offload", "preset")  # fmt: skip
-    flags = {name: context.params[name] for name in names if context.params[name] is not None}
-    flags |= {"textual_inversion": tuple(textual_inversion)} if textual_inversion else {}
-    overrides: dict[str, Any] = parse_assignments(set_ or [])
-    weights = {"structure_weight": structure_weight, "appearance_weight": appearance_weight}
-    overrides |= {name: value for name, value in weights.items() if value is not None}
-    from_file: dict[str, Any] = {}
-    if config is not None:
-        from freectl.api import split_record
-
-        file_image, from_file, file_settings = split_record(records.read_config(config))
-        image = image or file_image
-        # Settings of another method or preset than the file's would not fit, and are not wanted.
-        if not any(
-            flags.get(name, from_file[name]) != from_file[name] for name in ("method", "preset") if name in from_file
-        ):
-            overrides = file_settings | overrides
-    if image is None and not explain:
-        raise InputError("--image", "nothing", "a path, or - for stdin")
-    if "prompt" not in flags | from_file:
-        raise InputError("--prompt", "nothing", "what the result shows, in words")
-    options = validated(EditOptions, from_file | flags)
+    given, settings = gathered(context, ["image", *EditOptions.model_fields], split_record)
+    if not explain:
+        require(given, "image", "a path, or - for stdin")
+    if str(given.get("method")) not in OUTSIDE:
+        require(given, "prompt", "what the result shows, in words")
+    path = str(given.pop("image", ""))
+    options = validated(EditOptions, given)
     if explain:
         from freectl.explain import as_text
         from freectl.explain import explain as explained
 
-        found = explained(options, overrides)
+        found = explained(options, settings)
         emit(found, as_text(found), form)
         return
     target = records.check_output(output)
-    if image != "-" and target.exists() and Path(image).exists() and target.samefile(image):
-        raise InputError("--output", f"'{target}', the input picture itself", "another file")
+    check_not_input(target, path, "input picture")
     if options.method == "all" or "," in options.method:
         from freectl.cli.compare import run_methods
 
-        run_methods(image, options, overrides, target, cache, compare, form)
+        run_methods(path, options, settings, target, cache, compare, form)
         return
-    _run(image, options, overrides, target, cache, compare, form)
+    _run(path, options, settings, target, cache, compare, form)
 
 
 def _run(
-    image: str, options: Any, overrides: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format
+    image: str, options: Any, settings: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format
 ) -> None:
     from freectl import api
     from freectl import record as records
 
-    checked = api.plan(image, options, overrides)
-    _hush()
+    checked = api.plan(image, options, settings)
+    if checked.source is not None:
+        quiet_libraries()
     result = api.run(checked, cache=cache, progress=form is not Format.quiet)
     record = {"output": str(target), **result.record}
     records.save_image(result.image, target, record)
-    lines = [f"{target}  ({', '.join(result.notes)})", *(f"warning: {text}" for text in record["warnings"])]
+    beside = []
     if compare:
         from freectl.image_io import compare_sheet
 
-        beside = target.with_name(f"{target.stem}_compare.png")
-        sheet = compare_sheet([("input", result.source), (options.prompt, result.image)])
-        records.save_image(sheet, beside)
-        lines.append(str(beside))
-    cost = record["cost"]
-    hits = ", ".join(kind for kind, hit in cost["cached"].items() if hit) or "nothing"
-    lines.append(
-        f"{cost['row_forwards']:g} row forwards, {cost['row_backwards']} row backwards, "
-        f"{cost['seconds']['total']:.1f} s; cached: {hits}"
-    )
-    if form is not Format.human:
-        for text in record["warnings"]:
-            typer.echo(f"warning: {text}", err=True)
-    emit(record, "\n".join(lines), form)
-
-
-def _hush() -> None:
-    """Libraries' own loading bars and advice do not belong on the terminal of this command."""
-    import diffusers
-    import transformers
-
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
+        sheet = compare_sheet([("input", result.source), (options.prompt or options.method, result.image)])
+        beside.append(records.save_image(sheet, target.with_name(f"{target.stem}_compare.png")))
+    emit_run(record, result.notes, beside, form)

@@ -18,8 +18,8 @@ def methods(
     """The methods, their settings and cost."""
     from freectl import methods as registry
 
-    names = [describe] if describe else list(registry.REGISTRY)
-    facts = [_facts(registry.get(name, "--describe"), steps) for name in names]
+    found = [registry.get(describe, "--describe")] if describe else registry.available()
+    facts = [_facts(method, steps) for method in found]
     if describe:
         emit(facts[0], _page(facts[0], steps), form)
         return

@@ -1,9 +1,11 @@
 """The registry of methods: a new method is a new file and a line here. Imports no method until one is asked for."""
 
+from collections.abc import Collection
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from freectl.errors import unknown
+from freectl.errors import InputError, unknown
 
 REGISTRY: dict[str, str] = {
     "ctrlx": "freectl.methods.ctrlx:CtrlX",
@@ -17,14 +19,52 @@ REGISTRY: dict[str, str] = {
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }
 
+OUTSIDE: dict[str, str] = {"gan": "eval.gan_method:Gan"}
+"""Methods that run no diffusion model and live outside this package, as `freectl.outside.Outside` says; names of their
+settings start with the method's."""
+_CHECKOUT = "a checkout: installed by `pip install -e .`, or its folder on PYTHONPATH"
+
 
 def get(name: str, option: str = "--method") -> Any:
     """The method of that name.
 
     Raises:
-        InputError: unknown name; the nearest is suggested.
+        InputError: unknown name, the nearest is suggested; or one whose module is not there.
     """
-    if name not in REGISTRY:
-        raise unknown(option, name, REGISTRY)
-    module, _, attribute = REGISTRY[name].partition(":")
-    return getattr(import_module(module), attribute)()
+    places = REGISTRY | OUTSIDE
+    if name not in places:
+        raise unknown(option, name, places)
+    module, _, attribute = places[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)()
+    except ModuleNotFoundError as error:
+        if name not in OUTSIDE or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise InputError(option, f"'{name}', whose module {module} is not installed with freectl", _CHECKOUT) from None
+
+
+def available() -> list[Any]:
+    """All methods that can be had here: the registered ones, and of those outside what is installed."""
+    found = [get(name) for name in REGISTRY]
+    for name in OUTSIDE:
+        with suppress(InputError):
+            found.append(get(name))
+    return found
+
+
+def outsider(setting: str) -> str | None:
+    """The outside method whose setting that is by its name, or None."""
+    return next((name for name in OUTSIDE if setting.startswith(f"{name}_")), None)
+
+
+def check_asked(names: Collection[str], settings: Collection[str]) -> None:
+    """Settings of an outside method are of use to that method alone.
+
+    Raises:
+        InputError: the method of one of `settings` is not among `names`.
+    """
+    for setting in settings:
+        owner = outsider(setting)
+        if owner is not None and owner not in names:
+            allowed = f"--method {owner}, also among others: pnp,{owner} or all"
+            raise InputError(f"--{setting.replace('_', '-')}", f"given to {', '.join(names)}", allowed)

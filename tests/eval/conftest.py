@@ -1,9 +1,11 @@
 """Tests of the evaluation need the packages of the `test` extra."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from result_kit import VARIANTS, about, line
 
@@ -31,4 +33,22 @@ def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 made = line(case, variant, scores)
                 store.save_picture(made["picture"], Image.fromarray(noisy))
                 store.append(made)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gan_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Pix2Pix as `gan-baselines train` stores it, with its log."""
+    from gan_baselines.models import build
+    from gan_baselines.settings import resolve
+    from gan_baselines.weights import save_weights
+
+    sets = ["model.generator.width=4", "model.generator.downs=4", "model.discriminator.width=4"]
+    config = resolve("pix2pix", sets=sets)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("run") / "weights"
+    made = {"steps": 50, "batch_size": 4}
+    save_weights(folder, config.model, dict(build(config.model).generators), about=made)
+    lines = [json.dumps({"step": step, "losses": {}, "pictures_per_second": speed}) for step, speed in ((1, 4), (2, 5))]
+    (folder.parent / "losses.jsonl").write_text("\n".join(lines))
     return folder

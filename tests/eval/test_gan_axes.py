@@ -1,11 +1,9 @@
 """Generators as one more method, and the table that sets them against training-free ones."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from result_kit import about, line
 from typer import Typer
@@ -13,7 +11,8 @@ from typer.testing import CliRunner
 
 from eval.axes import axes, break_even, group_of, read, spread_over_seeds, table
 from eval.bench import load_mini
-from eval.gan_adapter import GanRunner, Translator, applies, parse_styles, parse_weights, training_of
+from eval.gan_adapter import GanRunner, applies, parse_styles, parse_weights
+from eval.gan_method import Translator, training_of
 from eval.plan import Plan
 from eval.store import Store
 from eval.variants import variants
@@ -22,40 +21,22 @@ from freectl.errors import InputError
 BENCH = "mini-style:noto:fluent"
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Pix2Pix as `gan-baselines train` stores it, with its log."""
-    from gan_baselines.models import build
-    from gan_baselines.settings import resolve
-    from gan_baselines.weights import save_weights
-
-    sets = ["model.generator.width=4", "model.generator.downs=4", "model.discriminator.width=4"]
-    config = resolve("pix2pix", sets=sets)
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("run") / "weights"
-    made = {"steps": 50, "batch_size": 4}
-    save_weights(folder, config.model, dict(build(config.model).generators), about=made)
-    lines = [json.dumps({"step": step, "losses": {}, "pictures_per_second": speed}) for step, speed in ((1, 4), (2, 5))]
-    (folder.parent / "losses.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-def test_a_generator_is_one_more_method_and_says_what_it_cost(weights: Path) -> None:
-    runner = GanRunner(Translator(weights, seed=3))
+def test_a_generator_is_one_more_method_and_says_what_it_cost(gan_weights: Path) -> None:
+    runner = GanRunner(Translator(gan_weights, seed=3))
     case = load_mini(BENCH).cases[0]
     made, again = runner.run(case), runner.run(case)
     assert made.image.size == case.picture().size
     assert made.image.tobytes() == again.image.tobytes()
     assert made.cost["row_forwards"] == 0
     assert made.settings["training"] == {"steps": 50, "pictures": 200, "seconds": pytest.approx(200 / 4.5, abs=0.1)}
-    assert training_of(weights)["steps"] == 50
+    assert training_of(gan_weights)["steps"] == 50
 
 
-def test_a_generator_is_asked_for_its_direction_alone_unless_for_anything(weights: Path) -> None:
-    asked = tuple(variants("gan", [], [], list(parse_weights([f"p={weights}"]))))
+def test_a_generator_is_asked_for_its_direction_alone_unless_for_anything(gan_weights: Path) -> None:
+    asked = tuple(variants("gan", [], [], list(parse_weights([f"p={gan_weights}"]))))
     assert [one.label for one in asked] == ["gan:p"]
     cases = load_mini().cases
-    few = Plan(("mini", None, None), asked, gan_weights=(f"p={weights}",), gan_styles="noto:fluent")
+    few = Plan(("mini", None, None), asked, gan_weights=(f"p={gan_weights}",), gan_styles="noto:fluent")
     assert 0 < len(few.tasks(cases)) < 20
     assert all(
         applies(few_case, ("noto", "fluent")) for few_case in cases if (few_case.key, "gan:p") in few.tasks(cases)
@@ -66,15 +47,15 @@ def test_a_generator_is_asked_for_its_direction_alone_unless_for_anything(weight
         Plan(few.bench, asked, gan_weights=few.gan_weights).check(load_mini())
 
 
-def test_unusable_weights_and_styles_are_named(tmp_path: Path, weights: Path) -> None:
+def test_unusable_weights_and_styles_are_named(tmp_path: Path, gan_weights: Path) -> None:
     with pytest.raises(InputError, match="--gan-weights"):
         parse_weights([str(tmp_path)])
     with pytest.raises(InputError, match="two folders named"):
-        parse_weights([str(weights), str(weights)])
+        parse_weights([str(gan_weights), str(gan_weights)])
     with pytest.raises(InputError, match="--gan-styles"):
         parse_styles("noto:noto")
     with pytest.raises(InputError, match="generator BA"):
-        Translator(weights, "BA")
+        Translator(gan_weights, "BA")
 
 
 @pytest.fixture

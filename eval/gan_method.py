@@ -1,0 +1,158 @@
+"""A trained generator of `gan_baselines` as a method of `freectl edit`: neither package knows of the other.
+
+freectl finds `Gan` by its name (`freectl.methods.OUTSIDE`).
+"""
+
+import json
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from freectl.errors import InputError
+from freectl.methods.setting import setting
+from freectl.outside import Outside
+
+OPTION = "--gan-weights"
+FOLDER = "a folder of weights that `gan-baselines train` wrote"
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Errors of gan_baselines as freectl's, which the command line knows.
+
+    Raises:
+        InputError: what the block found wrong with the weights.
+    """
+    from gan_baselines.errors import GanError
+    from gan_baselines.errors import InputError as GanInputError
+
+    try:
+        yield
+    except GanInputError as error:
+        raise InputError(OPTION, error.found, error.allowed) from error
+    except GanError as error:
+        raise InputError(OPTION, str(error), FOLDER) from error
+
+
+def direction_of(weights: Path | str, direction: str | None = None) -> str:
+    """The direction that weights are asked for: the given one, else AB, else the only one. Reads no weights.
+
+    Raises:
+        InputError: no such folder, damaged files, no such direction, or weights of a model without a source picture.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from gan_baselines.weights import find_weights, read_record
+
+    with translated_errors():
+        names = [name for name in read_record(weights, OPTION)["generators"] if name in ("AB", "BA")]
+    chosen = direction or (names or ["AB"])[0]
+    if chosen not in names:
+        raise InputError(OPTION, f"'{weights}' without a generator {chosen}", "weights that translate that way")
+    path = find_weights(weights) / f"generator_{chosen}.safetensors"
+    try:
+        with safe_open(path, "pt"):  # reads the header, and sees whether the file is as long as it says
+            pass
+    except (OSError, SafetensorError) as error:
+        raise InputError(OPTION, f"'{path}', missing or damaged ({error})", FOLDER) from error
+    return chosen
+
+
+class Translator:
+    """A generator that turns pictures of any size into pictures of the same size.
+
+    Args:
+        weights: a folder that `gan-baselines train` or `convert` wrote, or the name of shipped weights.
+        direction: "AB" or "BA"; None is AB, or the only one.
+        seed: of dropout, which is Pix2Pix's noise.
+        device: where it runs, such as "cpu" or "cuda".
+
+    Raises:
+        InputError: as `direction_of`, or weights that do not fit the model.
+    """
+
+    def __init__(self, weights: Path | str, direction: str | None = None, seed: int = 0, device: str = "cpu") -> None:
+        from gan_baselines.weights import load_weights
+
+        chosen = direction_of(weights, direction)
+        with translated_errors():
+            loaded = load_weights(weights, OPTION, only=chosen)
+        self.generator = loaded.generators[chosen].to(device)
+        self.multiple, self.seed, self.device = loaded.multiple, seed, device
+        self.label = f"{loaded.model.name} {chosen}"
+        self.about: dict[str, Any] = {
+            "model": str(loaded.model.name),
+            "direction": chosen,
+            "training": training_of(weights),
+        }
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        """The picture translated, RGB, of the same size."""
+        from gan_baselines.data.pictures import to_image, to_range, to_tensor
+        from gan_baselines.inference import translate
+
+        pixels = to_range(to_tensor(picture.convert("RGB"))).to(self.device)
+        return to_image(translate(self.generator, pixels, self.multiple, seed=self.seed))
+
+
+def training_of(weights: Path | str) -> dict[str, Any]:
+    """What weights cost: steps, pictures seen, and seconds by the median speed of the run's log, else None."""
+    from gan_baselines.weights import find_weights, read_record
+
+    about = read_record(weights).get("about", {})
+    steps, batch = about.get("steps"), about.get("batch_size")
+    pictures = steps * batch if steps and batch else None
+    log = find_weights(weights).parent / "losses.jsonl"
+    speeds = (
+        [json.loads(line).get("pictures_per_second") for line in log.read_text().splitlines()] if log.exists() else []
+    )
+    known = [speed for speed in speeds if speed]
+    seconds = round(pictures / statistics.median(known), 1) if pictures and known else None
+    return {"steps": steps, "pictures": pictures, "seconds": seconds}
+
+
+class GanSettings(BaseModel):
+    """Which generator."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gan_weights: str | None = setting(
+        None, "a weights folder that `gan-baselines` wrote, or the name of shipped weights", unit="text", source="ours"
+    )
+    gan_direction: Literal["AB", "BA"] | None = setting(
+        None,
+        "which way it translates; none is AB, or its only one",
+        unit="choice",
+        source="G: A -> B and F: B -> A, arXiv 1703.10593, section 3",
+    )
+
+
+class Gan(Outside):
+    """One pass of a generator; the words are in its training pictures."""
+
+    name = "gan"
+    summary = "one pass of a generator trained by gan-baselines; reads no words; needs --gan-weights and a checkout"
+    paper = "Isola et al., Pix2Pix, CVPR 2017, arXiv 1611.07004; Zhu et al., CycleGAN, ICCV 2017, arXiv 1703.10593"
+    equations = """
+y = G(x, z),  z = dropout (Pix2Pix) or nothing (CycleGAN);  trained from pictures of A to pictures of B
+"""
+    settings = GanSettings
+    needs = ("image", "weights", "checkout")
+
+    def resolved(self, settings: GanSettings) -> GanSettings:
+        """The settings with the direction that the weights have."""
+        if settings.gan_weights is None:
+            from gan_baselines.weights import shipped_names
+
+            raise InputError(OPTION, "nothing", ", ".join([FOLDER, *shipped_names()]))
+        direction = direction_of(settings.gan_weights, settings.gan_direction)
+        return settings.model_copy(update={"gan_direction": direction})
+
+    def load(self, settings: GanSettings, seed: int, device: str) -> Translator:
+        """The generator."""
+        return Translator(settings.gan_weights or "", settings.gan_direction, seed, device)

@@ -1,0 +1,62 @@
+"""What a command line asks for: a config file first, then flags; method settings apart from run options."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import typer
+
+from freectl.errors import InputError
+
+SHORTCUTS = ("structure_weight", "appearance_weight", "gan_weights", "gan_direction")
+"""Flags that are settings of methods."""
+Given = dict[str, Any]
+
+
+def gathered(
+    context: typer.Context, names: Collection[str], split: Callable[[Given], tuple[Given, Given]]
+) -> tuple[Given, Given]:
+    """Run options and method settings that were given.
+
+    Args:
+        names: flags that are run options. split: a config file's mapping as options and settings.
+
+    Raises:
+        InputError: the config file cannot be used, or a setting without a value.
+    """
+    from freectl.config import parse_assignments
+    from freectl.record import read_config
+
+    # what repeats and is not given is an empty list or tuple
+    given = {name: value for name, value in context.params.items() if value is not None and value not in ([], ())}
+    flags = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if name in names}
+    settings: Given = dict(parse_assignments(given.get("set_", [])))
+    settings |= {name: given[name] for name in SHORTCUTS if name in given}
+    if "config" not in given:
+        return flags, settings
+    options, of_file = split(read_config(given["config"]))
+    # Settings of another method or preset than the file's would not fit, and are not wanted.
+    if any(flags.get(name, options[name]) != options[name] for name in ("method", "preset") if name in options):
+        of_file = {}
+    return options | flags, of_file | settings
+
+
+def require(given: Given, name: str, allowed: str) -> None:
+    """Refuse a command line without an option that it needs.
+
+    Raises:
+        InputError: neither flag nor config file has it.
+    """
+    if name not in given:
+        raise InputError(f"--{name}", "nothing", allowed)
+
+
+def check_not_input(target: Any, path: str, what: str) -> None:
+    """The output must not overwrite an input.
+
+    Raises:
+        InputError: `target` is the file at `path`, which is `what`.
+    """
+    from pathlib import Path
+
+    if path != "-" and target.exists() and Path(path).exists() and target.samefile(path):
+        raise InputError("--output", f"'{target}', the {what} itself", "another file")
