@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.options import check_not_input, gathered, require
+from freectl.cli import options as shared
 from freectl.cli.output import Format, FormatOption, emit_run, quiet_libraries
 
 # \b keeps the help formatter from breaking commands across lines.
@@ -35,7 +35,7 @@ def control(
         list[str] | None,
         typer.Option(help="Picture (- for stdin) or mesh whose structure is followed; may repeat.", metavar="PATH|-"),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="What the result shows.")] = None,
+    prompt: shared.Prompt = None,
     concept: Annotated[
         list[str] | None, typer.Option(help="Word of the prompt that the condition shows; may repeat.", metavar="WORD")
     ] = None,
@@ -64,7 +64,7 @@ def control(
             metavar="AZIMUTH,ELEVATION",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.")] = Path("out.png"),
+    output: shared.Output = Path("out.png"),
     width: Annotated[
         int | None, typer.Option(help="Of the result, pixels.  [default: of the first condition, fitted to the model]")
     ] = None,
@@ -74,34 +74,24 @@ def control(
         str | None,
         typer.Option(help="As for `freectl edit`.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID"),
     ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What the result should not show.")] = None,
-    steps: Annotated[int | None, typer.Option(help="DDIM steps, 1 to 1000.  [default: 50]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the CPU generator.  [default: 0]")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4]")
-    ] = None,
-    structure_weight: Annotated[float | None, typer.Option(help="lambda_s of FreeControl, 0 and up.")] = None,
-    appearance_weight: Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")] = None,
-    appearance_image: Annotated[
-        str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")
-    ] = None,
-    lora: Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")] = None,
-    textual_inversion: Annotated[
-        list[str] | None, typer.Option(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16.  [default: auto]")] = None,
-    offload: Annotated[str | None, typer.Option(help="none, model, sequential.  [default: none]")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings of the method.  [default: default]")] = None,
+    negative_prompt: shared.NegativePrompt = None,
+    steps: shared.Steps = None,
+    seed: shared.Seed = None,
+    guidance_scale: shared.GuidanceScale = None,
+    structure_weight: shared.StructureWeight = None,
+    appearance_weight: shared.AppearanceWeight = None,
+    appearance_image: shared.AppearanceImage = None,
+    lora: shared.Lora = None,
+    textual_inversion: shared.TextualInversion = None,
+    device: shared.Device = None,
+    dtype: shared.Dtype = None,
+    offload: shared.Offload = None,
+    preset: shared.Preset = None,
     config: Annotated[
         Path | None, typer.Option(help="Options from .json, .yaml, or a PNG of this command; flags override it.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the method; may repeat.", metavar="KEY=VALUE")
-    ] = None,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep and reuse inversions and bases on disk.")
-    ] = True,
+    set_: shared.Assignments = None,
+    cache: shared.UseCache = True,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write condition, what was made of it, and result side by side.")
     ] = False,
@@ -112,13 +102,13 @@ def control(
     from freectl.config import ControlOptions, validated
     from freectl.spatial import split_record
 
-    given, settings = gathered(context, ControlOptions.model_fields, split_record)
-    require(given, "condition", "a path, or - for stdin")
-    require(given, "prompt", "what the result shows, in words")
+    given, settings = shared.gathered(context, ControlOptions.model_fields, split_record)
+    shared.require(given, "condition", "a path, or - for stdin")
+    shared.require(given, "prompt", "what the result shows, in words")
     options = validated(ControlOptions, given)
     target = records.check_output(output)
     for path in options.condition:
-        check_not_input(target, path, "condition picture")
+        shared.check_not_input(target, path, "condition picture")
     _run(options, settings, target, cache, compare, form)
 
 

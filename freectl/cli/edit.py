@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.options import check_not_input, gathered, require
+from freectl.cli import options as shared
 from freectl.cli.output import Format, FormatOption, emit, emit_run, quiet_libraries
 
 # \b keeps the help formatter from breaking commands across lines.
@@ -25,8 +25,8 @@ Text = Annotated[str | None, typer.Option(show_default=False)]
 def edit(
     context: typer.Context,
     image: Annotated[str | None, typer.Option(help="Input picture, or - for stdin.", metavar="PATH|-")] = None,
-    prompt: Annotated[str | None, typer.Option(help="What the result shows.")] = None,
-    output: Annotated[Path, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.")] = Path("out.png"),
+    prompt: shared.Prompt = None,
+    output: shared.Output = Path("out.png"),
     method: Annotated[
         str | None,
         typer.Option(
@@ -43,15 +43,13 @@ def edit(
         ),
     ] = None,
     source_prompt: Annotated[str | None, typer.Option(help="What the input shows; used while inverting it.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What the result should not show.")] = None,
+    negative_prompt: shared.NegativePrompt = None,
     concept: Annotated[str | None, typer.Option(help="Word of the prompt whose seed pictures make the bases.")] = None,
-    steps: Annotated[int | None, typer.Option(help="DDIM steps, 1 to 1000.  [default: 50]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the CPU generator.  [default: 0]")] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4]")
-    ] = None,
-    structure_weight: Annotated[float | None, typer.Option(help="lambda_s of FreeControl, 0 and up.")] = None,
-    appearance_weight: Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")] = None,
+    steps: shared.Steps = None,
+    seed: shared.Seed = None,
+    guidance_scale: shared.GuidanceScale = None,
+    structure_weight: shared.StructureWeight = None,
+    appearance_weight: shared.AppearanceWeight = None,
     gan_weights: Annotated[
         str | None,
         typer.Option(help="Trained generator of the method gan: a folder, or a shipped name.", metavar="DIR|NAME"),
@@ -77,26 +75,18 @@ def edit(
             show_default=False,
         ),
     ] = None,
-    appearance_image: Annotated[
-        str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")
-    ] = None,
-    lora: Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")] = None,
-    textual_inversion: Annotated[
-        list[str] | None, typer.Option(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16.  [default: auto]")] = None,
-    offload: Annotated[str | None, typer.Option(help="none, model, sequential.  [default: none]")] = None,
-    preset: Annotated[str | None, typer.Option(help="Named settings of the method.  [default: default]")] = None,
+    appearance_image: shared.AppearanceImage = None,
+    lora: shared.Lora = None,
+    textual_inversion: shared.TextualInversion = None,
+    device: shared.Device = None,
+    dtype: shared.Dtype = None,
+    offload: shared.Offload = None,
+    preset: shared.Preset = None,
     config: Annotated[
         Path | None, typer.Option(help="Options from .json, .yaml, or a PNG that freectl wrote; flags override it.")
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the method; may repeat.", metavar="KEY=VALUE")
-    ] = None,
-    cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Keep and reuse inversions and bases on disk.")
-    ] = True,
+    set_: shared.Assignments = None,
+    cache: shared.UseCache = True,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write input and result(s) side by side, labelled.")
     ] = False,
@@ -111,11 +101,11 @@ def edit(
     from freectl.config import EditOptions, validated
     from freectl.methods import OUTSIDE
 
-    given, settings = gathered(context, ["image", *EditOptions.model_fields], split_record)
+    given, settings = shared.gathered(context, ["image", *EditOptions.model_fields], split_record)
     if not explain:
-        require(given, "image", "a path, or - for stdin")
+        shared.require(given, "image", "a path, or - for stdin")
     if str(given.get("method")) not in OUTSIDE:
-        require(given, "prompt", "what the result shows, in words")
+        shared.require(given, "prompt", "what the result shows, in words")
     path = str(given.pop("image", ""))
     options = validated(EditOptions, given)
     if explain:
@@ -126,7 +116,7 @@ def edit(
         emit(found, as_text(found), form)
         return
     target = records.check_output(output)
-    check_not_input(target, path, "input picture")
+    shared.check_not_input(target, path, "input picture")
     if options.method == "all" or "," in options.method:
         from freectl.cli.compare import run_methods
 

@@ -1,7 +1,8 @@
 """What a command line asks for: a config file first, then flags; method settings apart from run options."""
 
 from collections.abc import Callable, Collection
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,31 @@ from freectl.errors import InputError
 SHORTCUTS = ("structure_weight", "appearance_weight", "gan_weights", "gan_direction")
 """Flags that are settings of methods."""
 Given = dict[str, Any]
+
+# Options that edit and control share
+Prompt = Annotated[str | None, typer.Option(help="What the result shows.")]
+Output = Annotated[Path, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.")]
+NegativePrompt = Annotated[str | None, typer.Option(help="What the result should not show.")]
+Steps = Annotated[int | None, typer.Option(help="DDIM steps, 1 to 1000.  [default: 50]")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the CPU generator.  [default: 0]")]
+GuidanceScale = Annotated[
+    float | None, typer.Option(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4]")
+]
+StructureWeight = Annotated[float | None, typer.Option(help="lambda_s of FreeControl, 0 and up.")]
+AppearanceWeight = Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")]
+AppearanceImage = Annotated[str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")]
+Lora = Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")]
+TextualInversion = Annotated[
+    list[str] | None, typer.Option(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")]
+Dtype = Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16.  [default: auto]")]
+Offload = Annotated[str | None, typer.Option(help="none, model, sequential.  [default: none]")]
+Preset = Annotated[str | None, typer.Option(help="Named settings of the method.  [default: default]")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting of the method; may repeat.", metavar="KEY=VALUE")
+]
+UseCache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep and reuse inversions and bases on disk.")]
 
 
 def gathered(
@@ -50,13 +76,11 @@ def require(given: Given, name: str, allowed: str) -> None:
         raise InputError(f"--{name}", "nothing", allowed)
 
 
-def check_not_input(target: Any, path: str, what: str) -> None:
+def check_not_input(target: Path, path: str, what: str) -> None:
     """The output must not overwrite an input.
 
     Raises:
         InputError: `target` is the file at `path`, which is `what`.
     """
-    from pathlib import Path
-
     if path != "-" and target.exists() and Path(path).exists() and target.samefile(path):
         raise InputError("--output", f"'{target}', the {what} itself", "another file")
