@@ -9,9 +9,9 @@ from freectl.errors import FreectlError
 from freectl.mini import MODEL_DIR
 from freectl.mini.captions import drawn, fixed_captions
 from freectl.mini.clip import load_clip
-from freectl.mini.domain import HELD_OUT
+from freectl.mini.domain import HELD_OUT, OBJECTS
 from freectl.mini.scene import Scene, render
-from freectl.mini.training.clip import SINGLE, ClipPart, _another_object, _holds, _words
+from freectl.mini.training.clip import GROUP, SINGLE, ClipPart, _groups, _holds, _own_group, _rivals, _words
 from freectl.mini.training.data import batch_rng, scene_batch
 
 FOX = Scene("fox", "fluent", "blue", "fluent")
@@ -29,10 +29,24 @@ def test_a_caption_holds_if_every_word_said_is_right() -> None:
     assert _holds((None, "fox", None), FOX)
     assert _holds((None, None, None), FOX)
     assert not _holds(("noto", "fox", "blue"), FOX)
-    wrong = _another_object(FOX, batch_rng(0, 0))
-    assert not _holds(wrong, FOX)
-    assert (wrong[0], wrong[2]) == (FOX.style, FOX.background)
+    rivals = _rivals(FOX, batch_rng(0, 0))
+    assert [words[1] for words in rivals if _holds(words, FOX)] == ["fox"]
+    assert len({words[1] for words in rivals}) == len(OBJECTS)
     assert sum(_holds(words, FOX) for words in SINGLE) == 3
+
+
+def test_each_picture_meets_the_captions_of_its_own_group() -> None:
+    groups = _groups(batch_rng(0, 3), 2 * GROUP + 3)
+    assert [len(group) for group in groups] == [GROUP, GROUP, 3]
+    assert all(len({(scene.style, scene.background) for scene in group}) == 1 for group in groups)
+    captions = len(groups) * len(OBJECTS)
+    logits = torch.arange(float((2 * GROUP + 3) * captions)).view(-1, captions)
+    own = _own_group(logits, groups)
+    place = 0
+    for number, group in enumerate(groups):
+        for _ in group:
+            assert own[place].tolist() == logits[place, number * len(OBJECTS) : (number + 1) * len(OBJECTS)].tolist()
+            place += 1
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Scenes: rendering, masks, captions and exports, against plain recomputations."""
 
+import itertools
 import json
 import random
 from dataclasses import replace
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from freectl.mini import SPRITES
-from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, STYLES, caption, vocabulary
+from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, SAME_OUTLINE, STYLES, caption, vocabulary
 from freectl.mini.export import scenes, split_of, write_scenes
 from freectl.mini.scene import Scene, random_scene, render, render_mask, sprite
 
@@ -123,6 +124,17 @@ def test_derived_styles():
     assert len(np.unique(array(render(silhouette))[inside], axis=0)) == 1
     assert render_mask(silhouette).tobytes() == render_mask(FOX).tobytes()
     assert render_mask(sketch).tobytes() == render_mask(FOX).tobytes()
+
+
+def test_outlines_that_two_objects_share_are_the_named_ones():
+    """Root mean square difference of upright silhouettes, in grey levels of 255, over all pairs of one artwork."""
+    same = {}
+    for artwork in ARTWORK:
+        flat = {word: array(render(Scene(word, "silhouette", "white", artwork))) for word in OBJECTS}
+        for one, other in itertools.combinations(sorted(OBJECTS), 2):
+            if np.sqrt(np.square(flat[one] - flat[other]).mean()) < 2:
+                same[other, artwork] = one
+    assert same == SAME_OUTLINE
 
 
 def test_styles_of_one_pose_are_different_pictures_of_one_outline_size():

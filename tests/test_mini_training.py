@@ -23,7 +23,7 @@ class LinePart:
     def __init__(self, die_at: int | None = None) -> None:
         torch.manual_seed(0)
         self.line = nn.Linear(2, 1)
-        self.modules = {"line": self.line}
+        self.modules = {"resblocks": self.line}  # whose matrices Muon takes, where it is asked for
         self.die_at = die_at
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
@@ -43,14 +43,15 @@ def weights(part: LinePart) -> list[Tensor]:
     return [p.detach().clone() for p in part.line.parameters()]
 
 
-def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    straight = LinePart()
-    Trainer(straight, CONFIG, tmp_path / "straight").run()
+@pytest.mark.parametrize("muon", [False, True])
+def test_an_interrupted_run_ends_in_the_same_bytes(tmp_path: Path, muon: bool) -> None:
+    straight, config = LinePart(), replace(CONFIG, muon=muon)
+    Trainer(straight, config, tmp_path / "straight").run()
     with pytest.raises(KeyboardInterrupt):
-        Trainer(LinePart(die_at=3), CONFIG, tmp_path / "killed").run()
+        Trainer(LinePart(die_at=3), config, tmp_path / "killed").run()
     (tmp_path / "killed" / "state.tmp").write_bytes(b"half a checkpoint")
     resumed = LinePart()
-    trainer = Trainer(resumed, CONFIG, tmp_path / "killed")
+    trainer = Trainer(resumed, config, tmp_path / "killed")
     assert trainer.step == 3
     trainer.run()
     assert all(torch.equal(a, b) for a, b in zip(weights(straight), weights(resumed), strict=True))
@@ -77,6 +78,21 @@ def test_steps_run_compiled_and_sheets_do_not(tmp_path: Path, monkeypatch: pytes
     run.train_part("line", CONFIG, tmp_path, tmp_path / "model", compiled=True)
     assert graphs
     assert plain == [True, True]
+
+
+def test_muon_steps_are_orthogonal_and_as_long_as_those_of_adamw(tmp_path: Path) -> None:
+    """The first step of an m x n matrix: about orthonormal, times 0.2 sqrt(max(m, n)), within Muon's tolerance."""
+    part = LinePart()
+    part.line = nn.Linear(2, 4, bias=False)
+    part.modules = {"resblocks": part.line}
+    before = part.line.weight.detach().clone()
+    config = replace(CONFIG, pictures=4, learning_rate=0.1, warmup=1, weight_decay=0.0, muon=True)
+    trainer = Trainer(part, config, tmp_path)
+    assert [type(one).__name__ for one in trainer.optimizers] == ["Muon"]
+    trainer._train_step()
+    lengths = torch.linalg.svdvals(part.line.weight.detach() - before) / (0.1 * 0.2 * 4**0.5)
+    assert lengths.min() > 0.6
+    assert lengths.max() < 1.3
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:

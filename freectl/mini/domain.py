@@ -51,6 +51,9 @@ HELD_OUT: tuple[tuple[str, str], ...] = (
 )
 """(object, style) pairs, 10 % of the artwork, that the generator never sees; reported apart."""
 
+SAME_OUTLINE: dict[tuple[str, str], str] = {("panda", "twemoji"): "bear", ("panda", "fluent"): "bear"}
+"""(object, artwork) whose silhouette is, but for a grey level, that of another object of the same artwork."""
+
 PICTURE_SIZE = 64
 """Side of a scene in pixels."""
 

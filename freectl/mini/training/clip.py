@@ -1,8 +1,9 @@
 """The CLIP part: contrastive training in which every caption that is true of a picture counts as a match.
 
-Beside the other pictures' captions each picture meets its own with another object, and captions of a single word that
-name every object, style and background: whole-picture captions alone leave the objects, the hardest of the three, to
-chance meetings. No part of the judge is used.
+A step's pictures come in groups of one style and background, and each meets its own caption with every other object:
+captions of other pictures alone leave the objects, the hardest of the three, to chance meetings. Captions of a single
+word name every object, style and background. Linear heads that are thrown away afterwards read the drawing and its pose
+from the picture's tokens: what tells two outlines apart is finer than a word. No part of the judge is used.
 """
 
 import json
@@ -16,12 +17,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTokenizer
 
-from freectl.mini.domain import BACKGROUNDS, OBJECTS, PICTURE_SIZE, STYLES, caption
-from freectl.mini.scene import Scene
+from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, PICTURE_SIZE, STYLES, caption
+from freectl.mini.scene import Scene, random_scene, render
 from freectl.mini.training.augment import degrade
-from freectl.mini.training.data import DROP_WORD, TRAINING_STYLES, batch_rng, scene_batch
+from freectl.mini.training.data import DROP_WORD, batch_rng, scene_batch, to_tensor
 from freectl.mini.training.tokenizer import MAX_TOKENS, write_tokenizer
 from freectl.mini.training.vae import tile
 
@@ -34,6 +36,14 @@ SINGLE: list[Words] = [
     for word in known
 ]
 """The captions of a single word, in the order of `WORDS`."""
+GROUP_STYLES = (*ARTWORK, *["sketch"] * 3, *["silhouette"] * 6)
+"""Styles by how often a group has them: artwork is told apart long before outlines are."""
+DRAWINGS = [(word, artwork) for word in OBJECTS for artwork in ARTWORK]
+POSE_SHARE = 0.3
+GROUP = 16
+"""Pictures of one style and background in a step."""
+DEGRADE_STEPS, ROUND_TRIP_STEPS = 4, 16
+"""Every so many steps the pictures are degraded, or decoded from their latents: the CLIP also sees generated ones."""
 PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
 
 
@@ -70,7 +80,12 @@ class ClipPart:
         self.tokenizer = CLIPTokenizer.from_pretrained(model_dir / "tokenizer")
         self.config = clip_config(len(self.tokenizer))
         self.clip = CLIP(**self.config)
-        self.modules: dict[str, nn.Module] = {"clip": self.clip}
+        width = self.config["vision_cfg"]["width"]
+        sizes = {"drawing": len(DRAWINGS), "drawing_of_patches": len(DRAWINGS), "pose": 5}
+        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
+        self.modules: dict[str, nn.Module] = {"clip": self.clip, "heads": self.heads}
+        self.tokens = torch.empty(0)
+        self.clip.visual.ln_post.register_forward_hook(self._keep_tokens)
 
     def start_from(self, folder: Path) -> None:
         """Take the weights of a finished CLIP of the same sizes."""
@@ -78,26 +93,31 @@ class ClipPart:
 
         self.clip.load_state_dict(load_clip(folder / "clip").model.state_dict())
 
+    def _keep_tokens(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.tokens = output
+
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Texts to unit embeddings (B, D)."""
-        ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.clip.encode_text(ids, normalize=True)
+        return self.clip.encode_text(self._ids(texts), normalize=True)
+
+    def _ids(self, texts: list[str]) -> Tensor:
+        return self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
-        """InfoNCE in both directions with several matches (Radford et al. 2021, eq. of figure 3, targets shared)."""
+        """InfoNCE in both directions with several matches (Radford et al. 2021, eq. of figure 3, targets shared).
+
+        To it come the object among the captions of the own group, the three words by themselves, and the heads' terms.
+        """
         rng = batch_rng(seed, step)
-        scenes, pictures = scene_batch(rng, batch, held_out=None, styles=TRAINING_STYLES)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        if step % 4 == 0:
-            with torch.no_grad():
-                pictures = self.vae.decode(self.vae.encode(pictures).latent_dist.mode()).sample.float()
-        if step % 2 == 0:
-            pictures = degrade(pictures, generator)
-        own = [_said(scene, rng) for scene in scenes]
-        captions = own + [_another_object(scene, rng) for scene in scenes]
-        texts = self.encode_texts([_caption(words) for words in captions + SINGLE])
-        images = self.clip.encode_image(pictures, normalize=True)
-        every = self.clip.logit_scale.exp().clamp(max=50) * images.float() @ texts.float().T
+        groups = _groups(rng, batch)
+        scenes = [scene for group in groups for scene in group]
+        pictures = self._changed(to_tensor([render(scene) for scene in scenes]), seed, step)
+        captions = [words for group in groups for words in _rivals(group[0], rng)]
+        # the fused attention's backward pass is slow in bf16 on CPUs
+        with sdpa_kernel(SDPBackend.MATH):
+            images, texts, scale = self.clip(pictures, self._ids([_caption(words) for words in captions + SINGLE]))[:3]
+        with torch.autocast("cpu", enabled=False):
+            every = scale.float().clamp(max=50) * images.float() @ texts.float().T
         logits, single = every.split([len(captions), len(SINGLE)], dim=1)
         true = torch.tensor([[_holds(words, scene) for words in captions] for scene in scenes])
         by_picture = -_mean(logits.log_softmax(1), true, 1).mean()
@@ -105,15 +125,35 @@ class ClipPart:
         columns = true.any(0)
         by_text = -_mean(logits.log_softmax(0), true, 0)[columns].mean()
         named = self._word_loss(single, scenes)
-        hits = (logits.argmax(1) == true.float().mul(logits).where(true, -torch.inf).argmax(1)).float().mean()
-        return {"loss": (by_picture + by_text) / 2 + named, "words": named.detach(), "top1": hits.detach()}
+        own, index = _own_group(logits, groups), _index(1, scenes)
+        among = functional.cross_entropy(own, index)
+        hits = (own.argmax(1) == index).float().mean()
+        loss = (by_picture + by_text) / 2 + named + among + self._head_loss(scenes)
+        return {"loss": loss, "words": named.detach(), "objects": among.detach(), "top1": hits.detach()}
+
+    @torch.no_grad()
+    def _changed(self, pictures: Tensor, seed: int, step: int) -> Tensor:
+        """The pictures as they are, or in a share of the steps as a generator or a poor copy would show them."""
+        if step % ROUND_TRIP_STEPS == 0:
+            return self.vae.decode(self.vae.encode(pictures).latent_dist.mode()).sample.float()
+        if step % DEGRADE_STEPS == 1:
+            return degrade(pictures, torch.Generator().manual_seed(seed * 1_000_003 + step))
+        return pictures
+
+    def _head_loss(self, scenes: list[Scene]) -> Tensor:
+        """The drawing, by the class token and half as much by the mean patch, and the pose in standard deviations."""
+        first, patches = self.tokens[:, 0].float(), self.tokens[:, 1:].float().mean(1)
+        drawing = torch.tensor([DRAWINGS.index((scene.object, scene.artwork)) for scene in scenes])
+        by_token = functional.cross_entropy(self.heads["drawing"](first), drawing)
+        by_patches = functional.cross_entropy(self.heads["drawing_of_patches"](patches), drawing)
+        pose = functional.mse_loss(self.heads["pose"](first).float(), torch.tensor([_pose(scene) for scene in scenes]))
+        return by_token + by_patches / 2 + POSE_SHARE * pose
 
     def _word_loss(self, logits: Tensor, scenes: list[Scene]) -> Tensor:
         """Mean cross-entropy of object, style and background against the captions of a single word."""
         terms, first = [], 0
         for place, known in WORDS.items():
-            index = torch.tensor([known.index(_words(scene)[place]) for scene in scenes])
-            terms.append(functional.cross_entropy(logits[:, first : first + len(known)], index))
+            terms.append(functional.cross_entropy(logits[:, first : first + len(known)], _index(place, scenes)))
             first += len(known)
         return torch.stack(terms).mean()
 
@@ -148,14 +188,36 @@ def _caption(words: Words) -> str:
     return caption(*words)
 
 
-def _said(scene: Scene, rng: random.Random) -> Words:
-    style, object_, background = (None if rng.random() < DROP_WORD else word for word in _words(scene))
-    return style, object_, background
+def _index(place: int, scenes: list[Scene]) -> Tensor:
+    return torch.tensor([WORDS[place].index(_words(scene)[place]) for scene in scenes])
 
 
-def _another_object(scene: Scene, rng: random.Random) -> Words:
-    """The full caption with a wrong object."""
-    return scene.style, rng.choice([word for word in OBJECTS if word != scene.object]), scene.background
+def _pose(scene: Scene) -> tuple[float, ...]:
+    """Rotation, scale, shift and flip, each about -2 to 2."""
+    x, y = scene.shift
+    return scene.rotation / 8, (scene.scale - 0.775) / 0.1, x / 0.065, y / 0.065, 1.0 if scene.flip else -1.0
+
+
+def _groups(rng: random.Random, count: int) -> list[list[Scene]]:
+    """Scenes in groups of one style and background, `count` in all."""
+    groups = []
+    for first in range(0, count, GROUP):
+        one = random_scene(rng, styles=(rng.choice(GROUP_STYLES),))
+        others = [random_scene(rng, styles=(one.style,)) for _ in range(min(GROUP, count - first) - 1)]
+        groups.append([one, *(scene.with_words(background=one.background) for scene in others)])
+    return groups
+
+
+def _rivals(scene: Scene, rng: random.Random) -> list[Words]:
+    """The scene's caption with each of the objects; style and background are left out at times."""
+    style, background = (None if rng.random() < DROP_WORD else word for word in (scene.style, scene.background))
+    return [(style, word, background) for word in OBJECTS]
+
+
+def _own_group(logits: Tensor, groups: list[list[Scene]]) -> Tensor:
+    """The logits (B, objects) of each picture for the captions of its own group."""
+    place = torch.tensor([number for number, group in enumerate(groups) for _ in group])
+    return logits.view(len(place), len(groups), len(OBJECTS))[torch.arange(len(place)), place]
 
 
 def _holds(words: Words, scene: Scene) -> bool:

@@ -8,12 +8,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from freectl.mini.domain import SAME_OUTLINE, STYLES
 from freectl.mini.judge import Judge, load_judge, save_judge
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 from freectl.mini.training.augment import degrade, distort
-from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, to_tensor
+from freectl.mini.training.data import batch_rng, scene_batch, to_tensor
 from freectl.mini.training.vae import tile
 
+JUDGE_STYLES = (*STYLES, *["silhouette"] * 4)
+"""Half of the pictures are silhouettes: everything else is told apart early."""
 SMOOTHING = 0.05
 NOTHING_SHARE = 0.06
 
@@ -40,7 +43,7 @@ class JudgePart:
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Cross-entropy of the three heads and of the mask."""
         rng = batch_rng(seed, step)
-        scenes, pictures = scene_batch(rng, batch, held_out=None, styles=TRAINING_STYLES)
+        scenes, pictures = scene_batch(rng, batch, held_out=None, styles=JUDGE_STYLES)
         masks = to_tensor([render_mask(scene).convert("RGB") for scene in scenes])[:, :1].add(1).div(2)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pictures, masks = distort(pictures, masks, generator)
@@ -64,7 +67,7 @@ class JudgePart:
         """Smoothed one-hot targets a head; uniform where the picture shows nothing."""
         found = []
         for name, labels in self.judge.heads.items():
-            index = torch.tensor([labels.index(getattr(scene, name)) for scene in scenes])
+            index = torch.tensor([labels.index(_seen(scene, name)) for scene in scenes])
             target = functional.one_hot(index, len(labels)).float()
             target = target * (1 - SMOOTHING) + SMOOTHING / len(labels)
             target[nothing] = 1 / len(labels)
@@ -92,6 +95,13 @@ class JudgePart:
             for step in range(40):
                 self.losses(-3, step, 32)
         save_judge(self.judge, folder)
+
+
+def _seen(scene: Scene, head: str) -> str:
+    """The scene's word; an outline that two objects share is always named after the same one, not by chance."""
+    if head == "object" and scene.style == "silhouette":
+        return SAME_OUTLINE.get((scene.object, scene.artwork), scene.object)
+    return str(getattr(scene, head))
 
 
 def with_nothing(pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
