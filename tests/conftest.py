@@ -19,6 +19,13 @@ hypothesis.settings.register_profile("shared", deadline=None)  # a busy machine 
 hypothesis.settings.load_profile("shared")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Commands that run in this process set the number of threads; with two, tiny networks mostly wait."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def freectl_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Send the package's cache to a temporary folder for the whole session."""
