@@ -16,7 +16,7 @@ PARTS: tuple[str, ...] = ("vae", "unet", "clip", "judge")
 DEFAULTS: dict[str, TrainConfig] = {
     "vae": TrainConfig(pictures=60_000, batch=8, learning_rate=2e-3, ema_decay=0.999, sheet_steps=1000),
     "unet": TrainConfig(pictures=1_000_000),
-    "clip": TrainConfig(pictures=180_000, batch=64, warmup=100, ema_decay=0.998, muon=True),
+    "clip": TrainConfig(pictures=300_000, batch=64, warmup=100, ema_decay=0.998, muon=True),
     "judge": TrainConfig(pictures=120_000, batch=32, learning_rate=2e-3, ema_decay=0.998),
 }
 
