@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from freectl.mini.scene import Scene
 from freectl.mini.training import run
 from freectl.mini.training.data import batch_rng, scene_batch, training_caption
+from freectl.mini.training.judge import _seen
 from freectl.mini.training.trainer import TrainConfig, Trainer
 
 CONFIG = TrainConfig(pictures=24, batch=4, warmup=2, log_steps=1, sheet_steps=100, checkpoint_seconds=0.0, bf16=False)
@@ -135,3 +137,11 @@ def test_training_captions_drop_words_and_whole_captions() -> None:
     assert "" in captions
     assert scene.caption in captions
     assert any(scene.object not in text for text in captions if text)
+
+
+def test_the_judge_learns_one_name_for_a_shared_outline() -> None:
+    flat = Scene("panda", "silhouette", "red", "twemoji")
+    assert _seen(flat, "object") == "bear"
+    assert [_seen(flat, head) for head in ("style", "background")] == ["silhouette", "red"]
+    assert _seen(replace(flat, artwork="noto"), "object") == "panda"
+    assert _seen(flat.with_words(style="twemoji"), "object") == "panda"

@@ -6,9 +6,9 @@ from torch.nn import functional
 
 
 def distort(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Smooth random displacement of up to about three pixels, the same for picture and mask."""
+    """Smooth random displacement of up to about three pixels, mostly below one, the same for picture and mask."""
     batch = pictures.shape[0]
-    strength = torch.rand(batch, 1, 1, 1, generator=generator) * 0.1
+    strength = torch.rand(batch, 1, 1, 1, generator=generator).square() * 0.1
     coarse = (torch.rand(batch, 2, 4, 4, generator=generator) - 0.5) * 2 * strength
     offset = functional.interpolate(coarse, pictures.shape[-2:], mode="bicubic", align_corners=True)
     identity = functional.affine_grid(torch.eye(2, 3).expand(batch, 2, 3), list(pictures.shape), align_corners=False)
