@@ -25,7 +25,8 @@ from freectl.preprocess import mesh, parse
 from freectl.record import read_record
 from freectl.spatial_inputs import letterboxed
 
-FEW = ("--set", "seeds=4", "--set", "components=4", "--steps", "5")
+FEW = ("--set", "seeds=4", "--set", "components=4", "--set", "seed_steps=10", "--steps", "5")
+SAME = {"seeds": 4, "components": 4, "seed_steps": 10, "steps": 5}
 CONTRACT = {
     "command",
     "conditions",
@@ -242,8 +243,7 @@ def test_another_concept_takes_another_source_prompt(control, cli):
 def test_python_gives_the_pixels_of_the_command_line(control, model):
     ran = control("--concept", "cat", "--preprocess", "sketch", "--seed", 5, "--width", 40)
     result = freectl.control(
-        "a.png", PROMPT, model=str(model), concept="cat", preprocess="sketch", seed=5, width=40, steps=5, seeds=4,
-        components=4,
+        "a.png", PROMPT, model=str(model), concept="cat", preprocess="sketch", seed=5, width=40, **SAME
     )  # fmt: skip
     assert np.array_equal(pixels("out.png"), pixels(result.image))
     assert result.record["settings"] == ran.json["settings"]
@@ -252,7 +252,7 @@ def test_python_gives_the_pixels_of_the_command_line(control, model):
     assert isinstance(result, freectl.EditResult)
     opened = freectl.control(
         [Image.open("a.png")], PROMPT, model=str(model), concept=["cat"], preprocess=["sketch"], seed=5, width=40,
-        steps=5, seeds=4, components=4,
+        **SAME,
     )  # fmt: skip
     assert np.array_equal(pixels(result.image), pixels(opened.image))
     assert opened.record["settings"]["condition"] == ["a PIL picture"]

@@ -14,7 +14,14 @@ from transformers import CLIPConfig, CLIPImageProcessor
 import freectl
 
 COMMUNITY = Path(freectl.__file__).parent / "community"
-QUICK = {"num_inference_steps": 2, "seeds": 2, "components": 3, "concept": "cat", "output_type": "latent"}
+QUICK = {
+    "num_inference_steps": 2,
+    "seeds": 2,
+    "seed_steps": 4,
+    "components": 3,
+    "concept": "cat",
+    "output_type": "latent",
+}
 
 
 @pytest.fixture(scope="module")

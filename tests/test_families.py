@@ -23,7 +23,8 @@ from freectl.errors import InputError
 from freectl.record import read_record
 
 NAMES = ("sd1", "sd2", "sdxl")
-FEW = {"seeds": 2, "components": 3, "concept": "cat", "structure_weight": 20.0, "appearance_weight": 10.0}
+FEW = {"seeds": 2, "seed_steps": 6, "components": 3, "concept": "cat", "structure_weight": 20.0}
+FEW |= {"appearance_weight": 10.0}
 FREE = {"structure_weight": 0.0, "appearance_weight": 0.0}
 SIZE = (96, 64)
 STEPS = 3
@@ -307,7 +308,7 @@ def test_xl_vae_runs_in_single_precision(true_pipes):
 def test_an_xl_folder_end_to_end(true_pipes, tmp_path, monkeypatch, command):
     true_pipes["sdxl"].save_pretrained(tmp_path / "xl")
     picture().save(tmp_path / "in.png")
-    few = {"seeds": 2, "components": 3}
+    few = {"seeds": 2, "seed_steps": 6, "components": 3}
     if command:
         settings = [part for key, value in few.items() for part in ("--set", f"{key}={value}")]
         given = ["--image", "in.png", "--prompt", "a dog", "--model", "xl", "--steps", "3", *settings]

@@ -16,7 +16,7 @@ from freectl.masks import WordMaps, token_grid, word_mask
 from freectl.sampler import Controller, Lane, Prompt, Step
 
 STEPS = 3
-FAST = {"freecontrol": {"seeds": 2, "components": 2, "window_stop": 0.34}}
+FAST = {"freecontrol": {"seeds": 2, "seed_steps": 3, "components": 2, "window_stop": 0.34}}
 
 
 def left_half(size: tuple[int, int] = (32, 32)) -> Image.Image:

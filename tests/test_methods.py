@@ -74,7 +74,7 @@ def test_ranges_are_told_from_types_and_limits():
 # Every method on every family, at the cost of its formula
 
 STEPS = 4
-FEW = {"freecontrol": {"seeds": 2, "components": 2, "window_stop": 0.5}}
+FEW = {"freecontrol": {"seeds": 2, "seed_steps": 4, "components": 2, "window_stop": 0.5}}
 
 
 @pytest.fixture(scope="module", params=["toy_pipe", "toy_pipe_v", "toy_xl_pipe"])

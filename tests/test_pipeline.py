@@ -19,7 +19,8 @@ from freectl.fingerprint import fingerprint
 from freectl.pipeline import FreeControlPipeline, FreeControlPipelineOutput, ddim
 
 STEPS = 5
-FEW = {"seeds": 4, "components": 4, "concept": "cat", "structure_weight": 20.0, "appearance_weight": 10.0}
+FEW = {"seeds": 4, "seed_steps": 10, "components": 4, "concept": "cat", "structure_weight": 20.0}
+FEW |= {"appearance_weight": 10.0}
 FEW |= {"start_noise": 0.0}  # the start is the inverted picture alone, as in Stable Diffusion
 
 
@@ -414,7 +415,7 @@ def test_a_repeat_does_not_invert_again(run):
 
 
 @pytest.mark.parametrize(
-    "change", [{"source_prompt": "a dog"}, {"image": picture(3)}, {"num_inference_steps": 6}, {"width": 40}]
+    "change", [{"source_prompt": "a dog"}, {"image": picture(3)}, {"num_inference_steps": 10}, {"width": 40}]
 )
 def test_what_an_inversion_depends_on_is_in_its_key(run, change, plain):
     assert not run(**change).cost["cached"]["inversion"]
