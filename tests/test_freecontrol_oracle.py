@@ -15,12 +15,12 @@ from freectl.methods.base import Condition
 from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings
 from freectl.pipeline import FreeControlPipeline
 
-STEPS, TOTAL, GUIDED = 20, 60, 5
+STEPS, TOTAL, GUIDED = 20, 40, 5
 SEED = 4
 SEED_PROMPT = "a cat"  # of the family that the toy belongs to, with its scale of 4 and no negative prompt
 SOURCE, PROMPT = "a cat on a mat", "a red cat"
 SMALL = {"seeds": 2, "components": 6, "seed_steps": STEPS, "inversion_steps": TOTAL - 1}
-"""A short schedule, so that 59 steps of inversion stand for 999."""
+"""A short schedule, so that 39 steps of inversion stand for 999."""
 
 
 @pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
