@@ -98,6 +98,16 @@ def test_python_function_equals_the_command(cli, gan_weights: Path) -> None:
         freectl.edit("in.png", "a cat", method="sdedit", gan_weights=str(gan_weights))
 
 
+def test_shipped_weights_go_by_their_name(cli, monkeypatch, gan_weights: Path) -> None:
+    monkeypatch.setattr("gan_baselines.weights.SHIPPED", gan_weights.parent)
+    code, out, _ = cli("--image", "in.png", "--method", "gan", "--gan-weights", "weights", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["settings"]["gan_weights"] == "weights"
+    assert np.array_equal(pixels("out.png"), np.asarray(Translator(gan_weights)(Image.open("in.png"))))
+    _, _, err = cli("--image", "in.png", "--method", "gan")
+    assert err.endswith("wrote, weights\n"), "the names are listed"
+
+
 def test_beside_other_methods(cli, toy_pipe, tmp_path: Path, gan_weights: Path) -> None:
     toy_pipe.save_pretrained(tmp_path / "toy")
     code, out, _ = cli("--image", "in.png", "--method", "sdedit,gan", "--gan-weights", gan_weights, "--model", "toy",
