@@ -15,11 +15,13 @@ from freectl.methods.base import Condition
 from freectl.methods.freecontrol_settings import PRESETS, FreeControlSettings
 from freectl.pipeline import FreeControlPipeline
 
-STEPS, TOTAL, GUIDED = 20, 40, 5
+STEPS = {"official": 20, "paper": 10}
+"""The code's weights grow over the first twentieth of the steps, which has to be one."""
+TOTAL, GUIDED = 40, 5
 SEED = 4
 SEED_PROMPT = "a cat"  # of the family that the toy belongs to, with its scale of 4 and no negative prompt
 SOURCE, PROMPT = "a cat on a mat", "a red cat"
-SMALL = {"seeds": 2, "components": 6, "seed_steps": STEPS, "inversion_steps": TOTAL - 1}
+SMALL = {"seeds": 2, "components": 6, "inversion_steps": TOTAL - 1}
 """A short schedule, so that 39 steps of inversion stand for 999."""
 
 
@@ -40,15 +42,16 @@ def pipe(request, toy_pipe, toy_pipe_v) -> FreeControlPipeline:
 def oracles(pipe) -> dict[bool, Oracle]:
     """By whether it is the code's form; they share nothing but the pipeline."""
     found = {}
-    for code, preset in ((True, PRESETS["official"]), (False, PRESETS["paper"])):
+    for code, name in ((True, "official"), (False, "paper")):
+        preset, steps = PRESETS[name], STEPS[name]
         weights = (preset["structure_weight"], preset["appearance_weight"])
-        form = Form(code, *weights, SMALL["seeds"], SMALL["components"], STEPS, TOTAL - 1, STEPS)
+        form = Form(code, *weights, SMALL["seeds"], SMALL["components"], steps, TOTAL - 1, steps)
         found[code] = Oracle(pipe, form, picture(), SEED_PROMPT, SOURCE, PROMPT, None)
     return found
 
 
 def states_of(pipe: FreeControlPipeline, preset: str, mask: str | None, count: int, **more) -> list[Tensor]:
-    settings = FreeControlSettings(**(PRESETS[preset] | SMALL | more))
+    settings = FreeControlSettings(**(PRESETS[preset] | SMALL | {"seed_steps": STEPS[preset]} | more))
     states: list[Tensor] = []
 
     def keep(pipe, index, _timestep, tensors):
@@ -58,8 +61,9 @@ def states_of(pipe: FreeControlPipeline, preset: str, mask: str | None, count: i
 
     condition = Condition(picture(), SOURCE, "cat", mask)
     pipe(
-        PROMPT, conditions=[condition], num_inference_steps=STEPS, generator=torch.Generator().manual_seed(SEED),
-        settings=settings, callback_on_step_end=keep, output_type="latent", cache=Cache(),
+        PROMPT, conditions=[condition], num_inference_steps=STEPS[preset],
+        generator=torch.Generator().manual_seed(SEED), settings=settings, callback_on_step_end=keep,
+        output_type="latent", cache=Cache(),
     )  # fmt: skip
     return states
 
