@@ -199,7 +199,7 @@ def load_mini(name: str = "mini", folder: Path = PROMPTS) -> Bench:
         styles = name.split(":")[1:]
         if len(styles) != 2:
             raise InputError("--bench", f"'{name}'", NAMES)
-        cases = style_cases(*styles)
+        cases = style_cases(styles[0], styles[1])
     elif name not in FILES:
         raise InputError("--bench", f"'{name}'", NAMES)
     else:

@@ -33,7 +33,8 @@ def execute(
     tasks = [task for task in wanted if task not in done]
     failures = store.folder / "failures.jsonl"
     failures.unlink(missing_ok=True)
-    failed, told = 0, set()
+    failed = 0
+    told: set[str] = set()
     bar = tqdm(total=len(wanted), initial=len(wanted) - len(tasks), unit="edit", smoothing=0.05, dynamic_ncols=True)
     with bar:
         results = _alone(plan, bench, store, tasks, scorer) if workers == 1 else _shared(plan, store, tasks, workers)

@@ -103,7 +103,8 @@ def table(results: dict[str, dict[str, Any]], plan: dict[str, Any], speeds: dict
         for rival, values in kinds[names[0]][0]["baselines"].items():
             lines.append(_row(f"({rival})", [values], "-"))
         for name in names:
-            known = [values | ({"speed": speeds[name]} if name in (speeds or {}) else {}) for values in kinds[name]]
+            speed = {"speed": speeds[name]} if speeds and name in speeds else {}
+            known = [values | speed for values in kinds[name]]
             lines.append(_row(name, known, str(len(known))))
         lines.append("")
     return "\n".join(lines)

@@ -78,7 +78,8 @@ def read(folders: Sequence[Path]) -> Results:
     Raises:
         InputError: a folder without results, or folders of different benchmarks.
     """
-    abouts, results = [], None
+    abouts: list[dict[str, Any]] = []
+    results = None
     for folder in folders:
         store = Store(folder)
         about, lines = store.about(), store.lines()

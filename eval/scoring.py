@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image, ImageChops
@@ -229,7 +229,7 @@ def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) ->
             own = optional(lambda: networks.clip_scores(clip, found), "CLIP and CLIP distance", notes)
         return MiniScorer(load_judge(MODEL_DIR / "judge"), own, structure, notes)
     scores = optional(lambda: networks.clip_scores(clip or DEFAULT, found), "CLIP", notes)
-    mode = "pie" if layout == "pie" else "splice"
+    mode: Literal["pie", "splice"] = "pie" if layout == "pie" else "splice"
     dino = optional(lambda: networks.dino_structure(mode, found), "self-similarity", notes)
     perceptual = optional(lambda: networks.lpips_distance(networks.LPIPS_NET[layout]), "LPIPS", notes)
     if layout == "pie":

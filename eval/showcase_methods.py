@@ -66,14 +66,14 @@ def ten_of_all(names: str, steps: int, output: Path | None) -> dict[str, Any]:
 
 
 def _rows(cases: Sequence[Case], entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    made = [(case, one) for case, one in zip(cases, entries, strict=True) if one.result is not None]
-    verdicts = judged([case for case, _ in made], [one.result.image for _, one in made]) if made else []
+    made = [(case, one.result) for case, one in zip(cases, entries, strict=True) if one.result is not None]
+    verdicts = judged([case for case, _ in made], [result.image for _, result in made]) if made else []
     rows = []
-    for (case, one), verdict in zip(made, verdicts, strict=True):
+    for (case, result), verdict in zip(made, verdicts, strict=True):
         outside = ImageChops.invert(objects_of(case))
-        cost = one.result.cost
+        cost = result.cost
         spent = {
-            "background": round(1000 * (pixel_mse(one.result.image, render(case.target), outside) or 0), 2),
+            "background": round(1000 * (pixel_mse(result.image, render(case.target), outside) or 0), 2),
             "rows": cost["row_forwards"],
             "backwards": cost["row_backwards"],
             "seconds": round(cost["seconds"]["analysis"] + cost["seconds"]["synthesis"], 2),

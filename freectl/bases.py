@@ -51,7 +51,7 @@ class Basis:
     def to(self, device: torch.device | str) -> "Basis":
         """Return the basis on `device`."""
         total = None if self.total_variance is None else self.total_variance.to(device)
-        return Basis(*(getattr(self, name).to(device) for name in _FIELDS), total)
+        return Basis(self.mean.to(device), self.components.to(device), self.explained_variance.to(device), total)
 
     def explained_share(self) -> Tensor:
         """Share of the variance that the first 1, 2, ... n components explain, (n,), increasing.

@@ -50,7 +50,7 @@ def variance_plot(bases: SemanticBases, site: str, curves: int = 6) -> Image.Ima
         ylabel=f"explained variance, % of {'all directions' if known else 'the kept components'}",
         ylim=(0, 101),
     )
-    axes.title.set_size(9)
+    axes.title.set_fontsize(9)
     axes.grid(alpha=0.3)
     axes.legend(title="timestep", fontsize=8, loc="lower right")
     canvas.draw()

@@ -98,7 +98,7 @@ def _background(engine: "Engine", image: Image.Image, source_prompt: str, concep
         for t in times:
             captured = {site: found[t, site] for site in sites}
             seen.add(concept, masks.cross_attention_maps(engine.unet, captured, pairs, positions))
-        return {"map": seen.mean(concept, clean.shape[-2:])}, {"prompt": source_prompt}
+        return {"map": seen.mean(concept, (clean.shape[-2], clean.shape[-1]))}, {"prompt": source_prompt}
 
     place = masks.word_mask(engine.cached("reference", key, build)["map"], size=image.size[::-1], smooth=True)
     if not place.any():

@@ -79,7 +79,7 @@ def word_mask(
         maps = max_pool2d(maps[:, None], grow, stride=1, padding=grow // 2)[:, 0]
     if size is not None:
         mode = {"mode": "bilinear", "align_corners": False} if smooth else {"mode": "nearest"}
-        maps = interpolate(maps[:, None], size=size, **mode)[:, 0]  # type: ignore[arg-type]
+        maps = interpolate(maps[:, None], size=size, **mode)[:, 0]
     flat = maps.flatten(1)
     shape = (-1, *[1] * (maps.dim() - 1))
     high = flat.amax(-1).view(shape)

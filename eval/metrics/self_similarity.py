@@ -77,7 +77,7 @@ def open_clip_keys(visual: nn.Module, block: int = -1) -> Callable[[Tensor], Ten
     Keys are recomputed from the block's normalised input, since the fused kernel never gives them out.
     """
     visual.eval().requires_grad_(False)
-    resblock = visual.transformer.resblocks[block]  # type: ignore[index, union-attr]
+    resblock: Any = visual.transformer.resblocks[block]  # type: ignore[index, union-attr]
     attention = resblock.attn
 
     def project(normed: Tensor) -> Tensor:

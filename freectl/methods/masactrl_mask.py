@@ -47,7 +47,8 @@ class MaskedInjector(SourceInjector):
 
     def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
         """Watches on queries, keys and values; new outputs of the shared layers."""
-        places, size = row_places(lanes, row_keys(lanes)), lanes[EDIT].latents.shape[-2:]
+        places, (rows, columns) = row_places(lanes, row_keys(lanes)), lanes[EDIT].latents.shape[-2:]
+        pairs, size = row_pairs(lanes), (rows, columns)
         edits: dict[str, Edit] = {}
         for layer in self.word_layers:
             seen: dict[str, Tensor] = {}
@@ -56,7 +57,7 @@ class MaskedInjector(SourceInjector):
         for layer in self.sites(step):
             seen = {}
             edits |= {f"{layer}.to_{letter}": partial(_watch, seen, letter) for letter in "qkv"}
-            edits[layer] = partial(self._mutual, unet.get_submodule(layer), seen, places, row_pairs(lanes), size)
+            edits[layer] = partial(self._mutual, unet.get_submodule(layer), seen, places, pairs, size)
         return edits
 
     def mask(self, lane: str, tokens: int, size: tuple[int, int]) -> Tensor:

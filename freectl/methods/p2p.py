@@ -152,8 +152,8 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
                 prompt = request.prompt
                 if guided and settings.inversion == "negative-prompt":
                     # the source's own halves are then equal, and one row is enough
-                    own = {"uncond": source.added["cond"]} if source.added else {}
-                    prompt = Prompt(prompt.cond, source.cond, {**prompt.added, **own})
+                    added = {**prompt.added, "uncond": source.added["cond"]} if source.added else prompt.added
+                    prompt = Prompt(prompt.cond, source.cond, added)
                 lanes = {
                     EDIT: Lane(start, prompt, request.guidance_scale),
                     SOURCE: Lane(start, source, request.guidance_scale),

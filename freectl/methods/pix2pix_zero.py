@@ -125,8 +125,9 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
             directions.sentence_sets(*prompts, pairs, family, settings.sentences)
             for prompts in zip(texts, request.texts, strict=True)
         ]
-        weights = {"auto_corr": settings.auto_corr, "kl": settings.kl, "rolls": settings.rolls}
-        prior = NoisePrior(rounds=settings.rounds, **weights) if settings.rounds else None
+        prior = (
+            NoisePrior(settings.auto_corr, settings.kl, settings.rounds, settings.rolls) if settings.rounds else None
+        )
         with engine.cost.counting(engine.unet):
             with engine.cost.stage("analysis"):
                 change = joined([directions.direction(engine, one) for one in sets])
@@ -197,7 +198,7 @@ class CrossAttentionGuide(SourceInjector):
         super().__init__(levels, ())
         self.settings, self.cost, self.amount = settings, cost, settings.xa_guidance
         self.layers = cross_attentions(unet)
-        self.sites = projections(self.layers, "qk")  # type: ignore[assignment]
+        self.projections = projections(self.layers, "qk")
         self.trace: list[dict[str, float]] = []
         self.non_finite = 0
 
@@ -217,7 +218,7 @@ class CrossAttentionGuide(SourceInjector):
         outputs: dict[RowKey, Tensor] = {}
         if source:
             keys = row_keys(source)
-            with tap(denoiser.unet, self.sites) as seen:
+            with tap(denoiser.unet, self.projections) as seen:
                 outputs = denoiser.rows(source, keys, step.timestep)
                 kept = self._maps(denoiser.unet, seen.pop_all(), row_places(source, keys))
             latents = self._moved(step, edit, denoiser, kept)
@@ -236,7 +237,7 @@ class CrossAttentionGuide(SourceInjector):
             first = edit.latents.detach().clone().requires_grad_(True)
             leaves = {h: first if shared else edit.latents.detach().clone().requires_grad_(True) for h in edit.halves}
             probes = halves_apart(edit, leaves)
-            with tap(denoiser.unet, self.sites, cut_grad=True) as seen:
+            with tap(denoiser.unet, self.projections, cut_grad=True) as seen:
                 denoiser.rows(probes, row_keys(probes), step.timestep)
                 places = row_places(probes, row_keys(probes))
                 own = self._maps(denoiser.unet, seen.pop_all(), places)

@@ -134,7 +134,7 @@ def agreement(pipe: Any, judge: Any, wanted: Sequence[Wanted], steps: int, label
         pairs = [(v, w) for v, w in zip(verdicts, wanted, strict=True) if w.style == style]
         if pairs:
             for head in HEADS:
-                right = share(_right(head, *zip(*pairs, strict=True)))  # type: ignore[arg-type]
+                right = share(_right(head, *zip(*pairs, strict=True)))
                 scores[f"{label}{head}_agreement_{style}"] = right
     return scores
 

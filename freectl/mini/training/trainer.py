@@ -214,10 +214,10 @@ def _optimizers(parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> 
     hidden = [p for name, p in parameters.items() if config.muon and p.ndim == 2 and "resblocks" in name]
     taken = {id(p) for p in hidden}
     rest = [p for p in parameters.values() if id(p) not in taken]
-    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    rate, decay = config.learning_rate, config.weight_decay
     found: list[torch.optim.Optimizer] = []
     if hidden:
-        found.append(torch.optim.Muon(hidden, adjust_lr_fn="match_rms_adamw", **rates))
+        found.append(torch.optim.Muon(hidden, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     if rest:
-        found.append(torch.optim.AdamW(rest, betas=(0.9, 0.99), fused=True, **rates))
+        found.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=decay, fused=True))
     return found
