@@ -29,6 +29,10 @@ def report(
         str | None, typer.Option(help="Of the Markdown table, with commas between, such as target,iou,seconds.")
     ] = None,
     rows: Annotated[int, typer.Option(help="Cases in the picture grid.", min=0)] = 24,
+    plot: Annotated[
+        str | None,
+        typer.Option(help="Scores of the trade-off plot, UP,ACROSS.  [default: accuracy against structure]"),
+    ] = None,
 ) -> None:
     """Tables with intervals, trade-off and cost plots, picture grids: one HTML file, CSV and Markdown beside it."""
     from eval.measures import COSTS
@@ -44,6 +48,12 @@ def report(
     known = [one.key for one in (*results.measured, *COSTS)]
     if odd := [key for key in keys if key not in known]:
         raise InputError("--columns", f"'{odd[0]}'", ", ".join(known))
+    if plot is not None:
+        pair = [key.strip() for key in plot.split(",")]
+        scores = [one.key for one in results.measured]
+        if len(pair) != 2 or not set(pair) <= set(scores):
+            raise InputError("--plot", f"'{plot}'", f"two of {', '.join(scores)}, with a comma between")
+        results.plotted = (pair[0], pair[1])
     texts = {
         target: page(results, baseline=baseline, rows=rows, published=published_for(results.abouts[0]["bench"])),
         target.with_suffix(".csv"): summary_csv(results),

@@ -25,12 +25,14 @@ class Results:
         abouts: run.json of each folder, with "folder" and "sets" (sets.json, or None).
         by_variant: lines of each variant by case, in the order in which variants first occur.
         pictures: folder that a line's picture lies in, by (case, variant).
+        plotted: keys of the trade-off plot's scores, upwards and across, in place of the layout's own.
     """
 
     layout: Layout
     abouts: list[dict[str, Any]]
     by_variant: dict[str, dict[str, Line]] = field(default_factory=dict)
     pictures: dict[tuple[str, str], Path] = field(default_factory=dict)
+    plotted: tuple[str, str] | None = None
 
     @cached_property
     def measured(self) -> list[Measure]:
@@ -62,14 +64,22 @@ class Results:
     @property
     def accuracy(self) -> Measure | None:
         """The score that says whether the edit happened, if it was measured."""
-        return next((one for one in self.measured if one.key == ACCURACY[self.layout]), None)
+        return self._measure(ACCURACY[self.layout])
 
     @property
     def structure(self) -> Measure | None:
-        """The Pareto plot's distance, if one was measured."""
-        keys = [one.key for one in self.measured]
-        found = next((key for key in STRUCTURE[self.layout] if key in keys), None)
-        return next((one for one in self.measured if one.key == found), None)
+        """The distance that says how much structure was kept, if one was measured."""
+        return next((one for key in STRUCTURE[self.layout] if (one := self._measure(key))), None)
+
+    @property
+    def trade_off(self) -> tuple[Measure | None, Measure | None]:
+        """What the Pareto plot shows upwards and across."""
+        if self.plotted is None:
+            return self.accuracy, self.structure
+        return self._measure(self.plotted[0]), self._measure(self.plotted[1])
+
+    def _measure(self, key: str) -> Measure | None:
+        return next((one for one in self.measured if one.key == key), None)
 
 
 def read(folders: Sequence[Path]) -> Results:

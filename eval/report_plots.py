@@ -24,28 +24,27 @@ def curves(rows: Sequence[Row], point: Callable[[Row], Point | None]) -> list[Cu
 
 def plots(results: Results) -> str:
     """The trade-off and the cost plot as HTML figures."""
-    rows, accuracy = summary(results), results.accuracy
-    if accuracy is None:
-        return ""
-    figures = []
-    if (structure := results.structure) is not None:
-        figures.append(_plot(rows, accuracy, structure, _across(structure)))
-    figures.append(_plot(rows, accuracy, None, "seconds an edit (median, logarithmic)"))
+    rows, figures = summary(results), []
+    up, across = results.trade_off
+    if up is not None and across is not None:
+        figures.append(_plot(rows, up, across, _across(across)))
+    if results.accuracy is not None:
+        figures.append(_plot(rows, results.accuracy, None, "seconds an edit (median, logarithmic)"))
     return f'<div class="plots">{"".join(figures)}</div>'
 
 
 def pareto_svg(results: Results) -> str | None:
     """The trade-off plot as a file of its own; None where one of its two scores was not measured."""
-    accuracy, structure = results.accuracy, results.structure
-    if accuracy is None or structure is None:
+    up, across = results.trade_off
+    if up is None or across is None:
         return None
-    made = _drawn(summary(results), accuracy, structure, _across(structure))
+    made = _drawn(summary(results), up, across, _across(across))
     return report_svg.standalone(*made) if made else None
 
 
 def _across(structure: Measure) -> str:
     what = "is nearer to the exact answer" if structure.key == "mse" else "keeps the structure better"
-    return f"{structure.title} (lower {what})"
+    return f"{structure.title} ({'higher' if structure.better > 0 else 'lower'} {what})"
 
 
 def _plot(rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: str) -> str:

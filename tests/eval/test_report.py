@@ -137,6 +137,17 @@ def test_plot_is_also_a_file_of_its_own(made: Path) -> None:
     assert any(word and word.startswith("target reached") for word in words)
 
 
+def test_other_scores_can_be_plotted(results_folder: Path, tmp_path: Path) -> None:
+    report([results_folder], out=tmp_path / "r.html", plot="all_right,mse")
+    drawn = (tmp_path / "r.pareto.svg").read_text()
+    assert "all right % ↑" in drawn
+    assert "MSE x10³ (lower is nearer to the exact answer)" in drawn
+    for odd in ("all_right", "all_right,no", "mse,iou,target"):
+        with pytest.raises(InputError, match="--plot"):
+            report([results_folder], out=tmp_path / "other.html", plot=odd)
+    assert not (tmp_path / "other.html").exists()
+
+
 def test_markdown_can_have_some_columns_only(results_folder: Path, tmp_path: Path) -> None:
     result = invoke(str(results_folder), "--out", str(tmp_path / "r.html"), "--columns", "iou,seconds")
     head, _, *rows = (tmp_path / "r.md").read_text().splitlines()
