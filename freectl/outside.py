@@ -3,10 +3,9 @@
 `freectl.methods.OUTSIDE` names the class of each; neither package has to know the other.
 """
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from PIL import Image
-from pydantic import BaseModel
 
 from freectl import config, image_io, methods
 from freectl import record as records
@@ -15,6 +14,7 @@ from freectl.config import EditOptions
 from freectl.errors import InputError
 from freectl.keep_inputs import checked_keep
 from freectl.loading import resolve_device
+from freectl.methods.description import Description
 
 USED = ("method", "preset", "seed", "device", "keep")
 """Run options that mean something without a diffusion model."""
@@ -35,20 +35,11 @@ class Network(Protocol):
         """The picture edited, RGB."""
 
 
-class Outside:
-    """Base of the methods outside; attributes as in `freectl.methods.base.Method`.
+class Outside(Description):
+    """Base of the methods outside.
 
     Names of settings start with the method's name, so that they tell whose they are among several methods.
     """
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    paper: ClassVar[str]
-    equations: ClassVar[str] = ""
-    settings: ClassVar[type[BaseModel]]
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
-    needs: ClassVar[tuple[str, ...]] = ("image",)
-    inputs: ClassVar[tuple[str, ...]] = ()
 
     def resolved(self, settings: Any) -> Any:
         """The settings with what their files say filled in; reads no weights.

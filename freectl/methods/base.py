@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from PIL import Image
@@ -14,6 +14,7 @@ from freectl.errors import InputError
 from freectl.families import Family
 from freectl.inversion import Trajectory
 from freectl.local_edit import Keeping, changing, straight_levels
+from freectl.methods.description import Description
 from freectl.noise_prior import NoisePrior
 from freectl.sampler import Controller, Lane, OnStep, Prompt, Step, sample
 
@@ -83,27 +84,8 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-class Method(Generic[S]):
-    """Base of all methods; a new one is a new file and a line in the registry.
-
-    Attributes:
-        name: on the command line.
-        summary: one line.
-        paper: where it is published.
-        equations: what it computes, one equation a line, in plain text; the notation is the paper's.
-        settings: closed pydantic class; presets: named overrides of its defaults.
-        needs: what it uses besides the target prompt, of "image", "inversion", "gradient".
-        inputs: optional inputs it uses, of "concept", "mask", "appearance_image", "conditions".
-    """
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-    paper: ClassVar[str]
-    equations: ClassVar[str] = ""
-    settings: ClassVar[type[BaseModel]]
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
-    needs: ClassVar[tuple[str, ...]] = ("image",)
-    inputs: ClassVar[tuple[str, ...]] = ()
+class Method(Description, Generic[S]):
+    """Base of all methods; a new one is a new file and a line in the registry."""
 
     def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
         """Run the method with resolved settings; UNet calls happen inside the engine's cost counting."""
