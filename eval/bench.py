@@ -41,7 +41,7 @@ CONDITION_EVERY = 5
 """Where the style changes, every fifth input is a sketch or a silhouette of the target's drawing: a condition, whose
 outline the answer has exactly. All other inputs, and all targets, are artwork: 24 conditions among 240 cases."""
 FILES = {"mini": "mini_bench.jsonl", "mini-held-out": "mini_held_out.jsonl"}
-NAMES = "mini, mini-held-out, mini-style:FROM:TO"
+NAMES = "mini, mini:SEED, mini-held-out, mini-style:FROM:TO"
 _MAKE = "python -m eval.bench make"
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -49,6 +49,18 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich
 def mini_cases(seed: int = SEED, count: int = CASES_A_KIND) -> list[Case]:
     """`count` cases of each kind; no target is a held-out (object, style) pair, no word changes to itself."""
     return [case for kind in KINDS for case in _kind_cases(kind, seed, count)]
+
+
+def other_cases(name: str) -> list[Case]:
+    """Cases drawn like the benchmark's with the seed of `mini:SEED`: to tune on, so that the benchmark stays a test.
+
+    Raises:
+        InputError: not a whole number above 0, the benchmark's own.
+    """
+    number = name.partition(":")[2]
+    if not (number.isascii() and number.isdecimal()) or int(number) == SEED:
+        raise InputError("--bench", f"'{name}'", "mini:SEED, a whole number above 0")
+    return mini_cases(int(number))
 
 
 def _kind_cases(kind: str, seed: int, count: int) -> Iterator[Case]:
@@ -200,6 +212,8 @@ def load_mini(name: str = "mini", folder: Path = PROMPTS) -> Bench:
         if len(styles) != 2:
             raise InputError("--bench", f"'{name}'", NAMES)
         cases = style_cases(styles[0], styles[1])
+    elif name.startswith("mini:"):
+        cases = other_cases(name)
     elif name not in FILES:
         raise InputError("--bench", f"'{name}'", NAMES)
     else:

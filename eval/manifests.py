@@ -236,7 +236,7 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
 
         return load_mini(name)
     if not Path(name).is_file():
-        allowed = f"mini, mini-held-out, mini-style:FROM:TO, pie, imagenet-r-ti2i, or {_MANIFEST}"
+        allowed = f"mini, mini:SEED, mini-held-out, mini-style:FROM:TO, pie, imagenet-r-ti2i, or {_MANIFEST}"
         raise InputError("--bench", f"'{name}', neither a name nor a file", allowed)
     return load_manifest(Path(name))
 

@@ -1,6 +1,7 @@
 """Benchmarks: the mini files are what the domain gives; published layouts on made-up copies; one's own manifest."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,16 @@ def test_style_benchmark_goes_one_way() -> None:
     assert {tuple(scene.style for scene in case.scenes) for case in cases} == {("noto", "fluent")}
     with pytest.raises(InputError, match="mini-style"):
         load_bench("mini-style:noto:noto")
+
+
+def test_tuning_cases_are_others_of_the_same_kinds() -> None:
+    test, tuning = load_bench("mini"), load_bench("mini:1")
+    assert Counter(case.kind for case in tuning.cases) == Counter(case.kind for case in test.cases)
+    assert not {case.scenes for case in tuning.cases} & {case.scenes for case in test.cases}
+    assert tuning.digest == load_bench("mini:1").digest != test.digest
+    for name in ("mini:", "mini:0", "mini:-1", "mini:one"):
+        with pytest.raises(InputError, match="SEED"):
+            load_bench(name)
 
 
 @pytest.fixture
