@@ -192,7 +192,8 @@ def published_tables(results: Results, published: dict[str, Any]) -> str:
 
 def _pictures(results: Results, rows: int) -> str:
     note = (
-        "Cases on which the methods disagree most come first; of a swept method, the variant that most reaches targets."
+        "Cases on which the methods disagree most come first. One variant of every method, then other settings; of a "
+        "swept method the default where it was run, else the variant that most reaches targets."
     )
     if results.layout == "mini":
         note += " Below each result: what the judge sees in it."

@@ -7,34 +7,63 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.report_data import Line, Results, disagreement, summary
+from eval.report_data import Line, Results, Row, disagreement, summary
 
 THUMBNAIL = 200
 """Longest side of an embedded picture in px."""
-COLUMNS = 9
-"""Variants in a grid."""
+COLUMNS = 16
+"""Variants in a grid, unless there are more methods: each method has one."""
+STUDIED = 9
+"""Variants in a study."""
 
 
 def grid_variants(results: Results) -> list[str]:
-    """Variants that get a column: of each curve the one that reaches the target most often; at most nine."""
-    accuracy = results.accuracy
-    best: dict[str, tuple[float, str]] = {}
+    """Variants that get a column: one of every method, then one of every other curve as far as there is room.
+
+    A curve's own is the one with nothing swept, else the one that reaches the target most often; a method's own is
+    that of its plain curve, without presets and settings, else of its first.
+    """
+    own = {curve: _of_curve(results, rows) for curve, rows in _curves(results).items()}
+    by_method: dict[str, list[str]] = {}
+    for variant in own.values():
+        line = next(iter(results.by_variant[variant].values()))
+        by_method.setdefault(_method(line), []).append(variant)
+    first = [own.get(method, variants[0]) for method, variants in by_method.items()]
+    others = [variant for variant in own.values() if variant not in first]
+    return [*first, *others[: max(0, COLUMNS - len(first))]]
+
+
+def _curves(results: Results) -> dict[str, list[Row]]:
+    curves: dict[str, list[Row]] = {}
     for row in summary(results):
-        mean = row.scores[accuracy.key].mean if accuracy and accuracy.key in row.scores else 0.0
-        if row.curve not in best or mean > best[row.curve][0]:
-            best[row.curve] = (mean, row.variant)
-    return [variant for _, variant in best.values()][:COLUMNS]
+        curves.setdefault(row.curve, []).append(row)
+    return curves
+
+
+def _of_curve(results: Results, rows: list[Row]) -> str:
+    plain = [row.variant for row in rows if row.variant == row.curve]
+    accuracy = results.accuracy
+    means = [row.scores[accuracy.key].mean if accuracy and accuracy.key in row.scores else 0.0 for row in rows]
+    return plain[0] if plain else rows[means.index(max(means))].variant
+
+
+def _method(line: Line) -> str:
+    """The method's name; each GAN is one of its own."""
+    return f"gan:{line['preset']}" if line["method"] == "gan" and line["preset"] != "default" else line["method"]
 
 
 def grid(results: Results, rows: int) -> str:
-    """The grid as an HTML table, most disputed cases first.
+    """The grid as an HTML table, most disputed cases first, those that some variant lacks last.
 
     Raises:
         OSError: a picture that a result line names is missing or damaged.
     """
     variants = grid_variants(results)
-    complete = [case for case in results.cases if all(case in results.by_variant[v] for v in variants)]
-    ranked = sorted(complete or results.cases, key=lambda case: -disagreement(results, case, variants))[:rows]
+    counts = {case: sum(case in results.by_variant[v] for v in variants) for case in results.cases}
+    cases = [case for case, count in counts.items() if count]
+    ranked = sorted(cases, key=lambda case: (counts[case] < len(variants), -disagreement(results, case, variants)))[
+        :rows
+    ]
     answers = any(reference(results, case, "answers") for case in ranked)
     heads = ["case", "input", *(["answer"] if answers else []), *variants]
     lines = ["<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"]

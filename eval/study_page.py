@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from eval.report_data import Results
-from eval.report_pictures import grid_variants, reference
+from eval.report_pictures import STUDIED, grid_variants, reference
 from freectl.errors import InputError, unknown
 
 TEMPLATE = Path(__file__).with_name("study_template.html")
@@ -54,7 +54,7 @@ def questions_for(
     Raises:
         InputError: a variant without results, or too few variants or pictures for a kind.
     """
-    variants = list(labels) if labels else grid_variants(results)
+    variants = list(labels) if labels else grid_variants(results)[:STUDIED]
     for label in variants:
         if label not in results.by_variant:
             raise unknown("--methods", label, results.by_variant)

@@ -16,6 +16,7 @@ from eval.bench import load_mini
 from eval.report import published_for, report
 from eval.report_data import differences, read, summary
 from eval.report_html import page
+from eval.report_pictures import grid_variants
 from eval.report_plots import curves, pareto_svg, without_outliers
 from eval.report_stats import difference, estimate
 from eval.report_svg import Point, axis
@@ -187,6 +188,23 @@ def test_published_numbers_stand_below_ours_in_their_columns(tmp_path: Path) -> 
     assert "49.22 (U)" in text
     assert "Ju et al., PnPInversion" in text
     assert "secondary" in text
+
+
+def test_the_picture_grid_shows_every_method_whatever_is_swept(tmp_path: Path) -> None:
+    bench = load_mini()
+    store = Store(tmp_path)
+    swept = [f"[w={value}]" for value in range(3)]
+    variants = ["a:best", "a", *(f"a{text}" for text in swept), *(f"b{text}" for text in swept)]
+    variants += [f"a:{index}" for index in range(20)] + ["c"]
+    with store.locked():
+        store.begin(about(bench), "one")
+        for variant in variants:
+            name, _, preset = variant.partition("[")[0].partition(":")
+            made = line(bench.cases[0], variant, {"target": float(variant in ("b[w=1]", "a[w=2]"))})
+            store.append(made | {"method": name, "preset": preset or "default"})
+    shown = grid_variants(read([tmp_path]))
+    assert shown[:4] == ["a", "b[w=1]", "c", "a:best"]
+    assert len(shown) == len(set(shown)) == 16
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.0, 1e-9], [-3.0, 1000.0], [0.2, 0.2]])
