@@ -18,6 +18,7 @@ from PIL import Image
 
 from eval.cases import Case
 from eval.run import guarded
+from eval.store import read_picture
 from eval.variants import GAN
 from freectl.errors import FreectlError, InputError, unknown
 from freectl.record import atomic_write
@@ -46,8 +47,7 @@ class Found:
     @property
     def picture(self) -> Image.Image:
         """The result."""
-        with Image.open(self.folder / self.line["picture"]) as picture:
-            return picture.convert("RGB")
+        return read_picture(self.folder / self.line["picture"])
 
 
 def axes(

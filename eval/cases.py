@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
@@ -28,6 +30,7 @@ class Case:
         mask: reads the region that the edit may change, mode "L", white inside; None where it is not known.
         scenes: input and exact answer, where they are scenes of the embedded world.
         concept: the word of the source prompt that names the object, where it is known.
+        files: what `picture`, `original` and `mask` read.
     """
 
     key: str
@@ -39,6 +42,7 @@ class Case:
     mask: Picture | None = None
     scenes: tuple[Scene, Scene] | None = None
     concept: str | None = None
+    files: tuple[Path, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """What identifies the case, as plain values."""
@@ -61,12 +65,14 @@ class Bench:
         layout: which scores it has: "mini" exact answers, "pie" and "ti2i" those of the papers, "plain" those that
             need a picture and a prompt.
         about: what a reader of the report should know.
+        files: what all cases were read from, where answers depend on it.
     """
 
     name: str
     layout: Layout
     cases: tuple[Case, ...]
     about: str = ""
+    files: tuple[Path, ...] = ()
     _by_key: dict[str, Case] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,11 +83,15 @@ class Bench:
     def __getitem__(self, key: str) -> Case:
         return self._by_key[key]
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """sha256 over all cases, in order: results of two digests do not mix."""
+        """sha256 over all cases and the contents of their files, in order: results of two digests do not mix."""
         text = json.dumps([self.layout, *(case.describe() for case in self.cases)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode())
+        for file in (*self.files, *(file for case in self.cases for file in case.files)):
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
 
 
 def balanced(cases: Sequence[Case], count: int) -> list[Case]:

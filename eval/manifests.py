@@ -37,6 +37,7 @@ PIE_SIDE = 512
 TI2I_FILE = "imnetr-ti2i.yaml"
 _PIE = "the folder of PIE-Bench: mapping_file.json and annotation_images/"
 _TI2I = f"the folder of ImageNet-R-TI2I: {TI2I_FILE} and one folder a class"
+_PIE_ABOUT = "PIE-Bench: background scores inside the published masks, target prompt for CLIP"
 _MANIFEST = "a .yaml or .jsonl file of entries with image and prompt"
 
 
@@ -54,7 +55,7 @@ def load_pie(folder: Path) -> Bench:
         cases = tuple(_pie_case(key, entry, folder / "annotation_images") for key, entry in entries.items())
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError("--data", f"'{path}' with an entry that does not fit ({error!r})", _PIE) from error
-    return Bench("pie", "pie", cases, "PIE-Bench: background scores inside the published masks, target prompt for CLIP")
+    return Bench("pie", "pie", cases, _PIE_ABOUT, files=(path,))
 
 
 def _pie_case(key: str, entry: dict[str, Any], pictures: Path) -> Case:
@@ -70,6 +71,7 @@ def _pie_case(key: str, entry: dict[str, Any], pictures: Path) -> Case:
         picture=partial(_read, path),
         mask=partial(decode_runs, runs),
         concept=words[0] if words else None,
+        files=(path,),
     )
 
 
@@ -140,6 +142,7 @@ def _ti2i_cases(entry: dict[str, Any], folder: Path, conditions: Path | None) ->
             picture=partial(_read, structure),
             original=partial(_read, picture) if conditions else None,
             concept=kind if kind in source_prompt.lower().split() else None,
+            files=(structure, picture) if conditions else (picture,),
         )
 
 
@@ -210,6 +213,7 @@ def load_manifest(path: Path) -> Bench:
                 picture=partial(_read, image),
                 mask=partial(_read_mask, mask, image) if mask else None,
                 concept=entry.concept,
+                files=(image, mask) if mask else (image,),
             )
         )
     if len({case.key for case in cases}) < len(cases):

@@ -55,7 +55,7 @@ def report(
             raise InputError("--plot", f"'{plot}'", f"two of {', '.join(scores)}, with a comma between")
         results.plotted = (pair[0], pair[1])
     texts = {
-        target: page(results, baseline=baseline, rows=rows, published=published_for(results.abouts[0]["bench"])),
+        target: page(results, baseline=baseline, rows=rows, published=published_for(results.layout)),
         target.with_suffix(".csv"): summary_csv(results),
         target.with_suffix(".cases.csv"): cases_csv(results),
         target.with_suffix(".md"): summary_markdown(results, keys),
@@ -71,11 +71,11 @@ def report(
     sys.stdout.write(summary_markdown(results, keys) + f"\n{target}\n")
 
 
-def published_for(bench: str) -> dict[str, Any] | None:
-    """The papers' numbers for a benchmark, or None."""
+def published_for(layout: str) -> dict[str, Any] | None:
+    """The papers' numbers for benchmarks of a layout, or None."""
     import yaml
 
-    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).get(bench)
+    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).get(layout)
 
 
 def summary_csv(results: Any) -> str:

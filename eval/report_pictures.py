@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from eval.report_data import Line, Results, Row, disagreement, summary
+from eval.store import read_picture
 
 THUMBNAIL = 200
 """Longest side of an embedded picture in px."""
@@ -56,14 +57,13 @@ def grid(results: Results, rows: int) -> str:
     """The grid as an HTML table, most disputed cases first, those that some variant lacks last.
 
     Raises:
-        OSError: a picture that a result line names is missing or damaged.
+        FreectlError: a picture that a result line names is missing or damaged.
     """
     variants = grid_variants(results)
     counts = {case: sum(case in results.by_variant[v] for v in variants) for case in results.cases}
     cases = [case for case, count in counts.items() if count]
-    ranked = sorted(cases, key=lambda case: (counts[case] < len(variants), -disagreement(results, case, variants)))[
-        :rows
-    ]
+    cases.sort(key=lambda case: (counts[case] < len(variants), -disagreement(results, case, variants)))
+    ranked = cases[:rows]
     answers = any(reference(results, case, "answers") for case in ranked)
     heads = ["case", "input", *(["answer"] if answers else []), *variants]
     lines = ["<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"]
@@ -106,8 +106,7 @@ def _caption(results: Results, line: Line) -> str:
 def _cell(path: Path | None, words: str, caption: str = "") -> str:
     if path is None:
         return "<td>-</td>"
-    with Image.open(path) as picture:
-        image = picture.convert("RGB")
+    image = read_picture(path)
     small = ' class="small"' if max(image.size) < 100 else ""
     return f'<td><img src="{data_url(image)}" alt="{escape(words)}"{small}>{caption}</td>'
 

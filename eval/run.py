@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from eval.cases import Bench, Case, balanced
-from eval.store import Store
+from eval.store import Store, read_picture
 from eval.variants import variants
 from freectl.errors import FreectlError, InputError, unknown
 
@@ -131,8 +131,6 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
     Raises:
         InputError: no results, or those of another benchmark.
     """
-    from PIL import Image
-
     from eval import set_scores
     from eval.plan import scored_part
     from eval.scoring import scorer_for
@@ -144,8 +142,8 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
         scorer = scorer_for(bench.layout, device, clip)
         lines = store.lines()
         for line in lines:
-            with Image.open(store.folder / line["picture"]) as picture:
-                line.update(scored_part(scorer(bench[line["case"]], picture.convert("RGB")), scorer))
+            picture = read_picture(store.folder / line["picture"])
+            line.update(scored_part(scorer(bench[line["case"]], picture), scorer))
         store.rewrite(lines)
         set_scores.write(store, bench.layout, clip)
     sys.stdout.write(f"{len(lines)} results measured again\n")

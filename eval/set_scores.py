@@ -14,7 +14,7 @@ from eval.metrics.clip import DEFAULT
 from eval.metrics.sets import Features
 from eval.networks import to_tensor
 from eval.scoring import optional
-from eval.store import Store
+from eval.store import Store, read_picture
 
 FILE = "sets.json"
 SIDE: dict[Layout, int] = {"mini": 64, "pie": 299, "ti2i": 299, "plain": 299}
@@ -82,11 +82,7 @@ def _scores(real: Tensor, made: Tensor, features: tuple[Features, str] | None, n
 
 
 def _pictures(paths: list[Path], side: int) -> Tensor:
-    shown = []
-    for path in paths:
-        with Image.open(path) as picture:
-            shown.append(picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS))
-    return to_tensor(*shown)
+    return to_tensor(*(read_picture(path).resize((side, side), Image.Resampling.LANCZOS) for path in paths))
 
 
 @torch.no_grad()

@@ -23,6 +23,20 @@ SAME = ("format", "bench", "digest", "model", "weights", "seed", "steps", "dtype
 Done = tuple[str, str]
 
 
+def read_picture(path: Path) -> Image.Image:
+    """A stored picture, RGB.
+
+    Raises:
+        FreectlError: missing or damaged.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        text = f"'{path}' is missing or damaged; delete it and run eval.run into its folder again, which makes it anew"
+        raise FreectlError(text) from error
+
+
 class Store:
     """A results folder.
 

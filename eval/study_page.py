@@ -17,6 +17,7 @@ from PIL import Image
 
 from eval.report_data import Results
 from eval.report_pictures import STUDIED, grid_variants, reference
+from eval.store import read_picture
 from freectl.errors import InputError, unknown
 
 TEMPLATE = Path(__file__).with_name("study_template.html")
@@ -169,8 +170,7 @@ def page(questions: Sequence[Question], title: str, seconds: float, seed: int) -
 
 def _stored(path: Path, stored: dict[str, str]) -> str:
     """A picture's id in the page; names and order tell nothing about its origin."""
-    with Image.open(path) as picture:
-        image = picture.convert("RGB")
+    image = read_picture(path)
     if max(image.size) > LONGEST:
         image.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     name = hashlib.sha256(image.tobytes()).hexdigest()[:12]

@@ -91,10 +91,11 @@ def open_clip_keys(visual: nn.Module, block: int = -1) -> Callable[[Tensor], Ten
 def _reader(model: nn.Module, layer: Any, keys_of: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def read(pictures: Tensor) -> Tensor:
         found: list[Tensor] = []
+        weight = next(model.parameters())
         handle = layer.register_forward_hook(lambda _m, _i, output: found.append(output))
         try:
             with torch.no_grad():
-                model(pictures)
+                model(pictures.to(weight.device, weight.dtype))
         finally:
             handle.remove()
         return keys_of(found[0])

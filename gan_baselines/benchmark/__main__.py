@@ -101,6 +101,8 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Measure training steps; speedup is the plain step's CPU time over the contender's."""
+    if only is not None and only not in SETTINGS:
+        raise typer.BadParameter(f"found '{only}'; allowed: {', '.join(SETTINGS)}", param_hint="--only")
     torch.set_num_threads(threads)
     check_precision("bf16" if bf16 else "fp32", cpu=True)
     report: dict[str, Any] = {

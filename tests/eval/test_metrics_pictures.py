@@ -170,6 +170,9 @@ def test_timm_keys_are_those_of_the_attention() -> None:
     weight, bias = model.blocks[-1].attn.qkv.weight, model.blocks[-1].attn.qkv.bias
     assert torch.allclose(keys, normed[0] @ weight[192:384].T + bias[192:384], atol=1e-5)
     assert not model.blocks[-1].attn.qkv._forward_hooks
+    assert torch.equal(
+        timm_keys(model)(torch.zeros(2, 3, 32, 32, dtype=torch.float64)), keys
+    )  # the network's own dtype
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from eval.report_plots import curves, pareto_svg, without_outliers
 from eval.report_stats import difference, estimate
 from eval.report_svg import Point, axis
 from eval.store import Store
-from freectl.errors import InputError
+from freectl.errors import FreectlError, InputError
 
 
 def invoke(*arguments: str):
@@ -207,6 +207,22 @@ def test_the_picture_grid_shows_every_method_whatever_is_swept(tmp_path: Path) -
     assert len(shown) == len(set(shown)) == 16
 
 
+def test_a_lost_or_damaged_picture_is_one_line(tmp_path: Path) -> None:
+    bench, store = load_mini(), Store(tmp_path)
+    with store.locked():
+        store.begin(about(bench), "one")
+        made = line(bench.cases[0], "a", {"target": 1.0})
+        store.append(made)
+    for spoil in (lambda path: None, lambda path: path.write_bytes(b"no picture")):
+        picture = tmp_path / made["picture"]
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        spoil(picture)
+        result = invoke(str(tmp_path))
+        assert isinstance(result.exception, FreectlError)
+        assert str(picture) in str(result.exception)
+        assert not (tmp_path / "report.html").exists()
+
+
 @pytest.mark.parametrize("values", [[0.5], [0.0, 1e-9], [-3.0, 1000.0], [0.2, 0.2]])
 def test_axes_hold_their_values_with_two_ticks_or_more(values: list[float]) -> None:
     for log in (False, True):
@@ -223,6 +239,9 @@ def test_report_in_a_real_browser(made: Path, tmp_path: Path) -> None:
             tab.open(made, width)
             assert layout_faults(tab) == []
             assert tab.run("document.images.length") > 3 * len(VARIANTS)
+            cells = "[...document.querySelectorAll('td:first-child')]"
+            widest = tab.run(f"Math.max(...{cells}.map(c => c.getBoundingClientRect().width))")
+            assert 80 < widest < width / 2  # it stays in view: the numbers must fit beside it
             assert tab.run("[...document.querySelectorAll('svg[role]')].every(s => s.getBoundingClientRect().height)")
         assert tab.errors == []
 
