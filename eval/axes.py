@@ -18,7 +18,7 @@ from PIL import Image
 
 from eval.cases import Case
 from eval.run import guarded
-from eval.store import read_picture
+from eval.store import Store, read_picture
 from eval.variants import GAN
 from freectl.errors import FreectlError, InputError, unknown
 from freectl.record import atomic_write
@@ -88,7 +88,6 @@ def read(folders: Sequence[Path]) -> list[Found]:
         InputError: a folder without results, or of a benchmark without exact answers.
     """
     from eval.bench import load_mini
-    from eval.store import Store
 
     found = []
     for folder in folders:
