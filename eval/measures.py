@@ -1,6 +1,6 @@
 """The scores a result line can have: title, which way is better, how it is printed, what it is the mean of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.cases import Layout
 
@@ -49,21 +49,37 @@ _MINI = (
     Measure("clip", "CLIP", 1, 3, 1.0, "cosine of result and target prompt"),
     Measure("self_similarity", "self-sim.", -1, 4, 1.0, "distance of the ViT keys' self-similarity to the input's"),
 )
+_CHANGE = (
+    Measure("clip_directional", "CLIP dir.", 1, 3, 1.0, "cosine of the change of the picture with that of the prompt"),
+    _share("clip_accuracy", "CLIP acc. %", "nearer to the target prompt than to the source prompt"),
+)
+_MASKED = (
+    Measure("background_psnr", "bg PSNR", 1, 2, 1.0, "background, mean over its pixels"),
+    Measure("background_mse", "bg MSE x10³", -1, 2, 1e3, "background, mean over its pixels"),
+    Measure("background_ssim", "bg SSIM x10²", 1, 2, 1e2, "background, mean over its pixels"),
+)
 _TI2I = (
     Measure("self_similarity", "self-sim.", -1, 3, 1.0, "DINO ViT-B/8 keys, result against the data set's picture"),
     Measure("clip", "CLIP", 1, 3, 1.0, "raw cosine of result and target prompt"),
     Measure("lpips", "LPIPS", 0, 3, 1.0, "to what the method was given; with conditions, higher means less leakage"),
+    *_CHANGE,
+)
+_PIE_BACKGROUND = (
+    Measure("psnr", "PSNR", 1, 2, 1.0, "background, in PIE-Bench's convention: both pictures times it, whole frame"),
+    Measure("lpips_x1e3", "LPIPS x10³", -1, 2, 1.0, "background, in PIE-Bench's convention"),
+    Measure("mse_x1e4", "MSE x10⁴", -1, 2, 1.0, "background, in PIE-Bench's convention"),
+    Measure("ssim_x1e2", "SSIM x10²", 1, 2, 1.0, "background, in PIE-Bench's convention"),
 )
 _PIE = (
     Measure("structure_x1e3", "structure x10³", -1, 2, 1.0, "self-similarity as PIE-Bench's code computes it"),
-    Measure("psnr", "PSNR", 1, 2, 1.0, "background, in the benchmark's convention"),
-    Measure("lpips_x1e3", "LPIPS x10³", -1, 2, 1.0, "background"),
-    Measure("mse_x1e4", "MSE x10⁴", -1, 2, 1.0, "background"),
-    Measure("ssim_x1e2", "SSIM x10²", 1, 2, 1.0, "background"),
+    *_PIE_BACKGROUND,
     Measure("clip_whole", "CLIP whole", 1, 2, 1.0, "target prompt, x100"),
     Measure("clip_edited", "CLIP edited", 1, 2, 1.0, "target prompt, pixels outside the mask black, x100"),
+    *_MASKED,
+    *_CHANGE,
 )
-MEASURES: dict[Layout, tuple[Measure, ...]] = {"mini": _MINI, "ti2i": _TI2I, "pie": _PIE, "plain": _TI2I}
+_PLAIN = (*_TI2I, *_MASKED, *(replace(one, title=f"bg {one.title} (pie)") for one in _PIE_BACKGROUND))
+MEASURES: dict[Layout, tuple[Measure, ...]] = {"mini": _MINI, "ti2i": _TI2I, "pie": _PIE, "plain": _PLAIN}
 
 SECONDS = Measure("seconds", "s / edit", -1, 2, 1.0, "median wall seconds of an edit, without loading")
 ROWS = Measure("row_forwards", "row forwards", -1, 0, 1.0, "median; one latent through the UNet once")

@@ -1,6 +1,7 @@
 """The metrics as scorers want them: functions of two pictures, or of a picture and a text, with a network's name."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,8 @@ from eval.metrics import (
     ClipNetwork,
     KeyNetwork,
     MetricResult,
+    clip_accuracy,
+    clip_directional,
     clip_distance,
     clip_key_network,
     clip_score,
@@ -24,10 +27,16 @@ from eval.metrics import (
     self_similarity_distance,
     ssim,
 )
+from eval.metrics.pixels import Convention
 from eval.metrics.self_similarity import Mode
 
 LPIPS_NET: dict[str, Literal["alex", "squeeze"]] = {"ti2i": "alex", "plain": "alex", "pie": "squeeze"}
 """Backbone by layout: "squeeze" in PIE-Bench's code, "alex" elsewhere."""
+BACKGROUND: dict[Convention, tuple[tuple[str, float], ...]] = {
+    "pie": (("psnr", 1.0), ("mse_x1e4", 1e4), ("ssim_x1e2", 1e2)),
+    "masked": (("background_psnr", 1.0), ("background_mse", 1.0), ("background_ssim", 1.0)),
+}
+"""Score and factor of PSNR, MSE and SSIM of the background by convention."""
 
 
 def to_tensor(*pictures: Image.Image) -> Tensor:
@@ -44,7 +53,7 @@ def to_keep(region: Image.Image | None) -> Tensor | None:
 
 
 class ClipScores:
-    """A CLIP on pictures; see `eval.scoring.Clip`. A picture's embedding is computed once a case."""
+    """A CLIP on pictures; see `eval.scoring.Clip`."""
 
     def __init__(self, network: ClipNetwork) -> None:
         self.network, self.name = network, network.name
@@ -56,6 +65,14 @@ class ClipScores:
     def picture_cosine(self, one: Image.Image, other: Image.Image) -> float:
         """Cosine of the embeddings of two pictures."""
         return 1 - clip_distance(to_tensor(one), to_tensor(other), self.network).mean
+
+    def directional(self, picture: Image.Image, source: Image.Image, text: str, source_text: str) -> float:
+        """Directional similarity of the edit from source to picture; NaN where nothing changed."""
+        return clip_directional(to_tensor(picture), to_tensor(source), [text], [source_text], self.network).mean
+
+    def accuracy(self, picture: Image.Image, text: str, source_text: str) -> float:
+        """1 where the picture is nearer to the text than to the source text, else 0."""
+        return clip_accuracy(to_tensor(picture), [text], [source_text], self.network).mean
 
 
 class PictureDistance:
@@ -107,11 +124,23 @@ def lpips_distance(net: Literal["alex", "squeeze"]) -> PictureDistance:
     return PictureDistance(name, lambda a, b, keep: lpips(a, b, network, name, keep))
 
 
-def pie_background(perceptual: PictureDistance | None) -> dict[str, PictureDistance]:
-    """PIE-Bench's four background distances, in its convention: both pictures times the region, mean over the frame."""
-    found = {
-        "psnr": PictureDistance("none", lambda a, b, keep: psnr(a, b, keep, "pie")),
-        "mse": PictureDistance("none", lambda a, b, keep: mse(a, b, keep, "pie")),
-        "ssim": PictureDistance("none", lambda a, b, keep: ssim(a, b, keep, "pie")),
-    }
-    return found | ({"lpips": perceptual} if perceptual else {})
+def background_distances(perceptual: PictureDistance | None) -> dict[str, tuple[PictureDistance | None, float]]:
+    """Distances over the region that they are given, with the factor that they are stored with, by score.
+
+    In PIE-Bench's convention and printing scales: both pictures times the region, mean over the frame. Then as plain
+    means over the region's pixels, unscaled; LPIPS has the first alone, see `eval.metrics.lpips`.
+
+    Args:
+        perceptual: LPIPS, or None where it could not be loaded.
+    """
+    found: dict[str, tuple[PictureDistance | None, float]] = {"lpips_x1e3": (perceptual, 1e3)}
+    for convention, scales in BACKGROUND.items():
+        for (key, scale), metric in zip(scales, (psnr, mse, ssim), strict=True):
+            found[key] = (PictureDistance("none", partial(_of_region, metric, convention)), scale)
+    return found
+
+
+def _of_region(
+    metric: Callable[..., MetricResult], convention: Convention, a: Tensor, b: Tensor, keep: Tensor | None
+) -> MetricResult:
+    return metric(a, b, keep, convention)

@@ -80,7 +80,8 @@ def _summary(results: Results) -> str:
             cells.append(_cell(one, found, "best" if found is not None and found.mean == best[one.key] else ""))
         lines.append([*cells, *(one.text(row.costs[one.key]) for one in COSTS)])
     heads = ["variant", "cases", *(one.head for one in results.measured), *(one.head for one in COSTS)]
-    missing = [one.title for one in MEASURES[results.layout] if one not in results.measured]
+    asked = {key for line in results.lines for key in line["scores"]}  # a case without a mask has no background
+    missing = [one.title for one in MEASURES[results.layout] if one.key in asked and one not in results.measured]
     meanings = "; ".join(f"{escape(one.title)}: {escape(one.meaning)}" for one in (*results.measured, *COSTS))
     notes = [f'<p class="note">Mean, and 95 % bootstrap interval over cases. {meanings}.</p>', *_notes(results)]
     if missing:

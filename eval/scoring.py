@@ -33,6 +33,12 @@ class Clip(Protocol):
     def picture_cosine(self, one: Image.Image, other: Image.Image) -> float:
         """Cosine of the embeddings of two pictures."""
 
+    def directional(self, picture: Image.Image, source: Image.Image, text: str, source_text: str) -> float:
+        """Cosine of the change from source to picture with the change from source text to text; may be NaN."""
+
+    def accuracy(self, picture: Image.Image, text: str, source_text: str) -> float:
+        """1 where the picture is nearer to the text than to the source text, else 0."""
+
 
 class Distance(Protocol):
     """A distance of two pictures, perhaps of a region (mode "L", white inside) only."""
@@ -113,90 +119,6 @@ class MiniScorer:
         return Scored(rounded(scores), {"seen": seen})
 
 
-class PictureScorer:
-    """Scores of results without an exact answer: ImageNet-R-TI2I and manifests.
-
-    Structure is compared with the data set's picture, LPIPS with what the method was given (arXiv 2312.07536, Table 1).
-    """
-
-    def __init__(
-        self,
-        clip: Clip | None = None,
-        structure: Distance | None = None,
-        lpips: Distance | None = None,
-        notes: list[str] | None = None,
-    ) -> None:
-        self.clip, self.structure, self.lpips, self.notes = clip, structure, lpips, notes or []
-        named = {"CLIP": clip, "self-similarity": structure, "LPIPS": lpips}
-        self.networks = {name: one.name for name, one in named.items() if one is not None}
-
-    def __call__(self, case: Case, result: Image.Image) -> Scored:
-        """Scores of `result`."""
-        given = case.picture()
-        original = case.original() if case.original else given
-        scores: dict[str, Value] = {
-            "clip": self.clip.text_cosine(result, case.prompt) if self.clip else None,
-            "self_similarity": self.structure(result, original) if self.structure else None,
-            "lpips": self.lpips(result, resized(given, result.size)) if self.lpips else None,
-        }
-        return Scored(rounded(scores))
-
-
-class PieScorer:
-    """PIE-Bench's own seven scores, in its conventions and printing scales (Ju et al., ICLR 2024).
-
-    Args:
-        clip: ViT-L/14 in the papers. structure: self-similarity in the benchmark's mode.
-        background: "psnr", "lpips", "mse", "ssim": distances over the region that they are given.
-    """
-
-    SCALES: Mapping[str, tuple[str, float]] = {
-        "psnr": ("psnr", 1.0),
-        "lpips": ("lpips_x1e3", 1e3),
-        "mse": ("mse_x1e4", 1e4),
-        "ssim": ("ssim_x1e2", 1e2),
-    }
-
-    def __init__(
-        self,
-        clip: Clip | None = None,
-        structure: Distance | None = None,
-        background: Mapping[str, Distance] | None = None,
-        notes: list[str] | None = None,
-    ) -> None:
-        self.clip, self.structure, self.background, self.notes = clip, structure, dict(background or {}), notes or []
-        named: dict[str, Any] = {"CLIP": clip, "structure": structure, **self.background}
-        self.networks = {name: one.name for name, one in named.items() if one is not None}
-
-    def __call__(self, case: Case, result: Image.Image) -> Scored:
-        """Scores of `result`.
-
-        Raises:
-            ValueError: the case has no mask.
-        """
-        if case.mask is None:
-            raise ValueError(f"{case.key} has no mask")
-        picture, mask = case.picture(), case.mask()
-        outside = ImageChops.invert(mask)
-        scores: dict[str, Value] = {
-            "structure_x1e3": _times(self.structure(result, picture), 1e3) if self.structure else None,
-            "clip_whole": 100 * self.clip.text_cosine(result, case.prompt) if self.clip else None,
-            "clip_edited": 100 * self.clip.text_cosine(_inside(result, mask), case.prompt) if self.clip else None,
-        }
-        for name, (key, scale) in self.SCALES.items():
-            distance = self.background.get(name)
-            scores[key] = _times(distance(result, picture, outside), scale) if distance else None
-        return Scored(rounded(scores))
-
-
-def _inside(picture: Image.Image, mask: Image.Image) -> Image.Image:
-    return Image.composite(picture, Image.new("RGB", picture.size), mask)
-
-
-def _times(value: Value, factor: float) -> Value:
-    return None if value is None else value * factor
-
-
 def rounded(scores: Mapping[str, Value]) -> dict[str, Value]:
     """Numbers as they are stored; what is not finite (PSNR of equal pictures) becomes None."""
     return {
@@ -214,6 +136,7 @@ def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) ->
     """
     from eval import networks
     from eval.metrics.clip import DEFAULT
+    from eval.picture_scorers import PictureScorer, PieScorer
     from freectl.loading import resolve_device
 
     notes: list[str] = []
@@ -232,9 +155,8 @@ def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) ->
     mode: Literal["pie", "splice"] = "pie" if layout == "pie" else "splice"
     dino = optional(lambda: networks.dino_structure(mode, found), "self-similarity", notes)
     perceptual = optional(lambda: networks.lpips_distance(networks.LPIPS_NET[layout]), "LPIPS", notes)
-    if layout == "pie":
-        return PieScorer(scores, dino, networks.pie_background(perceptual), notes)
-    return PictureScorer(scores, dino, perceptual, notes)
+    scorer = PieScorer if layout == "pie" else PictureScorer
+    return scorer(scores, dino, perceptual, networks.background_distances(perceptual), notes)
 
 
 def optional(load: Callable[[], Any], what: str, notes: list[str]) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,4 +52,47 @@ def gan_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(folder, config.model, dict(build(config.model).generators), about=made)
     lines = [json.dumps({"step": step, "losses": {}, "pictures_per_second": speed}) for step, speed in ((1, 4), (2, 5))]
     (folder.parent / "losses.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIP in open_clip's local-dir format."""
+    import open_clip
+    from safetensors.torch import save_file
+
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    mean = [0.5, 0.5, 0.5]
+    folder = tmp_path_factory.mktemp("clip")
+    stored = {"model_cfg": config, "preprocess_cfg": {"mean": mean, "std": mean, "size": 64}}
+    (folder / "open_clip_config.json").write_text(json.dumps(stored))
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**config)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def pie(tmp_path: Path) -> Path:
+    """Two entries in PIE-Bench's layout, 512 px."""
+    folder = tmp_path / "pie"
+    entries: dict[str, Any] = {}
+    for index, kind in enumerate((1, 9)):
+        path = folder / "annotation_images" / f"{kind}_x" / f"{index}.jpg"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (512, 512), (40 * index, 100, 200)).save(path)
+        entries[f"{index:012d}"] = {
+            "image_path": f"{kind}_x/{index}.jpg",
+            "original_prompt": "a [cat] on a mat",
+            "editing_prompt": "a [dog] on a mat",
+            "editing_instruction": "make it a dog",
+            "editing_type_id": str(kind),
+            "blended_word": "cat dog",
+            "mask": [512 * 10 + 20, 30, 512 * 11 + 20, 30],
+        }
+    (folder / "mapping_file.json").write_text(json.dumps(entries))
     return folder

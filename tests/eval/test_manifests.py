@@ -3,26 +3,15 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
-from typer import Typer
-from typer.testing import CliRunner
 
-from eval import networks
 from eval.bench import KINDS, PROMPTS, contents, from_line, load_mini
 from eval.manifests import PIE_KINDS, decode_runs, load_bench, load_manifest, load_pie, load_ti2i
 from eval.measures import MEASURES
-from eval.metrics import ClipNetwork
-from eval.report import published_for
-from eval.report_data import read
-from eval.report_html import page
-from eval.run import run
-from eval.store import Store
 from freectl.errors import FreectlError, InputError
 from freectl.mini.domain import HELD_OUT
 from freectl.mini.scene import render, render_mask
@@ -89,28 +78,6 @@ def test_tuning_cases_are_others_of_the_same_kinds() -> None:
             load_bench(name)
 
 
-@pytest.fixture
-def pie(tmp_path: Path) -> Path:
-    """Two entries in PIE-Bench's layout, 512 px."""
-    folder = tmp_path / "pie"
-    entries: dict[str, Any] = {}
-    for index, kind in enumerate((1, 9)):
-        path = folder / "annotation_images" / f"{kind}_x" / f"{index}.jpg"
-        path.parent.mkdir(parents=True)
-        Image.new("RGB", (512, 512), (40 * index, 100, 200)).save(path)
-        entries[f"{index:012d}"] = {
-            "image_path": f"{kind}_x/{index}.jpg",
-            "original_prompt": "a [cat] on a mat",
-            "editing_prompt": "a [dog] on a mat",
-            "editing_instruction": "make it a dog",
-            "editing_type_id": str(kind),
-            "blended_word": "cat dog",
-            "mask": [512 * 10 + 20, 30, 512 * 11 + 20, 30],
-        }
-    (folder / "mapping_file.json").write_text(json.dumps(entries))
-    return folder
-
-
 def test_pie_bench_is_read_as_published(pie: Path) -> None:
     bench = load_pie(pie)
     case = bench.cases[0]
@@ -139,36 +106,6 @@ def test_results_of_other_pictures_or_masks_do_not_mix(pie: Path, tmp_path: Path
         Image.new("RGB", (8, 8), colour).save(image)
         digests.add(load_manifest(manifest).digest)
     assert len(digests) == 2
-
-
-def test_a_published_benchmark_runs_and_is_printed_beside_the_papers_numbers(
-    pie: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    difference = networks.PictureDistance("toy", lambda a, b, _keep: networks.mse(a, b))
-    monkeypatch.setattr(networks, "clip_scores", lambda _name, _device: networks.ClipScores(toy_words()))
-    monkeypatch.setattr(networks, "dino_structure", lambda _mode, _device: difference)
-    monkeypatch.setattr(networks, "lpips_distance", lambda _net: difference)
-    monkeypatch.setattr("eval.set_scores._features", lambda _layout: (lambda p: p.mean((2, 3)), "toy"))
-    monkeypatch.setattr("eval.set_scores.load_clip", lambda _name: toy_words())
-    out = tmp_path / "out"
-    app = Typer()
-    app.command()(run)
-    arguments = ["--methods", "sdedit", "--bench", "pie", "--data", str(pie), "--steps", "2"]
-    arguments += ["--threads", "1", "--out", str(out)]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    lines = Store(out).lines()
-    assert [line["kind"] for line in lines] == ["change object", "change style"]
-    assert all(set(line["scores"]) == {measure.key for measure in MEASURES["pie"]} for line in lines)
-    assert all(value is not None for line in lines for value in line["scores"].values())
-    text = page(read([out]), baseline=None, rows=2, published=published_for("pie"))
-    assert "InstructPix2Pix" in text
-    assert "toy" in text
-
-
-def toy_words() -> ClipNetwork:
-    """A CLIP whose texts all mean grey."""
-    return ClipNetwork("toy", lambda p: p.mean((2, 3)), lambda texts: torch.ones(len(texts), 3))
 
 
 def test_runs_equal_a_naive_decoder_and_odd_ones_are_refused() -> None:
