@@ -20,7 +20,8 @@ from freectl.directions import direction, sentence_sets
 from freectl.engine import Engine
 from freectl.errors import InputError
 from freectl.inversion import clean_and_noise
-from freectl.methods.pix2pix_zero import CrossAttentionGuide, Pix2PixZero, Pix2PixZeroSettings
+from freectl.methods.pix2pix_zero import Pix2PixZero, Pix2PixZeroSettings
+from freectl.methods.pix2pix_zero_guide import CrossAttentionGuide
 from freectl.noise_prior import NoisePrior, auto_correlation, divergence
 from freectl.sampler import Lane, Step
 
@@ -200,11 +201,10 @@ def test_an_equal_prompt_is_the_reconstruction(pipe, cache):
 def test_a_step_brings_the_maps_nearer(pipe):
     engine = Engine(pipe)
     engine.timesteps(STEPS)
-    settings = Pix2PixZeroSettings(xa_guidance=1.0)
     latents = engine.noise((32, 32), [torch.Generator().manual_seed(0)])
     edit = Lane(latents, engine.encode_prompt(["a cat"], [SOURCE]), SCALE)
     lanes = {"source": Lane(latents, engine.encode_prompt([SOURCE])), "edit": edit}
-    guide = CrossAttentionGuide(pipe.unet, settings, {}, Cost())
+    guide = CrossAttentionGuide(pipe.unet, 1.0, True, {}, Cost())
     for _ in range(2):
         guide.predict(Step(0, STEPS, 501), lanes, engine.denoiser)
     before, after = (one["cross_attention"] for one in guide.trace)
