@@ -1,6 +1,8 @@
 """Scores of whole sets of results, by variant: KID and FID, CMMD, coverage. Kept in sets.json beside the results."""
 
 import json
+from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,15 @@ from torch import Tensor
 
 from eval.cases import Layout
 from eval.metrics import cmmd, coverage, features_of, inception_features, load_clip, set_summary
-from eval.metrics.clip import DEFAULT
-from eval.metrics.sets import Features
+from eval.metrics.clip import CMMD_DEFAULT
+from eval.metrics.sets import BATCH, Features
 from eval.networks import to_tensor
 from eval.scoring import optional
 from eval.store import Store, read_picture
 
 FILE = "sets.json"
 SIDE: dict[Layout, int] = {"mini": 64, "pie": 299, "ti2i": 299, "plain": 299}
-"""Side in px at which a set is compared: the judge's, or Inception's."""
+"""Side in px of the pictures of KID, FID and coverage: the judge's, or Inception's. CLIP resizes for itself."""
 
 
 def judge_features(judge: Any) -> tuple[Features, str]:
@@ -40,12 +42,12 @@ def compute(store: Store, layout: Layout, clip: str | None = None) -> dict[str, 
     """Scores by variant; results are compared with the exact answers of the same cases, or with the inputs.
 
     Args:
-        clip: of CMMD; None is the embedded one for the mini benchmarks, the published default elsewhere.
+        clip: of CMMD; None is the embedded one for the mini benchmarks, the paper's elsewhere.
     """
     notes: list[str] = []
     kind = "answers" if layout == "mini" else "inputs"
     features = optional(lambda: _features(layout), "KID, FID and coverage", notes)
-    network = optional(lambda: load_clip(clip or ("mini" if layout == "mini" else DEFAULT)), "CMMD", notes)
+    network = optional(lambda: load_clip(clip or ("mini" if layout == "mini" else CMMD_DEFAULT)), "CMMD", notes)
     found: dict[str, Any] = {}
     by_variant: dict[str, list[dict[str, Any]]] = {}
     for line in store.lines():
@@ -53,9 +55,9 @@ def compute(store: Store, layout: Layout, clip: str | None = None) -> dict[str, 
     for variant, lines in by_variant.items():
         if len(lines) < 2:
             continue
-        made = _pictures([store.folder / line["picture"] for line in lines], SIDE[layout])
-        real = _pictures([store.folder / kind / f"{line['case']}.png" for line in lines], SIDE[layout])
-        found[variant] = {"count": len(lines), **_scores(real, made, features, network)}
+        made = [store.folder / line["picture"] for line in lines]
+        real = [store.folder / kind / f"{line['case']}.png" for line in lines]
+        found[variant] = {"count": len(lines), **_scores(real, made, features, network, SIDE[layout])}
     names = {"KID, FID and coverage": features[1] if features else None, "CMMD": network.name if network else None}
     return {"reference": "exact answers" if kind == "answers" else "inputs", "variants": found,
             "networks": {what: name for what, name in names.items() if name}, "notes": notes}  # fmt: skip
@@ -70,19 +72,35 @@ def _features(layout: Layout) -> tuple[Features, str]:
     return judge_features(load_judge(MODEL_DIR / "judge"))
 
 
-def _scores(real: Tensor, made: Tensor, features: tuple[Features, str] | None, network: Any) -> dict[str, float]:
+def _scores(
+    real: Sequence[Path], made: Sequence[Path], features: tuple[Features, str] | None, network: Any, side: int
+) -> dict[str, float]:
     scores = {}
     if features:
-        one, other = (features_of(pictures, features[0]) for pictures in (real, made))
+        one, other = (stored_features(paths, features[0], side) for paths in (real, made))
         scores = {result.name.lower(): result.mean for result in set_summary(one, other, features[1])}
         scores["coverage"] = coverage(one, other, features[1]).mean
     if network:
-        scores["cmmd"] = cmmd(real, made, network).mean
+        one, other = (stored_features(paths, network.encode_image) for paths in (real, made))
+        scores["cmmd"] = cmmd(one, other, network.name).mean
     return {key: round(value, 6) for key, value in scores.items()}
 
 
-def _pictures(paths: list[Path], side: int) -> Tensor:
-    return to_tensor(*(read_picture(path).resize((side, side), Image.Resampling.LANCZOS) for path in paths))
+@torch.no_grad()
+def stored_features(paths: Sequence[Path], network: Features, side: int | None = None) -> Tensor:
+    """Features (N, D) of stored pictures, of which only a batch is in memory at a time.
+
+    Args:
+        side: in px, to which pictures are resized first; None leaves them as they are.
+    """
+    found = []
+    for start in range(0, len(paths), BATCH):
+        pictures = [read_picture(path) for path in paths[start : start + BATCH]]
+        if side is not None:
+            pictures = [picture.resize((side, side), Image.Resampling.LANCZOS) for picture in pictures]
+        # pictures of a manifest may differ in size, and only equal ones make a tensor
+        found += [features_of(to_tensor(*own), network) for _, own in groupby(pictures, key=lambda one: one.size)]
+    return torch.cat(found)
 
 
 @torch.no_grad()

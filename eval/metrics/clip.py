@@ -14,6 +14,9 @@ from freectl.errors import FreectlError, InputError
 DEFAULT = "ViT-L-14-quickgelu/openai"
 """What PIE-Bench and most papers since report; name the model beside every number: B/32 reads .03 to .05 higher."""
 
+CMMD_DEFAULT = "ViT-L-14-336-quickgelu/openai"
+"""CMMD's own network: it takes the whole picture, resized bicubically to 336 px by its preprocessing."""
+
 
 @dataclass(frozen=True)
 class ClipNetwork:

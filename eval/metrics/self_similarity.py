@@ -24,6 +24,7 @@ class KeyNetwork:
         name: shown with every result.
         keys: normalised pictures (B, 3, H, W) to keys of all tokens, heads concatenated (B, tokens, C).
         mean, std: of the normalisation. size: the shorter side in pixels that pictures are resized to.
+        longest: what the longer side is held to; the shorter then falls below `size`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class KeyNetwork:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int
+    longest: int | None = None
 
 
 def load_dino(device: str = "cpu") -> KeyNetwork:
@@ -53,7 +55,8 @@ def load_dino(device: str = "cpu") -> KeyNetwork:
         timm_keys(model.to(device)),
         IMAGENET_MEAN,
         IMAGENET_STD,
-        224,
+        size=224,
+        longest=480,
     )
 
 
@@ -112,8 +115,14 @@ def self_similarity(keys: Tensor) -> Tensor:
 def self_similarity_distance(one: Tensor, other: Tensor, network: KeyNetwork, mode: Mode = "splice") -> MetricResult:
     """Mean squared difference of the two self-similarity matrices; 0 for equal pictures, lower is better.
 
+    Splice's and PIE-Bench's codes resize tensors: bilinear, shorter side to 224 px, longer to 480 at most, and without
+    antialiasing in the versions of torchvision that they ask for (0.10, 0.13). Their networks ignore what lies beyond
+    the last whole patch. Not known: how near timm's position embeddings of pictures that are not square are to theirs,
+    and what the FreeControl paper did, which names neither layer nor resizing; "splice" is the code that PnP's author
+    points to. Ctrl-X's code resizes to 512 px first, which is not done here.
+
     Args:
-        one, other: pictures (B, 3, H, W), 0 to 1; both are resized, the first one's shorter side to the network's size.
+        one, other: pictures (B, 3, H, W), 0 to 1; the second is resized to the size of the resized first.
         mode: "splice" normalises pictures in 0 to 1 (Splice, PnP, FreeControl); "pie" feeds 0 to 255 into the same
             normalisation, as PIE-Bench's code does: its numbers compare with PIE-Bench tables only.
 
@@ -123,24 +132,18 @@ def self_similarity_distance(one: Tensor, other: Tensor, network: KeyNetwork, mo
     one, other = check_pictures(one), check_pictures(other, "other pictures")
     if one.shape[0] != other.shape[0]:
         raise ValueError(f"{one.shape[0]} pictures and {other.shape[0]} others; expected equal numbers")
-    side = _side(one, network.size)
-    first, second = (self_similarity(network.keys(prepare(p, network, side, mode))) for p in (one, other))
-    values = (first - second).square().mean((-1, -2))
+    from torchvision.transforms.functional import resize
+
+    one, other = (pictures * 255 if mode == "pie" else pictures for pictures in (one, other))
+    first = resize(one, [network.size], max_size=network.longest, antialias=False)
+    second = resize(other, list(first.shape[-2:]), antialias=False)
+    one_matrix, other_matrix = (self_similarity(network.keys(_normalised(p, network))) for p in (first, second))
+    values = (one_matrix - other_matrix).square().mean((-1, -2))
     note = "PIE-Bench's 0 to 255 input" if mode == "pie" else ""
     return MetricResult(f"self-similarity distance ({mode})", values, network.name, note)
 
 
-def _side(pictures: Tensor, size: int, multiple: int = 8) -> tuple[int, int]:
-    """(height, width) with the shorter side at `size`, the longer a multiple of the patch side."""
-    height, width = pictures.shape[-2:]
-    scale = size / min(height, width)
-    return round(height * scale / multiple) * multiple, round(width * scale / multiple) * multiple
-
-
-def prepare(pictures: Tensor, network: KeyNetwork, side: tuple[int, int], mode: Mode) -> Tensor:
-    """Resize to (height, width) and normalise."""
-    if pictures.shape[-2:] != side:
-        pictures = functional.interpolate(pictures, side, mode="bilinear", antialias=True, align_corners=False)
-    scaled = pictures * 255 if mode == "pie" else pictures
-    mean, std = (torch.tensor(v, dtype=scaled.dtype, device=scaled.device) for v in (network.mean, network.std))
-    return (scaled - mean[:, None, None]) / std[:, None, None]
+def _normalised(pictures: Tensor, network: KeyNetwork, patch: int = 8) -> Tensor:
+    height, width = (side // patch * patch for side in pictures.shape[-2:])
+    mean, std = (torch.tensor(v, dtype=pictures.dtype, device=pictures.device) for v in (network.mean, network.std))
+    return (pictures[..., :height, :width] - mean[:, None, None]) / std[:, None, None]

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from eval.measures import SMALL_SET
 from eval.metrics.base import MetricResult, check_pictures, missing_weights
-from eval.metrics.clip import ClipNetwork
 
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 BATCH = 32
@@ -79,19 +78,19 @@ def kid(
     return MetricResult("KID", torch.stack(values).mean().reshape(1), network_name, f"subsets of {size}")
 
 
-@torch.no_grad()
-def cmmd(real: Tensor, made: Tensor, network: ClipNetwork) -> MetricResult:
-    """CLIP maximum mean discrepancy of pictures (Jayasumana et al. 2024): Gaussian kernel, sigma 10, x1000.
+def cmmd(real: Tensor, made: Tensor, network_name: str) -> MetricResult:
+    """CLIP maximum mean discrepancy (Jayasumana et al. 2024): Gaussian kernel, sigma 10, x1000.
 
-    Of unit embeddings, by the biased estimator with the diagonal, as published. ViT-L/14 at 336 px in the paper.
+    Of CLIP image embeddings (N, D), (M, D), which are made unit vectors here; by the biased estimator with the
+    diagonal, as published. ViT-L/14 at 336 px in the paper, see `eval.metrics.clip.CMMD_DEFAULT`.
     """
-    one, other = (torch.nn.functional.normalize(features_of(p, network.encode_image), dim=-1) for p in (real, made))
+    one, other = (torch.nn.functional.normalize(embeddings, dim=-1) for embeddings in (real, made))
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:
         return torch.exp(-torch.cdist(x, y).square() / (2 * CMMD_SIGMA**2)).mean()
 
     value = CMMD_SCALE * (kernel(one, one) + kernel(other, other) - 2 * kernel(one, other))
-    return MetricResult("CMMD", value.reshape(1), network.name)
+    return MetricResult("CMMD", value.reshape(1), network_name)
 
 
 def coverage(real: Tensor, made: Tensor, network_name: str, neighbours: int = 5) -> MetricResult:

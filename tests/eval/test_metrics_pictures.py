@@ -149,7 +149,26 @@ def test_pie_mode_scales_the_input_by_255_before_normalising() -> None:
     assert self_similarity_distance(one, one, patch_keys(), "pie").mean == 0
 
 
-def test_longer_sides_keep_their_proportion() -> None:
+@pytest.mark.parametrize(("height", "width"), [(100, 100), (64, 150), (150, 64), (64, 400), (333, 100), (32, 32)])
+@pytest.mark.parametrize("mode", ["splice", "pie"])
+def test_pictures_are_resized_as_the_published_code_does(height: int, width: int, mode: str) -> None:
+    from torchvision.transforms import Compose, Normalize, Resize
+
+    seen = []
+    keys = lambda p: seen.append(p) or torch.rand(len(p), 4, 2)  # noqa: E731
+    network = KeyNetwork("shapes", keys, (0.2, 0.3, 0.4), (0.5, 0.6, 0.7), 32, longest=60)
+    one, other = torch.rand(1, 3, height, width), torch.rand(1, 3, height, width)
+    self_similarity_distance(one, other, network, mode)
+    published = Compose([Resize(32, max_size=60, antialias=False), Normalize(network.mean, network.std)])
+    patch = nn.Conv2d(3, 1, 8, stride=8)  # what it does not see does not count
+    for found, picture in zip(seen, (one, other), strict=True):
+        expected = published(picture * (255 if mode == "pie" else 1))
+        assert torch.allclose(found, expected[..., : found.shape[-2], : found.shape[-1]], atol=1e-5)
+        assert torch.allclose(patch(found), patch(expected), atol=1e-4, rtol=1e-4)
+        assert all(side % 8 == 0 for side in found.shape[-2:])
+
+
+def test_the_other_picture_takes_the_size_of_the_first() -> None:
     seen = []
     keys = lambda p: seen.append(p.shape) or torch.rand(len(p), 4, 2)  # noqa: E731
     network = KeyNetwork("shapes", keys, (0.5,) * 3, (0.5,) * 3, 16)

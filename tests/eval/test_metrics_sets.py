@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from metric_kit import pictures, toy_clip
+from PIL import Image
 from scipy.linalg import sqrtm
 from sklearn.datasets import load_digits
 from torch import nn
@@ -26,7 +27,7 @@ from eval.metrics import (
 )
 from eval.report_data import read
 from eval.report_html import page
-from eval.set_scores import write
+from eval.set_scores import stored_features, write
 from eval.store import Store
 
 
@@ -78,15 +79,30 @@ def test_kid_is_unbiased_for_equal_distributions_and_fid_is_not() -> None:
 
 
 def test_cmmd_equals_a_naive_loop_and_vanishes_for_equal_sets() -> None:
-    one, other = pictures(0, 5, 8), pictures(1, 4, 8)
-    network = toy_clip()
-    a, b = (
-        (v := network.encode_image(p).double().numpy()) / np.linalg.norm(v, axis=1, keepdims=True) for p in (one, other)
-    )
+    one, other = (features_of(pictures(seed, count, 8), toy_clip().encode_image) for seed, count in ((0, 5), (1, 4)))
+    a, b = ((v := embeddings.numpy()) / np.linalg.norm(v, axis=1, keepdims=True) for embeddings in (one, other))
     kernel = lambda x, y: np.mean([[np.exp(-np.sum((p - q) ** 2) / 200) for q in y] for p in x])  # noqa: E731
     oracle = 1000 * (kernel(a, a) + kernel(b, b) - 2 * kernel(a, b))
-    assert cmmd(one, other, network).mean == pytest.approx(oracle, rel=1e-4)
-    assert cmmd(one, one, network).mean == pytest.approx(0, abs=1e-6)
+    assert cmmd(one, other, "toy").mean == pytest.approx(oracle, rel=1e-4)
+    assert cmmd(one, one, "toy").mean == pytest.approx(0, abs=1e-6)
+
+
+def test_each_network_gets_stored_pictures_at_the_size_that_it_wants(tmp_path: Path) -> None:
+    sizes = [(400, 300)] * 3 + [(340, 340)] * 2
+    paths = []
+    rng = np.random.default_rng(0)
+    for index, (width, height) in enumerate(sizes):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(paths[-1])
+    seen = []
+    network = lambda p: seen.append(tuple(p.shape)) or p.mean((2, 3))  # noqa: E731
+    found = stored_features(paths, network)
+    assert seen == [(3, 3, 300, 400), (2, 3, 340, 340)]
+    expected = [np.asarray(Image.open(path)).mean((0, 1)) / 255 for path in paths]
+    assert np.allclose(found.numpy(), expected, atol=1e-6)
+    seen.clear()
+    stored_features(paths * 20, network, 299)
+    assert seen == [(32, 3, 299, 299)] * 3 + [(4, 3, 299, 299)]
 
 
 def test_small_sets_lead_with_kid_and_say_why() -> None:

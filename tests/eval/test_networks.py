@@ -24,7 +24,7 @@ from eval.metrics import (
     segmentation_scores,
     self_similarity_distance,
 )
-from eval.metrics.clip import check_clip
+from eval.metrics.clip import CMMD_DEFAULT, DEFAULT, check_clip
 from eval.metrics.self_similarity import open_clip_keys
 from eval.scoring import MiniScorer, optional, scorer_for
 from freectl.errors import FreectlError, InputError
@@ -74,6 +74,7 @@ def test_dino_has_one_key_a_patch_of_eight_pixels_and_the_class_token(monkeypatc
     network = load_dino()
     one = pictures(0, 1, 64)
     assert network.keys(torch.zeros(1, 3, 224, 224)).shape == (1, 785, 768)
+    assert (network.size, network.longest) == (224, 480)
     small = type(network)(network.name, network.keys, network.mean, network.std, 64)
     assert self_similarity_distance(one, one, small).mean == pytest.approx(0, abs=1e-9)
     found = self_similarity_distance(one, pictures(1, 1, 64), small)
@@ -98,6 +99,15 @@ def test_missing_weights_name_the_command_that_fetches_them(monkeypatch: pytest.
         load_clip(str(tmp_path))
     with pytest.raises(InputError, match="--clip"):
         check_clip("ViT-L-14/nobody")
+
+
+def test_the_published_networks_are_known_to_open_clip_with_the_published_sizes() -> None:
+    import open_clip
+
+    for name, side in ((DEFAULT, 224), (CMMD_DEFAULT, 336)):
+        tag, weights = check_clip(name)
+        assert weights == "openai"
+        assert open_clip.get_model_config(tag)["vision_cfg"]["image_size"] == side
 
 
 def test_a_scorer_without_a_network_says_so_but_a_wrong_name_is_raised() -> None:
