@@ -7,12 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 LossMode = Literal["vanilla", "lsgan", "hinge"]
 NormKind = Literal["batch", "instance", "group", "spectral", "none"]
 Layout = Literal["single", "paired", "unpaired"]
+LEAST_SIDE = 8  # px: on less a norm or a mirrored edge inside a generator has one position to work on
 
 
 class Closed(BaseModel):
-    """Base of all settings: unknown names are errors, values cannot be changed afterwards."""
+    """Base of all settings: unknown names and infinite numbers are errors, values cannot be changed afterwards."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Norm(Closed):
@@ -66,8 +67,11 @@ class Discriminator(Closed):
 
     @property
     def smallest(self) -> int:
-        """Smallest picture side in px: the strided layers must leave a 3x3 map for the last two convolutions."""
-        return (3 * 2**self.n_layers if self.n_layers else 1) * 2 ** (self.scales - 1)
+        """Smallest picture side in px: the strided layers must leave a 3x3 map for the last two convolutions.
+
+        Without strided layers a 2x2 map: a norm over (H, W) needs more than one position.
+        """
+        return (3 * 2**self.n_layers if self.n_layers else 2) * 2 ** (self.scales - 1)
 
     @property
     def features(self) -> int:

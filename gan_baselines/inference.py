@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gan_baselines.config import LEAST_SIDE
 from gan_baselines.networks import DcganGenerator
 
 _DROPOUTS = (nn.Dropout, nn.Dropout2d)
@@ -44,11 +46,11 @@ def presenting(*networks: nn.Module, dropout: bool = True, seed: int = 0) -> Ite
 def translate(generator: nn.Module, picture: Tensor, multiple: int, *, dropout: bool = True, seed: int = 0) -> Tensor:
     """Translate one picture (3, H, W) in [-1, 1] to the same size.
 
-    Sides that `multiple` does not divide are padded by their edges and cut back. One picture at a time, so that its
-    translation does not depend on what else is translated; equal seeds give equal pictures.
+    Sides that `multiple` does not divide, or below 8 px, are padded by their edges and cut back. One picture at a time,
+    so that its translation does not depend on what else is translated; equal seeds give equal pictures.
     """
     _, height, width = picture.shape
-    below, right = -height % multiple, -width % multiple
+    below, right = (ceil(max(side, LEAST_SIDE) / multiple) * multiple - side for side in (height, width))
     padded = functional.pad(picture[None], (0, right, 0, below), mode="replicate")
     with presenting(generator, dropout=dropout, seed=seed):
         return generator(padded)[0, :, :height, :width]

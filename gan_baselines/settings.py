@@ -28,7 +28,10 @@ def resolve(model: str, file: Path | None = None, sets: Sequence[str] = ()) -> R
         tree = _merge(tree, read_file(file))
         if tree["model"].get("name") != model:
             raise InputError("--config", f"{file} for model '{tree['model'].get('name')}'", f"one for '{model}'")
-    return checked(RunConfig, override(tree, sets), "--set" if sets else "--config")
+    config = checked(RunConfig, override(tree, sets), "--set" if sets else "--config")
+    if config.model.name != model:
+        raise InputError("--set model.name", f"'{config.model.name}' beside '{model}'", f"'{model}'")
+    return config
 
 
 def override(tree: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def override(tree: Mapping[str, Any], sets: Sequence[str]) -> dict[str, Any]:
     merged = dict(tree)
     for item in sets:
         key, equals, text = item.partition("=")
-        if not equals or not key:
+        if not equals or not all(key.split(".")):
             raise InputError("--set", f"'{item}'", "section.name=value, such as train.batch_size=4")
         branch: dict[str, Any] = {}
         leaf = branch
@@ -94,8 +97,8 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, str):
-            merged[key] = {"kind": value}
+        if isinstance(old, Mapping) and "kind" in old and isinstance(value, str):
+            merged[key] = {"kind": value}  # norm=group
         else:
             merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged

@@ -1,9 +1,6 @@
 """Weights folders that describe themselves: config.json beside one safetensors file for each network."""
 
 import json
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gan_baselines.config import ModelConfig
-from gan_baselines.errors import GanError, InputError
+from gan_baselines.errors import InputError
+from gan_baselines.files import replace_folder
 from gan_baselines.networks import DcganGenerator
 
 FORMAT = "gan_baselines/1"
@@ -133,30 +131,6 @@ def read_record(folder: Path | str, option: str = "--weights") -> dict[str, Any]
     if not known:
         raise InputError(option, f"'{folder}' of format '{record['format']}'", FORMAT)
     return record
-
-
-def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into a temporary folder, then put it in the place of `folder`.
-
-    Raises:
-        GanError: writing failed; an earlier folder is kept.
-    """
-    partial, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
-    try:
-        for stale in (partial, old):
-            shutil.rmtree(stale, ignore_errors=True)
-        partial.mkdir(parents=True)
-        fill(partial)
-        for path in partial.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise GanError(f"cannot write '{folder}': {error}") from error
 
 
 def without_sources(model: Any) -> Any:

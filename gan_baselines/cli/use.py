@@ -30,19 +30,17 @@ def translate(
     form: FormatOption = Format.human,
 ) -> None:
     """Translate pictures of any size; each keeps its size and, but for the ending, its name."""
-    from gan_baselines.data.pictures import picture_files, read_picture, save_image, to_image, to_range, to_tensor
+    from gan_baselines.data import pictures
     from gan_baselines.weights import read_record
 
-    files = [source] if not source.is_dir() else picture_files(source, "--input")
-    names = [path.stem for path in files]
-    if doubled := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError("--input", f"several files named '{doubled[0]}'", "one file for each name without ending")
+    files = [source] if not source.is_dir() else pictures.picture_files(source, "--input")
+    pictures.by_stem(files, "--input")
     if output.exists() and (source if source.is_dir() else source.parent).resolve() == output.resolve():
         raise InputError("--output", f"'{output}', where the input lies", "another folder")
     record = read_record(weights)
     chosen = _direction(direction, record["generators"])
     for path in files:  # all of them before the first is written: decoding costs little beside a network
-        read_picture(path, "--input")
+        pictures.read_picture(path, "--input")
     loaded = _load(weights, threads, only=chosen)
 
     from gan_baselines import inference
@@ -50,10 +48,10 @@ def translate(
     _make(output)
     started = time.perf_counter()
     for path in files:
-        picture = to_range(to_tensor(read_picture(path, "--input")))
+        picture = pictures.to_range(pictures.to_tensor(pictures.read_picture(path, "--input")))
         net = loaded.generators[chosen]
         made = inference.translate(net, picture, loaded.multiple, dropout=dropout, seed=seed)
-        save_image(to_image(made), output / f"{path.stem}.png")
+        pictures.save_image(pictures.to_image(made), output / f"{path.stem}.png")
     seconds = round(time.perf_counter() - started, 3)
     value = {"output": str(output), "direction": chosen, "pictures": len(files), "seconds": seconds}
     emit(value, f"{len(files)} pictures in {output}, {seconds} s", form)
@@ -110,11 +108,14 @@ def convert(
 ) -> None:
     """Import a legacy generator, or store the generators of a weights folder anew (without discriminators)."""
     from gan_baselines.errors import unknown
+    from gan_baselines.files import check_new
 
-    if dtype not in ("fp32", "fp16"):
-        raise unknown("--dtype", dtype, ("fp16", "fp32"))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("--out", f"'{out}', which is not an empty folder", "a new or empty folder")
+    for option, value, allowed in (("--dtype", dtype, ("fp16", "fp32")), ("--direction", direction, ("AB", "BA"))):
+        if value not in allowed:
+            raise unknown(option, value, allowed)
+    check_new(out)
+    if out.resolve() == Path.cwd():  # it is replaced, and a shell in it would stay in the old one
+        raise InputError("--out", "the working folder", "another new or empty folder")
     import torch
 
     from gan_baselines.legacy import read_legacy
@@ -128,8 +129,8 @@ def convert(
         model, network = read_legacy(source)
         nets, about = {_direction(direction, ["AB"] if model.name == "pix2pix" else ["AB", "BA"]): network}, {}
     save_weights(out, model, nets, about=about, dtype=torch.float16 if dtype == "fp16" else torch.float32)
-    value = {"out": str(out), "model": model.name, "generators": sorted(nets), "dtype": dtype}
-    emit(value, f"{model.name} generator{'s' if len(nets) > 1 else ''} {', '.join(sorted(nets))} in {out}", form)
+    report = {"out": str(out), "model": model.name, "generators": sorted(nets), "dtype": dtype}
+    emit(report, f"{model.name} generator{'s' if len(nets) > 1 else ''} {', '.join(sorted(nets))} in {out}", form)
 
 
 def _direction(asked: str | None, known: list[str]) -> str:

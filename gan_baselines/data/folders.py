@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gan_baselines.config import Layout
-from gan_baselines.data.pictures import has_pictures, picture_files
+from gan_baselines.data.pictures import by_stem, has_pictures, picture_files
 from gan_baselines.errors import InputError
 
 Split = Literal["train", "test"]
@@ -49,10 +49,10 @@ def find_sources(root: Path, layout: Layout, split: Split = "train", option: str
 
 
 def has_split(root: Path, layout: Layout, split: Split) -> bool:
-    """Whether `root` has a folder for `split`."""
+    """Whether `root` has a folder for `split` in this layout."""
     if layout == "unpaired":
         return (root / f"{split}A").is_dir() or (root / split / "A").is_dir()
-    return (root / split).is_dir()
+    return (root / split).is_dir() and (layout == "paired" or has_pictures(root / split))
 
 
 def same_names(sources: dict[str, Source]) -> bool:
@@ -61,7 +61,7 @@ def same_names(sources: dict[str, Source]) -> bool:
 
 
 def _pairs(a: Path, b: Path, option: str) -> dict[str, Source]:
-    files = {side: {f.stem: f for f in picture_files(folder, option)} for side, folder in (("A", a), ("B", b))}
+    files = {side: by_stem(picture_files(folder, option), option) for side, folder in (("A", a), ("B", b))}
     lonely = sorted(files["A"].keys() ^ files["B"].keys())
     if lonely:
         raise InputError(option, f"'{lonely[0]}' on one side only of '{a.parent}'", "equal file names in A/ and B/")

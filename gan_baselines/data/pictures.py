@@ -1,7 +1,7 @@
 """One picture: file to 8-bit RGB, tensor to file."""
 
-import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,20 @@ def picture_files(folder: Path, option: str = "--data") -> list[Path]:
     if not files:
         raise InputError(option, f"no picture in '{folder}'", f"files ending in {', '.join(sorted(SUFFIXES))}")
     return files
+
+
+def by_stem(files: Sequence[Path], option: str = "--data") -> dict[str, Path]:
+    """Return `files` by name without ending, by which pictures are paired and written.
+
+    Raises:
+        InputError: two of one name, such as 1.png and 1.jpg.
+    """
+    found = {path.stem: path for path in files}
+    if len(found) < len(files):
+        path = next(path for path in files if found[path.stem] != path)
+        allowed = "one file for each name without ending"
+        raise InputError(option, f"several files named '{path.stem}' in '{path.parent}'", allowed)
+    return found
 
 
 def has_pictures(folder: Path) -> bool:
@@ -91,7 +105,7 @@ def save_image(image: Image.Image, path: Path) -> None:
     Raises:
         GanError: the disk is full or the folder not writable.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.part")
     try:
         image.save(partial, format="PNG")
         partial.replace(path)

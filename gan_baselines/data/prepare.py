@@ -9,9 +9,10 @@ from typing import Any
 
 from gan_baselines.config import Layout
 from gan_baselines.data.folders import Split, find_sources, has_split, same_names
-from gan_baselines.data.pictures import picture_files, read_picture, save_image
+from gan_baselines.data.pictures import by_stem, picture_files, picture_size, read_picture, save_image
 from gan_baselines.data.sets import PictureSet
 from gan_baselines.errors import InputError
+from gan_baselines.files import check_new
 
 
 def split_sheets(source: Path, out: Path, *, swap: bool = False) -> dict[str, int]:
@@ -20,24 +21,24 @@ def split_sheets(source: Path, out: Path, *, swap: bool = False) -> dict[str, in
     Sheets directly in `source` become training pictures. `swap` takes B from the left half.
 
     Raises:
-        InputError: no sheets, an odd width, a damaged file, or `out` not empty.
+        InputError: no sheets, an odd width, a damaged file, two of one name, or `out` not empty; nothing is written.
     """
-    _check_new(out)
+    check_new(out)
     folders = {split: source / split for split in ("train", "test") if (source / split).is_dir()} or {"train": source}
-    sheets = {split: picture_files(folder, "--input") for split, folder in folders.items()}
-    counts = {}
+    sheets = {split: by_stem(picture_files(folder, "--input"), "--input") for split, folder in folders.items()}
+    for path in (path for files in sheets.values() for path in files.values()):  # all before the first is written
+        width = read_picture(path, "--input").width
+        if width % 2:
+            raise InputError("--input", f"'{path}' of odd width {width} px", "two halves of equal width")
     for split, files in sheets.items():
-        for path in files:
+        for name, path in files.items():
             image = read_picture(path, "--input")
             middle = image.width // 2
-            if image.width % 2:
-                raise InputError("--input", f"'{path}' of odd width {image.width} px", "two halves of equal width")
             halves = [image.crop((0, 0, middle, image.height)), image.crop((middle, 0, image.width, image.height))]
             for side, half in zip("BA" if swap else "AB", halves, strict=True):
                 (out / split / side).mkdir(parents=True, exist_ok=True)
-                save_image(half, out / split / side / f"{path.stem}.png")
-        counts[split] = len(files)
-    return counts
+                save_image(half, out / split / side / f"{name}.png")
+    return {split: len(files) for split, files in sheets.items()}
 
 
 def from_scenes(
@@ -49,7 +50,7 @@ def from_scenes(
     `layout="unpaired"` gives each training scene to one side only; test scenes keep both sides, as hidden truth.
 
     Raises:
-        InputError: no scenes.jsonl, an unknown object, or `out` not empty.
+        InputError: no scenes.jsonl, an unknown object, a missing picture, or `out` not empty; nothing is written.
     """
     scenes = _read_scenes(source)
     objects = sorted({scene["object"] for scene in scenes})
@@ -59,9 +60,12 @@ def from_scenes(
             raise InputError("--test-objects", f"'{name}'", ", ".join(objects))
     if len(chosen) == len(objects):
         raise InputError("--test-objects", f"all {len(objects)} objects", "at least one object left for training")
-    _check_new(out)
+    check_new(out)
+    placements = list(_placements(scenes, set(chosen), layout))
+    for picture, _ in placements:
+        picture_size(source / picture, "--scenes")
     counts: dict[str, int] = {}
-    for picture, target in _placements(scenes, set(chosen), layout):
+    for picture, target in placements:
         (out / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / picture, out / target)
         folder = str(Path(target).parent.as_posix())
@@ -118,8 +122,3 @@ def _placements(scenes: list[dict[str, Any]], held: set[str], layout: Layout) ->
                 yield scene["picture"], f"{split}{side}/{path.name}"
         else:
             yield scene["picture"], f"{split}/{side}/{path.name}"
-
-
-def _check_new(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("--out", f"'{out}', which is not an empty folder", "a new or empty folder")

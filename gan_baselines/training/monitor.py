@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_baselines.errors import InputError
+from gan_baselines.files import replace_text
 
 CURVE_POINTS = 400
 
@@ -42,9 +43,7 @@ class RunLog:
                 if record is not None and record["step"] <= keep_until:
                     kept.append(line)
                     self.curves.add(record["step"], record["losses"])
-        partial = path.with_suffix(".part")
-        partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        partial.replace(path)
+        replace_text(path, "".join(line + "\n" for line in kept))
 
     def add(self, step: int, losses: dict[str, float], **more: float) -> None:
         """Append one line: the mean of each loss term since the last line."""

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from gan_baselines.config import RunConfig, layout_of
+from gan_baselines.config import LEAST_SIDE, RunConfig, layout_of
 from gan_baselines.data.batches import Batches
 from gan_baselines.data.sets import check_side
 from gan_baselines.errors import DivergedError, InputError
+from gan_baselines.files import check_new, replace_text
 from gan_baselines.inference import presenting
 from gan_baselines.models import build
 from gan_baselines.settings import checked, override, resolve
@@ -38,8 +39,8 @@ def train(
         DivergedError: a loss was not finite; the last good checkpoint is kept.
     """
     config = _stored_config(model, out, file, sets) if resume else resolve(model, file, sets)
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("--out", f"'{out}', which is not empty", "a new folder, or --resume to go on with its run")
+    if not resume:
+        check_new(out, allowed="a new folder, or --resume to go on with its run")
     return Run(config, data, out, resume).go()
 
 
@@ -95,8 +96,9 @@ class Run:
         except DivergedError as error:
             good = state.checkpoints(self.out / "checkpoints")
             raise DivergedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
-        if self.tracking:
-            self.accelerator.end_training()
+        finally:
+            if self.tracking:
+                self.accelerator.end_training()  # trackers write late: without it the last losses would be missing
         return self._summary(first, time.perf_counter() - started)
 
     def _report(self) -> None:
@@ -148,19 +150,18 @@ class Run:
         stored = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
         if stored["pictures"] != self.batches.fingerprint():
             raise InputError("--data", "other pictures than the run began with", "the same folder, unchanged")
-        if stored["threads"] != self.threads and self.accelerator.device.type == "cpu":
+        if stored["threads"] != self.threads and self.accelerator.device.type == "cpu" and self.main:
             say(f"warning: {self.threads} threads instead of {stored['threads']}: the last bits may differ")
         good = state.checkpoints(self.out / "checkpoints")
         if good:
             self.trainer.restore(good[-1])
-        say(f"resuming at step {self.trainer.step}")
+        if self.main:
+            say(f"resuming at step {self.trainer.step}")
 
     def _write_settings(self) -> None:
         record = {"config": self.config.model_dump(mode="json"), "pictures": self.batches.fingerprint(),
                   "threads": self.threads, "torch": torch.__version__}  # fmt: skip
-        partial = self.out / ".run.part"
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.out / "run.json")
+        replace_text(self.out / "run.json", json.dumps(record, indent=1) + "\n")
 
     def _summary(self, first: int, seconds: float) -> dict[str, Any]:
         steps = self.trainer.step - first
@@ -185,11 +186,12 @@ def check_sizes(model: Any, size: tuple[int, int]) -> None:
     net = model.generator
     hint = ", or a smaller model.generator.downs" if net.kind == "unet" else ""
     check_side(width, height, net.stride, "--data", "pictures (after data.size)", hint)
+    if min(size) < LEAST_SIDE:
+        raise InputError("--data", f"pictures (after data.size) of {width}x{height} px", f"sides from {LEAST_SIDE} px")
     if getattr(model, "gan", True) and min(size) < model.discriminator.smallest:
-        found = f"{model.discriminator.n_layers} layers for pictures of {width}x{height} px"
-        raise InputError(
-            "model.discriminator.n_layers", found, f"fewer, or sides from {model.discriminator.smallest} px"
-        )
+        net = model.discriminator
+        found = f"{net.n_layers} layers and {net.scales} scales for pictures of {width}x{height} px"
+        raise InputError("model.discriminator.n_layers", found, f"fewer of both, or sides from {net.smallest} px")
 
 
 def _stored_config(model: str, out: Path, file: Path | None, sets: Sequence[str]) -> RunConfig:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_baselines.data.pictures import save_image, to_image
+from gan_baselines.files import replace_text
 from gan_baselines.training.monitor import Curves
 
 MAX_GRIDS = 24
@@ -64,9 +65,7 @@ def write_page(folder: Path, title: str, status: str, curves: Curves, settings: 
         f"<h2>Samples</h2>{figures}",
         f"<h2>Settings</h2><pre>{html.escape(settings)}</pre>",
     ]
-    partial = folder / ".index.part"
-    partial.write_text("\n".join(parts), encoding="utf-8")
-    partial.replace(folder / "index.html")
+    replace_text(folder / "index.html", "\n".join(parts))
 
 
 def groups(curves: Curves) -> dict[str, list[str]]:
@@ -97,7 +96,7 @@ def write_figure(title: str, curves: Curves, path: Path) -> None:
     ]
     body = f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff" stroke="#ccc"/>{_lines(names, curves)}'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-    path.write_text(f'{head}font-size="13">{body}{"".join(texts)}</svg>\n', encoding="utf-8")
+    replace_text(path, f'{head}font-size="13">{body}{"".join(texts)}</svg>\n')
 
 
 def _ranges(names: list[str], curves: Curves) -> tuple[float, int]:

@@ -1,7 +1,6 @@
 """Checkpoints from which a run goes on exactly: weights, averages, optimisers, pools, random states, log sums."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_baselines.errors import GanError, InputError
+from gan_baselines.errors import InputError
+from gan_baselines.files import replace_folder
 from gan_baselines.pool import ImagePool
 
 Tensors = dict[str, Tensor]
@@ -30,23 +30,15 @@ def write_checkpoint(folder: Path, step: int, shared: Tensors, ranks: dict[str, 
         GanError: the disk is full or the folder not writable; older checkpoints are kept.
     """
     final = folder / f"step-{step:09d}"
-    partial = folder / f".{final.name}.part"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+
+    def fill(partial: Path) -> None:
         save_file(_plain(shared), partial / "shared.safetensors")
         for name, (tensors, values) in ranks.items():
             save_file(_plain(tensors), partial / f"{name}.safetensors")
             (partial / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
         (partial / "step.json").write_text(json.dumps({"step": step, "ranks": sorted(ranks)}), encoding="utf-8")
-        for path in partial.iterdir():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise GanError(f"cannot write checkpoint '{final}': {error}") from error
+
+    replace_folder(final, fill)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -57,16 +49,16 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if (path / "step.json").is_file())
 
 
-def read_checkpoint(path: Path, rank: str) -> tuple[int, Tensors, Tensors, dict[str, Any]]:
-    """Return step, shared tensors, and the tensors and values of process `rank`.
+def read_checkpoint(path: Path, rank: str, world: int) -> tuple[int, Tensors, Tensors, dict[str, Any]]:
+    """Return step, shared tensors, and the tensors and values of process `rank`, one of `world`.
 
     Raises:
         InputError: damaged, or written by another number of processes.
     """
     try:
         head = json.loads((path / "step.json").read_text(encoding="utf-8"))
-        if rank not in head["ranks"]:
-            found = f"'{path}' of {len(head['ranks'])} processes"
+        if world != len(head["ranks"]):
+            found = f"'{path}' of {len(head['ranks'])} processes in a training on {world}"
             raise InputError("--resume", found, "the number of processes it was written by")
         values = json.loads((path / f"{rank}.json").read_text(encoding="utf-8"))
         return head["step"], load_file(path / "shared.safetensors"), load_file(path / f"{rank}.safetensors"), values

@@ -78,14 +78,15 @@ class Trainer:
         self._count += 1
 
     def collect_losses(self) -> dict[str, float]:
-        """Return the mean of each loss term since the last call.
+        """Return the mean of each loss term since the last call, over all processes.
 
         Raises:
             DivergedError: a loss was not finite.
         """
         self.check_finite()
-        values = torch.stack(list(self._sums.values())).div(max(1, self._count)).tolist() if self._sums else []
-        means = dict(zip(self._sums, values, strict=True))
+        sums = torch.stack(list(self._sums.values())) if self._sums else torch.empty(0)
+        values = self.accelerator.reduce(sums, "mean") if self._sums else sums
+        means = dict(zip(self._sums, values.div(max(1, self._count)).tolist(), strict=True))
         self._sums, self._count = {}, 0
         return means
 
@@ -126,7 +127,7 @@ class Trainer:
             InputError: damaged, or of another number of processes.
         """
         device = self.accelerator.device
-        self.step, shared, own, values = store.read_checkpoint(path, f"rank-{self.rank}")
+        self.step, shared, own, values = store.read_checkpoint(path, f"rank-{self.rank}", self.world)
         self.model.load_state_dict(store.get(shared, "model"))
         if self.ema:
             self.ema.network.load_state_dict(store.get(shared, "ema"))

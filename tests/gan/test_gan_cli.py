@@ -109,6 +109,8 @@ def test_evaluate(data, weights, capsys):
         "evaluate", "--weights", weights["dcgan"], "--data", data / "pictures", "--threads", 1, "--format", "json"
     )
     assert isinstance(result_of(noise)["kid"], float)
+    mixed = run("evaluate", "--weights", weights["dcgan"], "--data", data, "--threads", 1, "--format", "json")
+    assert result_of(mixed)["split"] == "train"  # test/ holds pairs, the collection lies in pictures/
 
 
 def test_data_commands(data, tmp_path):
@@ -153,6 +155,10 @@ def test_settings_round_trip(tmp_path):
         (["train", "cyclegan", "--set", "train.stpes=1"], "did you mean 'steps'"),
         (["train", "cyclegan", "--set", "train.steps=0"], "--set train.steps: found 0"),
         (["train", "cyclegan", "--set", "train.steps"], "--set: found 'train.steps'"),
+        (["train", "cyclegan", "--set", "train..steps=1"], "--set: found 'train..steps=1'"),
+        (["train", "cyclegan", "--set", "train.lr=Infinity"], "found inf; allowed: Input should be a finite number"),
+        (["train", "cyclegan", "--set", "model=unet"], "--set model: found 'unet'"),
+        (["train", "cyclegan", "--set", "model.name=modified-cyclegan"], "found 'modified-cyclegan' beside 'cyclegan'"),
         (
             ["train", "cyclegan", "--set", "model.generator.kind=unet"],
             "256 divides, or a smaller model.generator.downs",
@@ -161,6 +167,11 @@ def test_settings_round_trip(tmp_path):
         (["train", "cyclegan", "--set", "model.norm=group", "--set", "model.norm.groups=7"], "7 groups"),
         (["train", "cyclegan", "--set", "train.precision=fp16", "--set", "train.cpu=true"], "fp16 on a CPU"),
         (["train", "cyclegan", "--set", "data.size=48"], "48 px from pictures of 32x32 px"),
+        (["train", "cyclegan", "--set", "data.size=4"], "4x4 px; allowed: sides from 8 px"),
+        (
+            ["train", "cyclegan", "--set", "model.discriminator.scales=3"],
+            "3 layers and 3 scales for pictures of 32x32 px; allowed: fewer of both, or sides from 96 px",
+        ),
         (["train", "modified-cyclegan", "--set", "model.feature_layer=4"], "feature_layer 4 of a discriminator with 4"),
         (["train", "modified-cyclegan", "--set", "model.alpha_start=0.95"], "alpha_end 0.9 is below alpha_start 0.95"),
         (["train", "dcgan"], "pictures of 32x32 px for model.size 64"),
@@ -183,6 +194,8 @@ def test_bad_pictures_end_with_2(data, weights, tmp_path, capsys, monkeypatch):
     (tmp_path / "bad.png").write_text("x")
     write(tmp_path / "last", 2)
     (tmp_path / "last" / "9.png").write_text("x")
+    below = tmp_path / "bad.png" / "out"
+    monkeypatch.chdir(tmp_path / "empty")
     use = ["translate", "--weights", weights["cyclegan"], "--output", out, "--input"]
     for arguments, message in (
         (["train", "cyclegan", "--data", tmp_path / "odd", "--out", out], "sides that 4 divides"),
@@ -194,6 +207,11 @@ def test_bad_pictures_end_with_2(data, weights, tmp_path, capsys, monkeypatch):
         ([*use, data / "testA", "--direction", "AC"], "--direction: found 'AC'; allowed: AB, BA"),
         (["sample", "--weights", weights["cyclegan"], "--output", out], "weights of a dcgan"),
         (["data", "check", "--data", data, "--layout", "cube"], "unknown name 'cube'"),
+        (["train", "cyclegan", "--data", data, "--out", below], "bad.png' cannot be written"),
+        (["data", "split", "--input", data / "sheets", "--out", below], "bad.png' cannot be written"),
+        (["convert", "--input", weights["cyclegan"], "--out", below], "bad.png' cannot be written"),
+        (["convert", "--input", weights["cyclegan"], "--out", "."], "found the working folder"),
+        (["convert", "--input", weights["cyclegan"], "--out", out, "--direction", "XY"], "unknown name 'XY'"),
     ):
         code, line = fails(capsys, monkeypatch, *arguments)
         assert (code, message in line, "\n" in line) == (2, True, False), line

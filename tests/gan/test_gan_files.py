@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from collections import OrderedDict
 
 import pytest
@@ -10,10 +11,12 @@ from gan_toy import TINY, picture, write
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from typer.testing import CliRunner
 
 from freectl.mini.export import scenes
 from freectl.mini.scene import render
 from gan_baselines import weights
+from gan_baselines.cli import app
 from gan_baselines.data.folders import find_sources
 from gan_baselines.data.pictures import read_picture, to_image, to_range, to_tensor
 from gan_baselines.data.prepare import check_folder, from_scenes, split_sheets
@@ -176,6 +179,9 @@ def test_legacy_resnet_gives_the_same_picture(tmp_path, dropout):
         part.training = isinstance(part, nn.InstanceNorm2d)  # statistics of the picture, as instance norm means
     x = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(mine.eval()(x), net.model(x), atol=1e-6, rtol=1e-5)
+    options = ["--input", str(tmp_path / "net_G_A.pth"), "--out", str(tmp_path / "w"), "--direction", "BA"]
+    assert CliRunner().invoke(app, ["convert", *options]).exit_code == 0
+    assert torch.equal(load_weights(tmp_path / "w").generators["BA"](x), mine(x))
 
 
 def test_legacy_unet_gives_the_same_picture(tmp_path):
@@ -290,6 +296,28 @@ def test_split_sheets_and_lonely_files(data, tmp_path):
     (tmp_path / "out/train/A/5.png").unlink()
     with pytest.raises(InputError, match="'5' on one side only"):
         find_sources(tmp_path / "out", "paired")
+    picture(4).save(tmp_path / "out/train/A/4.jpg")
+    with pytest.raises(InputError, match="several files named '4'"):
+        find_sources(tmp_path / "out", "paired")
+
+
+def test_bad_sheets_and_scenes_leave_nothing_written(data, tmp_path):
+    sheets = tmp_path / "sheets"
+    shutil.copytree(data / "sheets", sheets)
+    (sheets / "7.jpg").write_bytes((sheets / "7.png").read_bytes())
+    with pytest.raises(InputError, match="several files named '7'"):
+        split_sheets(sheets, tmp_path / "out")
+    (sheets / "7.jpg").rename(sheets / "7.png")
+    picture(0, 33).save(sheets / "8.png")
+    with pytest.raises(InputError, match="8.png' of odd width 33"):
+        split_sheets(sheets, tmp_path / "out")
+    (sheets / "8.png").write_text("x")
+    with pytest.raises(InputError, match="8.png', damaged"):
+        split_sheets(sheets, tmp_path / "out")
+    shutil.copy(data / "scenes.jsonl", sheets)
+    with pytest.raises(InputError, match="--scenes: found .*0.png', missing"):
+        from_scenes(sheets, tmp_path / "out", "paired", test_objects=["thing1"])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("layout", ["paired", "unpaired"])

@@ -163,7 +163,8 @@ def test_presenting_leaves_no_trace():
 
 def test_translate_takes_any_size_and_sample_any_batch():
     net = model("cyclegan").generators["AB"]
-    assert translate(net, torch.zeros(3, 30, 45), 4).shape == (3, 30, 45)
+    for height, width in ((30, 45), (1, 1), (3, 9)):
+        assert translate(net, torch.zeros(3, height, width), 4).shape == (3, height, width)
     g = model("dcgan").generators["G"]
     alone, together = list(sample(g, 3, 7, batch=1)), list(sample(g, 3, 7, batch=3))
     torch.testing.assert_close(torch.stack(alone), torch.stack(together), atol=1e-5, rtol=1e-4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_baselines.config import Norm
+from gan_baselines.config import Discriminator, Norm
 from gan_baselines.errors import InputError
 from gan_baselines.networks import (
     DcganDiscriminator,
@@ -16,6 +16,7 @@ from gan_baselines.networks import (
     initialise,
     judge_pair,
 )
+from gan_baselines.networks.discriminators import patch_discriminator
 from gan_baselines.networks.norms import norm_layer
 
 BATCH, INSTANCE = Norm(kind="batch"), Norm(kind="instance")
@@ -64,6 +65,17 @@ def test_discriminator_shapes_features_and_scales():
     assert [tuple(m.shape) for m in judged.logits] == [(2, 1, 6, 6), (2, 1, 2, 2)]
     assert [f.shape[1] for f in judged.features] == [4, 8, 16, 32] * 2
     assert PatchDiscriminator(3, width=1)(torch.zeros(1, 3, 256, 256)).logits[0].shape[-1] == 30
+
+
+@pytest.mark.parametrize("n_layers", range(4))
+@pytest.mark.parametrize("scales", [1, 2, 4])
+@pytest.mark.parametrize("kind", ["instance", "batch"])
+def test_smallest_pictures_can_be_judged(n_layers, scales, kind):
+    config = Discriminator(n_layers=n_layers, scales=scales, width=1)
+    net = patch_discriminator(config, Norm(kind=kind)).train()
+    judged = net(torch.randn(1, 3, config.smallest, config.smallest))
+    assert len(judged.features) == config.features
+    assert judged.logits[-1].numel() == (1 if n_layers else 4)
 
 
 @pytest.mark.parametrize("up", ["deconv", "resize"])

@@ -85,10 +85,12 @@ def test_divergence_keeps_the_last_good_checkpoint(data, tmp_path):
                 next(run.trainer.model.generators.parameters()).fill_(float("nan"))
         advance()
 
-    run.trainer.advance = poisoned
+    ended = []
+    run.trainer.advance, run.tracking, run.accelerator.end_training = poisoned, True, lambda: ended.append(True)
     with pytest.raises(DivergedError, match="last good checkpoint: .*step-000000004"):
         run.go()
     assert [p.name for p in sorted((tmp_path / "run" / "checkpoints").iterdir())][-1] == "step-000000004"
+    assert ended  # what trackers hold back is written
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_divergence_keeps_the_last_good_checkpoint(data, tmp_path):
     [
         ({"sets": ["train.lr=1"]}, r"--set: found 'train\.lr' beside --resume"),
         ({"model": "pix2pix"}, "'pix2pix' for a run of 'cyclegan'"),
-        ({"resume": False}, "--out: found .* not empty"),
+        ({"resume": False}, "--out: found .* not an empty folder"),
     ],
 )
 def test_resume_refuses_what_would_change_the_run(data, tmp_path, change, message):
@@ -231,6 +233,11 @@ def test_two_processes_of_batch_one_train_as_one_of_batch_two(data, tmp_path):
         load_weights(tmp_path / run / "weights").generators["AB"](x).detach() for run in ("one", "two", "start")
     )
     assert (one - two).abs().max() < 0.02 * (one - start).abs().max()
-    assert len((tmp_path / "two" / "losses.jsonl").read_text().splitlines()) == 2
+    logs = [(tmp_path / run / "losses.jsonl").read_text().splitlines() for run in ("one", "two")]
+    whole, halves = ([json.loads(line)["losses"] for line in lines] for lines in logs)
+    assert len(halves) == 2
+    assert halves[0] == pytest.approx(whole[0], rel=0.01)  # of both processes, not of the one that writes
     head = json.loads((tmp_path / "two" / "checkpoints" / "step-000000004" / "step.json").read_text())
     assert head["ranks"] == ["rank-0", "rank-1"]
+    with pytest.raises(InputError, match="of 2 processes in a training on 1; allowed: the number"):
+        train("cyclegan", data, tmp_path / "two", resume=True)
