@@ -12,7 +12,7 @@ class Measure:
     Attributes:
         key: in the result lines. title: of the column. better: +1 higher, -1 lower, 0 neither.
         digits: after the point. scale: factor for printing, e.g. 100 for shares in percent.
-        meaning: one sentence.
+        meaning: one sentence. share: whether every case has 0 or 1.
     """
 
     key: str
@@ -21,10 +21,15 @@ class Measure:
     digits: int = 3
     scale: float = 1.0
     meaning: str = ""
+    share: bool = False
 
     def text(self, value: float | None) -> str:
         """The value as printed."""
         return "-" if value is None else f"{value * self.scale:.{self.digits}f}"
+
+    def span(self, low: float, high: float) -> str:
+        """An interval as printed."""
+        return f"{self.text(low)} to {self.text(high)}"
 
     @property
     def head(self) -> str:
@@ -33,7 +38,7 @@ class Measure:
 
 
 def _share(key: str, title: str, meaning: str) -> Measure:
-    return Measure(key, title, 1, 1, 100.0, meaning)
+    return Measure(key, title, 1, 1, 100.0, meaning, share=True)
 
 
 _MINI = (

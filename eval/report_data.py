@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.cases import Layout
-from eval.measures import ACCURACY, COSTS, MEASURES, MEMORY, STRUCTURE, Measure
-from eval.report_stats import Estimate, difference, estimate
+from eval.measures import ACCURACY, COSTS, MEASURES, MEMORY, STRUCTURE, Measure, measure
+from eval.report_stats import Estimate, difference, estimate, share
 from eval.store import Store
 from freectl.errors import InputError
 
@@ -167,20 +167,21 @@ def scores_of(results: Results, lines: Sequence[Line]) -> dict[str, Estimate]:
     for one in results.measured:
         values = [line["scores"][one.key] for line in lines if line["scores"].get(one.key) is not None]
         if values:
-            found[one.key] = estimate(values)
+            found[one.key] = share(values) if one.share else estimate(values)
     return found
 
 
 def by_kind(results: Results, key: str) -> dict[str, dict[str, Estimate]]:
     """Estimates of one measure by variant and edit type."""
     table: dict[str, dict[str, Estimate]] = {}
+    one = measure(results.layout, key)
     for variant, lines in results.by_variant.items():
         table[variant] = {}
         for kind in results.kinds:
             own = [line for line in lines.values() if line["kind"] == kind]
             values = [line["scores"][key] for line in own if line["scores"].get(key) is not None]
             if values:
-                table[variant][kind] = estimate(values)
+                table[variant][kind] = share(values) if one.share else estimate(values)
     return table
 
 

@@ -63,8 +63,7 @@ def _cell(one: Measure, found: Estimate | None, kind: str = "", *, sign: bool = 
     if found is None:
         return "<td>-</td>"
     plus = "+" if sign and found.mean > 0 else ""
-    ends = sorted((found.low * one.scale, found.high * one.scale))
-    interval = f"<small>{ends[0]:.{one.digits}f} to {ends[1]:.{one.digits}f}</small>" if found.count > 1 else ""
+    interval = f"<small>{one.span(found.low, found.high)}</small>" if found.count > 1 else ""
     attribute = f' class="{kind}"' if kind else ""
     return f"<td{attribute}>{plus}{one.text(found.mean)}{interval}</td>"
 
@@ -83,7 +82,8 @@ def _summary(results: Results) -> str:
     asked = {key for line in results.lines for key in line["scores"]}  # a case without a mask has no background
     missing = [one.title for one in MEASURES[results.layout] if one.key in asked and one not in results.measured]
     meanings = "; ".join(f"{escape(one.title)}: {escape(one.meaning)}" for one in (*results.measured, *COSTS))
-    notes = [f'<p class="note">Mean, and 95 % bootstrap interval over cases. {meanings}.</p>', *_notes(results)]
+    intervals = "Mean, and 95 % interval over cases: Wilson's of shares, else a bootstrap's."
+    notes = [f'<p class="note">{intervals} {meanings}.</p>', *_notes(results)]
     if missing:
         notes.append(f'<p class="note">Not measured: {escape(", ".join(missing))}.</p>')
     if len(results.shared) < len(results.cases):
@@ -121,7 +121,7 @@ def _differences(results: Results, baseline: str) -> str:
                 kind = "better" if value.mean * one.better > 0 else "worse"
             cells.append(_cell(one, value, kind, sign=True))
         lines.append(cells)
-    note = '<p class="note">Case by case; coloured where the 95 % interval leaves out zero.</p>'
+    note = '<p class="note">Case by case; coloured where the 95 % bootstrap interval leaves out zero.</p>'
     return table(["variant", "cases", *(one.head for one in results.measured)], lines) + note
 
 

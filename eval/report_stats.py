@@ -1,5 +1,6 @@
-"""Means with 95 % bootstrap intervals over cases, and differences of methods on the same cases."""
+"""Means with 95 % intervals over cases, and differences of methods on the same cases."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
+Z = 1.959964
+"""Of the normal distribution, at that level."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,28 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(float(data.mean()), float(low), float(high), len(data))
+
+
+def share(values: Sequence[float]) -> Estimate:
+    """Mean of values 0 and 1 with Wilson's interval: a bootstrap of equal values would claim to be certain.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("no values to estimate a mean from")
+    mean = float(np.mean(values))
+    return Estimate(mean, *wilson(mean, len(values)), len(values))
+
+
+def wilson(mean: float, count: int) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927), at a level of 95 %.
+
+    For means of values between 0 and 1 it is wide enough as well, since none vary more than a share does.
+    """
+    centre = (mean + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * math.sqrt(mean * (1 - mean) / count + Z**2 / (4 * count**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def difference(ours: Sequence[float], base: Sequence[float], seed: int = 0) -> Estimate:

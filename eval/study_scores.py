@@ -1,16 +1,14 @@
 """Scores of a study's answers with 95 % intervals."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from eval.report_stats import RESAMPLES, wilson
 from freectl.errors import InputError
 
-Z = 1.959964
-RESAMPLES = 2000
 CAPTION = {"yes": 1.0, "somewhat": 0.5, "no": 0.0}
 ALLOWED = {"real": (0, 1), "prefer": (0, 1, "same"), "caption": tuple(CAPTION)}
 TITLES = {
@@ -31,16 +29,6 @@ class Sample:
         """One answer."""
         self.values.append(value)
         self.people.append(person)
-
-
-def wilson(mean: float, count: int) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927).
-
-    For means of values between 0 and 1 it is wide enough as well, since none vary more than a share does.
-    """
-    centre = (mean + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * math.sqrt(mean * (1 - mean) / count + Z**2 / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def interval(sample: Sample, seed: int = 0) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from browser import browser, layout_faults, needs_chromium
 from result_kit import VARIANTS, about, line
+from scipy.stats import binomtest
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from eval.report_data import differences, read, summary
 from eval.report_html import page
 from eval.report_pictures import grid_variants
 from eval.report_plots import curves, pareto_svg, without_outliers
-from eval.report_stats import difference, estimate
+from eval.report_stats import difference, estimate, share
 from eval.report_svg import Point, axis
 from eval.store import Store
 from freectl.errors import FreectlError, InputError
@@ -45,6 +46,16 @@ def test_interval_holds_the_mean_as_often_as_it_says() -> None:
     assert estimate([5.0]).low == estimate([5.0]).high == 5
     with pytest.raises(ValueError, match="no values"):
         estimate([])
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 7), (3, 10), (20, 20), (48, 48), (1, 1)])
+def test_a_shares_interval_is_wilsons(hits: int, count: int) -> None:
+    found = share([1.0] * hits + [0.0] * (count - hits))
+    oracle = binomtest(hits, count).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=1e-6)
+    assert (found.mean, found.count) == (hits / count, count)
+    with pytest.raises(ValueError, match="no values"):
+        share([])
 
 
 def test_differences_are_taken_case_by_case() -> None:
@@ -154,8 +165,26 @@ def test_markdown_can_have_some_columns_only(results_folder: Path, tmp_path: Pat
     head, _, *rows = (tmp_path / "r.md").read_text().splitlines()
     assert head == "| variant | cases | IoU ↑ | s / edit ↓ |"
     assert len(rows) == 3
-    assert rows[2].startswith("| freecontrol | 12 | 0.700 ± ")
+    assert rows[2] == "| freecontrol | 12 | 0.700 (0.700 to 0.700) | 2.00 |"
     assert result.output.startswith(head)
+
+
+def test_a_share_of_all_cases_is_not_printed_as_certain(tmp_path: Path) -> None:
+    bench, store = load_mini(), Store(tmp_path)
+    with store.locked():
+        store.begin(about(bench), "one")
+        for case in bench.cases[::5]:
+            made = line(case, "a", {"target": 1.0, "mse": 0.01})
+            store.save_picture(made["picture"], case.picture())
+            store.append(made)
+    result = invoke(str(tmp_path), "--columns", "target,mse")
+    assert "| a | 48 | 100.0 (92.6 to 100.0) | 10.0 (10.0 to 10.0) |" in result.output
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "report.csv").read_text()))
+    assert float(row["target_low"]) == pytest.approx(binomtest(48, 48).proportion_ci(method="wilson").low, abs=1e-6)
+    text = (tmp_path / "report.html").read_text()
+    assert "92.6 to 100.0" in text
+    assert text.count("67.6 to 100.0") == 6  # eight cases of each edit type
+    assert differences(read([tmp_path]), "a") == {}
 
 
 def test_unknown_baselines_and_wrong_targets_are_named(results_folder: Path, tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from browser import browser, layout_faults, needs_chromium
 from result_kit import VARIANTS
-from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 from eval.report_data import read
+from eval.report_stats import wilson
 from eval.study import app
 from eval.study_page import page, questions_for
-from eval.study_scores import Sample, interval, markdown, scores_of, wilson
+from eval.study_scores import Sample, interval, markdown, scores_of
 from freectl.errors import InputError
 
 KEY = {
@@ -43,13 +43,6 @@ def test_answers_count_as_their_question_means() -> None:
     assert found["tasks"]["caption"]["a"]["mean"] == 0.75
     assert [(one["one"], one["other"], one["mean"]) for one in found["pairs"]] == [("a", "b", 0.75)]
     assert "| a over b | 75.0 |" in markdown(found)
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 7), (3, 10), (20, 20)])
-def test_wilson_interval_equals_scipys(hits: int, count: int) -> None:
-    low, high = wilson(hits / count, count)
-    oracle = binomtest(hits, count).proportion_ci(method="wilson")
-    assert (low, high) == pytest.approx((oracle.low, oracle.high), abs=1e-6)
 
 
 def test_people_who_agree_with_themselves_widen_the_interval() -> None:
