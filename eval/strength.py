@@ -59,10 +59,7 @@ def measured(steps: int, weight: float | None, count: int = 8) -> dict[str, Any]
     pictures = [render(source) for source, _ in pairs]
     pipe = FreeControlPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    # from the inverted latent alone, so that no draw of noise stands between the rows
-    overrides = {"start_noise": 0.0}
-    if weight is not None:
-        overrides |= {"structure_weight": weight, "appearance_weight": 0.0}
+    overrides = {} if weight is None else {"structure_weight": weight, "appearance_weight": 0.0}
     output = pipe(
         [target.caption for _, target in pairs],
         pictures,

@@ -73,7 +73,7 @@ class Family:
 
 
 # Published for Stable Diffusion (freecontrol: section 4 and the published interface); measured for the embedded model.
-PUBLISHED = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64, "start_noise": 0.0}
+PUBLISHED = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64}
 # Ctrl-X is published for SDXL; the others tap the blocks at the same shares of the picture's side (1/32 and 1/16).
 SD_CTRLX = CtrlXLayers(
     "up_blocks.1.resnets.0",
@@ -94,9 +94,7 @@ MINI_CTRLX = CtrlXLayers(
     ("up_blocks.1.attentions", "up_blocks.2.attentions"),
     ("down_blocks.0", "down_blocks.1", "up_blocks.1.attentions.1", "up_blocks.2.attentions.0"),
 )
-# start_noise: on the 240 edits of the mini benchmark the inverted start alone reaches all targets, with an overlap of
-# 0.786; with a share of fresh noise of 0.75 four are lost, and the overlap is 0.768 (difference 0.006 to 0.029).
-MINI_FREECONTROL = {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16, "start_noise": 0.0}
+MINI_FREECONTROL = {"structure_weight": 100.0, "appearance_weight": 0.0, "components": 16}
 SD = Family("sd", "up_blocks.1", 7.5, PUBLISHED, SD_CTRLX, levels=4, word_blocks=("down_blocks.2", "up_blocks.1"))
 SDXL = Family(
     "sdxl",

@@ -112,7 +112,7 @@ def test_an_edit_follows_the_bases_it_is_given(made, toy_pipe, tmp_path):
     engine, bases = made
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     few = {"num_inference_steps": 10, "window_stop": 0.1, "seeds": SEEDS, "warmup": 0.0, "output_type": "latent"}
-    weights = {"components": COMPONENTS, "structure_weight": 300.0, "start_noise": 0.0}
+    weights = {"components": COMPONENTS, "structure_weight": 300.0}
 
     def run(**options: Any) -> Any:
         return engine.pipe("a cat", picture, cache=engine.cache, **few, **weights, **options)

@@ -21,7 +21,6 @@ from freectl.pipeline import FreeControlPipeline, FreeControlPipelineOutput, ddi
 STEPS = 5
 FEW = {"seeds": 4, "seed_steps": 10, "components": 4, "concept": "cat", "structure_weight": 20.0}
 FEW |= {"appearance_weight": 10.0}
-FEW |= {"start_noise": 0.0}  # the start is the inverted picture alone, as in Stable Diffusion
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:

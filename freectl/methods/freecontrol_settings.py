@@ -111,9 +111,9 @@ class FreeControlSettings(BaseModel):
         unit="choice",
         source="section 4.3: inverted for image to image",
     )
-    start_noise: float | None = setting(
-        None,
-        "share of fresh noise in an inverted x_T: 0 = none, 1 = noise alone; none = the model family's",
+    start_noise: float = setting(
+        0.0,
+        "share of fresh noise in an inverted x_T: 0 = none, 1 = noise alone",
         ge=0,
         le=1,
         unit="share of variance",
@@ -173,8 +173,6 @@ def resolved(settings: FreeControlSettings, family: Family, *, appearance_image:
     family_values = dict(family.freecontrol)
     if appearance_image and not family_values["appearance_weight"]:
         family_values["appearance_weight"] = family_values["structure_weight"]
-    if settings.start == "noise":
-        family_values["start_noise"] = 0.0  # nothing is mixed; a record of the run can then be run again
     missing = {name: value for name, value in family_values.items() if getattr(settings, name) is None}
     return settings.model_copy(update=missing)
 
@@ -189,7 +187,6 @@ PRESETS: dict[str, dict] = {
         "background_area": "all",
         "step_scaling": "per_step",
         "size_scaling": "none",
-        "start_noise": 0.0,
         "inversion_steps": 999,
         "inversion_at": "upper",
         "seed_steps": 200,
@@ -206,7 +203,6 @@ PRESETS: dict[str, dict] = {
         "update": "paper",
         "step_scaling": "per_step",
         "size_scaling": "none",
-        "start_noise": 0.0,
         "inversion_steps": 999,
         "layers": "first",
         "seed_features": "inversion",

@@ -202,7 +202,7 @@ class Analyser:
 
     def _mixed(self, inverted: Tensor) -> Tensor:
         """Inverted latents with a share of fresh noise; the variance stays what it is."""
-        share = self.settings.start_noise or 0.0
+        share = self.settings.start_noise
         if share == 0:
             return inverted
         noise = self.engine.noise(self.request.size, self.request.generators)
