@@ -18,10 +18,10 @@ from PIL import Image
 
 from eval.cases import Case
 from eval.run import guarded
-from eval.store import Store, read_picture
+from eval.store import Store, read_picture, write_text
 from eval.variants import GAN
-from freectl.errors import FreectlError, InputError, unknown
-from freectl.record import atomic_write
+from freectl.errors import InputError, unknown
+from freectl.mini.domain import OBJECTS
 
 RUNS = Path(__file__).resolve().parent.parent / "prompts" / "gan_runs.yaml"
 GROUPS = {
@@ -63,7 +63,7 @@ def axes(
     from eval.gan_adapter import parse_styles
 
     pair = parse_styles(styles)
-    left_out = unseen.split(",") if unseen is not None else yaml.safe_load(RUNS.read_text())["data"]["test_objects"]
+    left_out = _objects(unseen)
     found = read(folders)
     known = list(dict.fromkeys(one.line["variant"] for one in found))
     wanted = [text.strip() for text in variants.split(";")] if variants else known
@@ -73,12 +73,18 @@ def axes(
     found = [one for one in found if one.line["variant"] in wanted]
     text = table(found, group_of(pair or ("", ""), left_out))
     if out is not None:
-        try:
-            with atomic_write(out) as stream:
-                stream.write(text.encode())
-        except OSError as error:
-            raise FreectlError(f"--out: could not write '{out}': {error.strerror or error}") from error
+        write_text(out, text)
     sys.stdout.write(text)
+
+
+def _objects(text: str | None) -> list[str]:
+    if text is None:
+        return yaml.safe_load(RUNS.read_text())["data"]["test_objects"]
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in OBJECTS:
+            raise unknown("--unseen", word, OBJECTS)
+    return words
 
 
 def read(folders: Sequence[Path]) -> list[Found]:

@@ -17,10 +17,11 @@ import typer
 from PIL import Image, ImageChops, ImageFilter
 
 from eval.cases import Bench, Case
+from eval.run import guarded_app
+from eval.store import write_text
 from freectl.errors import FreectlError, InputError
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, DERIVED, HELD_OUT, OBJECTS
 from freectl.mini.scene import Scene, random_scene, render, render_mask
-from freectl.record import atomic_write
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 SEED = 0
@@ -234,8 +235,7 @@ def contents() -> dict[str, str]:
 def make(folder: Path = PROMPTS) -> None:
     """Write the benchmark files."""
     for name, text in contents().items():
-        with atomic_write(folder / name) as stream:
-            stream.write(text.encode())
+        write_text(folder / name, text, "--folder")
         sys.stdout.write(f"{folder / name}: {len(text.splitlines())} cases\n")
 
 
@@ -250,4 +250,4 @@ def check(folder: Path = PROMPTS) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    guarded_app(app)

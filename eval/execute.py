@@ -76,28 +76,37 @@ def _shared(plan: Plan, store: Store, tasks: list[Task], workers: int) -> Iterat
         process.start()
         its.close()  # so that the end of the process is the end of the pipe
         processes.append(process)
-        busy[mine] = waiting.pop()
-        mine.send(busy[mine])
+        _hand_out(mine, waiting, busy)
     try:
         while busy:
             for connection in cast(list[Connection], wait(list(busy))):
                 task = busy.pop(connection)
                 try:
                     yield connection.recv()
-                except EOFError:
+                except (EOFError, OSError):
+                    connection.close()
                     yield {"case": task[0], "variant": task[1], "failed": "the worker process died"}
                     continue
-                if waiting:
-                    busy[connection] = waiting.pop()
-                    connection.send(busy[connection])
-                else:
-                    connection.close()
+                _hand_out(connection, waiting, busy)
     finally:
         for process in processes:
             process.terminate()
             process.join()
     if waiting:
         raise FreectlError(f"all worker processes died; {len(waiting)} cases are left: run again, with fewer --workers")
+
+
+def _hand_out(connection: Connection, waiting: list[Task], busy: dict[Connection, Task]) -> None:
+    """Give the worker the next task, or close its pipe; a worker that died since its last answer gets nothing more."""
+    if not waiting:
+        connection.close()
+        return
+    try:
+        connection.send(waiting[-1])
+    except OSError:
+        connection.close()
+    else:
+        busy[connection] = waiting.pop()
 
 
 def _work(connection: Connection, plan: Plan, folder: Path) -> None:

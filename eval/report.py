@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from eval.run import guarded
-from freectl.errors import FreectlError, InputError
-from freectl.record import atomic_write
+from eval.store import write_text
+from freectl.errors import InputError
 
 PUBLISHED = Path(__file__).resolve().parent.parent / "prompts" / "published.yaml"
 
@@ -63,11 +63,7 @@ def report(
     if (drawn := pareto_svg(results)) is not None:
         texts[target.with_suffix(".pareto.svg")] = drawn
     for path, text in texts.items():
-        try:
-            with atomic_write(path) as stream:
-                stream.write(text.encode())
-        except OSError as error:
-            raise FreectlError(f"--out: could not write '{path}': {error.strerror or error}") from error
+        write_text(path, text)
     sys.stdout.write(summary_markdown(results, keys) + f"\n{target}\n")
 
 

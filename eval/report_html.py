@@ -152,7 +152,8 @@ def _sets(results: Results) -> str:
         columns = [one for one in columns if any(one.key in row for row in found["variants"].values())]
         lines = [
             [escape(variant), str(row["count"]), *(one.text(row.get(one.key)) for one in columns)]
-            for variant, row in found["variants"].items()
+            for variant in results.by_variant  # in their order, not in that of the file
+            if (row := found["variants"].get(variant)) is not None
         ]
         parts.append(table(["variant", "pictures", *(one.head for one in columns)], lines))
         texts = [f"Compared with the {found['reference']} of the same cases."]

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 from PIL import Image
@@ -35,6 +35,26 @@ def read_picture(path: Path) -> Image.Image:
     except (OSError, SyntaxError, ValueError) as error:
         text = f"'{path}' is missing or damaged; delete it and run eval.run into its folder again, which makes it anew"
         raise FreectlError(text) from error
+
+
+@contextmanager
+def writing(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
+    """A stream whose bytes are at `path` when the block ends well, and nowhere if not; see `atomic_write`.
+
+    Raises:
+        FreectlError: the disk is full or the folder not writable; the message names the option.
+    """
+    try:
+        with atomic_write(path) as stream:
+            yield stream
+    except OSError as error:
+        raise FreectlError(f"{option}: could not write '{path}': {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str, option: str = "--out") -> None:
+    """Write a text file whole or not at all; errors as `writing`."""
+    with writing(path, option) as stream:
+        stream.write(text.encode())
 
 
 class Store:
@@ -113,11 +133,7 @@ class Store:
         Raises:
             FreectlError: the disk is full or the folder not writable.
         """
-        try:
-            with atomic_write(self.folder / name) as stream:
-                stream.write(text.encode())
-        except OSError as error:
-            raise FreectlError(f"--out: could not write '{self.folder / name}': {error.strerror or error}") from error
+        write_text(self.folder / name, text)
 
     def lines(self) -> list[dict[str, Any]]:
         """All whole lines, in order; the last of several with the same case and variant."""
@@ -152,8 +168,7 @@ class Store:
 
     def rewrite(self, lines: list[dict[str, Any]]) -> None:
         """Replace all lines."""
-        with atomic_write(self.lines_path) as stream:
-            stream.write("".join(f"{dumps(line)}\n" for line in lines).encode())
+        write_text(self.lines_path, "".join(f"{dumps(line)}\n" for line in lines))
 
     def append(self, line: dict[str, Any]) -> None:
         """Add one line, on disk when this returns.
@@ -183,8 +198,8 @@ class Store:
         path = self.folder / relative
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as stream:
-                picture.save(stream, "PNG")
         except OSError as error:
-            raise FreectlError(f"--out: could not write '{path}': {error.strerror or error}") from error
+            raise FreectlError(f"--out: could not make '{path.parent}': {error.strerror or error}") from error
+        with writing(path) as stream:
+            picture.save(stream, "PNG")
         return relative

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from eval.run import guarded_app
-from freectl.errors import FreectlError, InputError
-from freectl.record import atomic_write
+from eval.store import write_text
+from freectl.errors import InputError
 
 TASKS = ("real", "prefer", "caption")
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
@@ -48,8 +48,8 @@ def make(
     asked = questions_for(results, chosen, labels, questions, practice, seed)
     title = f"{results.abouts[0]['bench']}: which pictures do you prefer?"
     text, key = page(asked, title, seconds, seed)
-    _write(out, text)
-    _write(out.with_suffix(".key.json"), json.dumps(key, indent=1) + "\n")
+    write_text(out, text)
+    write_text(out.with_suffix(".key.json"), json.dumps(key, indent=1) + "\n")
     sys.stdout.write(f"{out}: {len(asked)} questions; keep {out.with_suffix('.key.json').name} from those you ask\n")
 
 
@@ -64,7 +64,7 @@ def score(
 
     found = scores_of(_read(key), [(path.name, _read(path)) for path in answers])
     if out is not None:
-        _write(out, json.dumps(found, indent=1) + "\n")
+        write_text(out, json.dumps(found, indent=1) + "\n")
     sys.stdout.write(markdown(found))
 
 
@@ -76,14 +76,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or "study" not in found:
         raise InputError("FILE", f"'{path}' without a study's id", "a JSON file of this study")
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with atomic_write(path) as stream:
-            stream.write(text.encode())
-    except OSError as error:
-        raise FreectlError(f"--out: could not write '{path}': {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

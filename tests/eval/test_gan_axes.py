@@ -120,3 +120,13 @@ def test_groups_tell_what_a_generator_was_trained_for() -> None:
         "object": "object", "style": "style", "background": "background",
         "object+style": None, "object+background": None, "all": None,
     }  # fmt: skip
+
+
+def test_unseen_objects_that_the_domain_does_not_have_are_named_before_anything_is_read(tmp_path: Path) -> None:
+    app = Typer()
+    app.command()(axes)
+    result = CliRunner().invoke(app, [str(tmp_path / "nowhere"), "--unseen", "cat,unicorn"])
+    assert isinstance(result.exception, InputError)
+    assert result.exception.exit_code == 2
+    assert "--unseen" in str(result.exception)
+    assert "unicorn" in str(result.exception)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from metric_kit import pictures, toy_clip
 from PIL import Image
+from result_kit import VARIANTS
 from scipy.linalg import sqrtm
 from sklearn.datasets import load_digits
 from torch import nn
@@ -201,3 +202,7 @@ def test_sets_of_results_are_compared_with_their_answers(results_folder: Path, t
     text = page(read([folder]), baseline=None, rows=1, published=None)
     assert "KID leads, since FID is biased" in text
     assert text.index("<th>KID") < text.index("<th>FID")
+    table = text[text.index("<h2>Sets of pictures</h2>") :]
+    places = [table.index(f"<td>{variant}</td>") for variant in VARIANTS]
+    assert places == sorted(places)
+    assert sorted(VARIANTS) != list(VARIANTS)  # the file's own order is another

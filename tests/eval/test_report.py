@@ -21,7 +21,7 @@ from eval.report_pictures import grid_variants
 from eval.report_plots import curves, pareto_svg, without_outliers
 from eval.report_stats import difference, estimate, share
 from eval.report_svg import Point, axis
-from eval.store import Store
+from eval.store import Store, write_text
 from freectl.errors import FreectlError, InputError
 
 
@@ -198,6 +198,13 @@ def test_unknown_baselines_and_wrong_targets_are_named(results_folder: Path, tmp
         assert isinstance(result.exception, InputError)
         assert text in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_one_line_that_names_its_option(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(FreectlError, match="--folder: could not write .*taken"):
+        write_text(tmp_path / "taken", "text", "--folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_published_numbers_stand_below_ours_in_their_columns(tmp_path: Path) -> None:
