@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from eval.cases import Layout
+from eval.report_stats import Estimate
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Measure:
     def span(self, low: float, high: float) -> str:
         """An interval as printed."""
         return f"{self.text(low)} to {self.text(high)}"
+
+    def spread(self, found: Estimate) -> str:
+        """A mean with its interval, in one line; of one case without."""
+        mean = self.text(found.mean)
+        if found.count == 1:
+            return mean
+        between = f" ({self.span(found.low, found.high)})"
+        return mean + (between if self.share else f" ± {self.text((found.high - found.low) / 2)}")
 
     @property
     def head(self) -> str:

@@ -106,7 +106,9 @@ def cases_csv(results: Any) -> str:
 
 
 def summary_markdown(results: Any, columns: Sequence[str] = ()) -> str:
-    """The summary table: means with their 95 % intervals, such as `97.9 (89.1 to 99.6)`; costs without.
+    """The summary table: means with their 95 % intervals; costs without.
+
+    Shares as `97.9 (89.1 to 99.6)`, since their intervals are lopsided; others with half the width, `0.786 ± 0.013`.
 
     Args:
         columns: keys of scores and costs, in this order; empty means all.
@@ -122,8 +124,7 @@ def summary_markdown(results: Any, columns: Sequence[str] = ()) -> str:
         cells = [row.variant, str(row.count)]
         for one in shown:
             found = row.scores.get(one.key)
-            span = f" ({one.span(found.low, found.high)})" if found is not None and found.count > 1 else ""
-            cells.append(one.text(found.mean if found else row.costs.get(one.key)) + span)
+            cells.append(one.spread(found) if found else one.text(row.costs.get(one.key)))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

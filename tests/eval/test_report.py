@@ -165,7 +165,7 @@ def test_markdown_can_have_some_columns_only(results_folder: Path, tmp_path: Pat
     head, _, *rows = (tmp_path / "r.md").read_text().splitlines()
     assert head == "| variant | cases | IoU ↑ | s / edit ↓ |"
     assert len(rows) == 3
-    assert rows[2] == "| freecontrol | 12 | 0.700 (0.700 to 0.700) | 2.00 |"
+    assert rows[2] == "| freecontrol | 12 | 0.700 ± 0.000 | 2.00 |"
     assert result.output.startswith(head)
 
 
@@ -178,7 +178,7 @@ def test_a_share_of_all_cases_is_not_printed_as_certain(tmp_path: Path) -> None:
             store.save_picture(made["picture"], case.picture())
             store.append(made)
     result = invoke(str(tmp_path), "--columns", "target,mse")
-    assert "| a | 48 | 100.0 (92.6 to 100.0) | 10.0 (10.0 to 10.0) |" in result.output
+    assert "| a | 48 | 100.0 (92.6 to 100.0) | 10.0 ± 0.0 |" in result.output
     (row,) = csv.DictReader(io.StringIO((tmp_path / "report.csv").read_text()))
     assert float(row["target_low"]) == pytest.approx(binomtest(48, 48).proportion_ci(method="wilson").low, abs=1e-6)
     text = (tmp_path / "report.html").read_text()
