@@ -168,7 +168,7 @@ class Data(Closed):
     """How pictures become batches. `load_size` resizes (px, square) before a random crop to `size`; None keeps sizes.
 
     `rotate` (degrees) and `stretch` (relative, 0.1 = up to 10 %) bound random distortions, for DCGAN on small sets.
-    Pictures stay in memory as uint8 while they need at most `memory_mb`.
+    A side's pictures are kept in memory as uint8 where they need at most `memory_mb`.
     """
 
     size: int | None = Field(default=None, ge=4)

@@ -34,11 +34,12 @@ def realness(mode: LossMode, logits: Sequence[Tensor]) -> Tensor:
 
     vanilla passes the sigmoid; the others clamp, since their targets are 0 and 1 (hinge: -1 and 1, shifted).
     """
-    scores = torch.stack([part.detach().float().flatten(1).mean(1) for part in logits]).mean(0)
+    maps = [part.detach().float() for part in logits]
     if mode == "vanilla":
-        maps = [part.detach().float().sigmoid().flatten(1).mean(1) for part in logits]
-        return torch.stack(maps).mean(0)
-    return ((scores + 1) / 2 if mode == "hinge" else scores).clamp(0, 1)
+        maps = [part.sigmoid() for part in maps]
+    elif mode == "hinge":
+        maps = [(part + 1) / 2 for part in maps]
+    return torch.stack([part.flatten(1).mean(1) for part in maps]).mean(0).clamp(0, 1)
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:

@@ -125,6 +125,8 @@ def read_record(folder: Path | str, option: str = "--weights") -> dict[str, Any]
         record = json.loads((find_weights(folder) / "config.json").read_text(encoding="utf-8"))
         known = record["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if (inside := Path(folder) / "weights" / "config.json").is_file():
+            raise InputError(option, f"the run '{folder}'", f"its weights folder '{inside.parent}'") from error
         names = ", ".join(shipped_names())
         allowed = f"{_FOLDER}, or the name of shipped weights: {names}" if names else _FOLDER
         raise InputError(option, f"'{folder}' without a readable config.json", allowed) from error

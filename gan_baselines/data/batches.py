@@ -29,7 +29,7 @@ class Batches:
         self.config, self.paired = config, layout == "paired"
         data = config.data
         sources = find_sources(root, layout, split)
-        self.sets = {side: PictureSet(found, data.load_size, data.memory_mb) for side, found in sources.items()}
+        self.sets = {side: PictureSet(found, data.load_size) for side, found in sources.items()}
         first = next(iter(self.sets.values()))
         if any((s.width, s.height) != (first.width, first.height) for s in self.sets.values()):
             sizes = ", ".join(f"{side} {s.width}x{s.height} px" for side, s in self.sets.items())
@@ -38,13 +38,21 @@ class Batches:
         if self.size[0] > first.height or self.size[1] > first.width:
             found = f"{self.size[0]} px from pictures of {first.width}x{first.height} px"
             raise InputError("--set data.size", found, "at most the pictures' size, or --set data.load_size=N")
-
         self._reader: ThreadPoolExecutor | None = None
         self._ahead: tuple[tuple[int, int, int], Future[Batch]] | None = None
 
     def __len__(self) -> int:
         """Pictures in an epoch."""
         return max(len(part) for part in self.sets.values())
+
+    def load(self) -> None:
+        """Decode the sides that fit in memory; the others are read batch by batch.
+
+        Raises:
+            InputError: a damaged file.
+        """
+        for part in self.sets.values():
+            part.load(self.config.data.memory_mb)
 
     def fingerprint(self) -> dict[str, str]:
         """Digest of each side."""

@@ -59,7 +59,8 @@ def picture_size(path: Path, option: str = "--data") -> tuple[int, int]:
         try:
             with Image.open(path) as image:
                 width, height = image.size
-                turned = image.getexif().get(0x0112, 1) >= 5
+                # the base class's: a PNG's own looks behind the pixels too, and decodes them all for it
+                turned = Image.Image.getexif(image).get(0x0112, 1) >= 5
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise _unreadable(path, option, error) from error
     if width * height > MAX_PIXELS:

@@ -83,7 +83,7 @@ def check_folder(root: Path, layout: Layout) -> dict[str, Any]:
     splits: tuple[Split, ...] = ("train", "test") if has_split(root, layout, "test") else ("train",)
     for split in splits:
         sources = find_sources(root, layout, split)
-        sets = {side: PictureSet(found, memory_mb=0) for side, found in sources.items()}
+        sets = {side: PictureSet(found) for side, found in sources.items()}
         for part in sets.values():
             part.verify()
         report[split] = {side: {"pictures": len(s), "size": [s.width, s.height]} for side, s in sets.items()}

@@ -1,4 +1,4 @@
-"""A side's pictures, checked once, kept in memory as uint8 while they fit."""
+"""A side's pictures: sizes checked from the headers, kept in memory as uint8 where they fit."""
 
 import hashlib
 from pathlib import Path
@@ -18,23 +18,30 @@ class PictureSet:
     Args:
         source: the files.
         load_size: side in px that every picture is resized to; None demands equal sizes.
-        memory_mb: decoded megabytes up to which all pictures are read at once.
 
     Raises:
-        InputError: mixed sizes, a sheet of odd width, or a damaged file (found now when the pictures fit in memory).
+        InputError: mixed sizes, a sheet of odd width, or a file without a picture's header.
     """
 
-    def __init__(self, source: Source, load_size: int | None = None, memory_mb: int = 2000) -> None:
+    def __init__(self, source: Source, load_size: int | None = None) -> None:
         self.source, self.load_size = source, load_size
         sizes = [_side_size(path, source.half) for path in source.files]
         if load_size is None:
             _check_equal(source, sizes)
         self.width, self.height = (load_size, load_size) if load_size else sizes[0]
-        fits = 3 * self.width * self.height * len(sizes) <= memory_mb * 1_000_000
-        self._cache = torch.stack([self._read(path) for path in source.files]) if fits else None
+        self._cache: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.source.files)
+
+    def load(self, memory_mb: int) -> None:
+        """Decode all pictures and keep them, where they need at most `memory_mb` megabytes.
+
+        Raises:
+            InputError: a damaged file.
+        """
+        if 3 * self.width * self.height * len(self) <= memory_mb * 1_000_000:
+            self._cache = torch.stack([self._read(path) for path in self.source.files])
 
     @property
     def in_memory(self) -> bool:
@@ -71,6 +78,9 @@ class PictureSet:
             image = image.crop((left, 0, left + middle, image.height))
         if self.load_size and image.size != (self.load_size, self.load_size):
             image = image.resize((self.load_size, self.load_size), Image.Resampling.BICUBIC)
+        if image.size != (self.width, self.height):
+            found = f"'{path}', which its decoder turns to {image.width}x{image.height} px"
+            raise InputError("--data", found, f"{self.width}x{self.height} px, or --set data.load_size=N")
         return to_tensor(image)
 
 

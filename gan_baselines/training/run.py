@@ -57,6 +57,7 @@ class Run:
         torch.manual_seed(config.train.seed)
         begun = resume and bool(state.checkpoints(out / "checkpoints"))
         network = build(without_sources(config.model) if begun else config.model)
+        self.batches.load()  # last, since it takes longest: sizes and settings are known to fit
         precision = "no" if config.train.precision == "fp32" else config.train.precision
         self.accelerator = Accelerator(
             cpu=config.train.cpu, mixed_precision=precision, log_with=tracker, project_dir=str(out)
@@ -190,8 +191,8 @@ def check_sizes(model: Any, size: tuple[int, int]) -> None:
         raise InputError("--data", f"pictures (after data.size) of {width}x{height} px", f"sides from {LEAST_SIDE} px")
     if getattr(model, "gan", True) and min(size) < model.discriminator.smallest:
         net = model.discriminator
-        found = f"{net.n_layers} layers and {net.scales} scales for pictures of {width}x{height} px"
-        raise InputError("model.discriminator.n_layers", found, f"fewer of both, or sides from {net.smallest} px")
+        found = f"{net.n_layers} with scales {net.scales} for pictures of {width}x{height} px"
+        raise InputError("model.discriminator.n_layers", found, f"less of either, or sides from {net.smallest} px")
 
 
 def _stored_config(model: str, out: Path, file: Path | None, sets: Sequence[str]) -> RunConfig:

@@ -170,7 +170,7 @@ def test_settings_round_trip(tmp_path):
         (["train", "cyclegan", "--set", "data.size=4"], "4x4 px; allowed: sides from 8 px"),
         (
             ["train", "cyclegan", "--set", "model.discriminator.scales=3"],
-            "3 layers and 3 scales for pictures of 32x32 px; allowed: fewer of both, or sides from 96 px",
+            "n_layers: found 3 with scales 3 for pictures of 32x32 px; allowed: less of either, or sides from 96 px",
         ),
         (["train", "modified-cyclegan", "--set", "model.feature_layer=4"], "feature_layer 4 of a discriminator with 4"),
         (["train", "modified-cyclegan", "--set", "model.alpha_start=0.95"], "alpha_end 0.9 is below alpha_start 0.95"),
@@ -190,6 +190,11 @@ def test_bad_pictures_end_with_2(data, weights, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     for side in "AB":
         write(tmp_path / "odd" / f"train{side}", size=30)
+        write(tmp_path / "mixed" / f"train{side}")
+        write(tmp_path / "torn" / f"train{side}")
+    picture(0, 48).save(tmp_path / "mixed" / "trainB" / "3.png")
+    torn = tmp_path / "torn" / "trainB" / "3.png"
+    torn.write_bytes(torn.read_bytes()[:100])
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.png").write_text("x")
     write(tmp_path / "last", 2)
@@ -200,6 +205,13 @@ def test_bad_pictures_end_with_2(data, weights, tmp_path, capsys, monkeypatch):
     for arguments, message in (
         (["train", "cyclegan", "--data", tmp_path / "odd", "--out", out], "sides that 4 divides"),
         (["train", "cyclegan", "--data", tmp_path / "empty", "--out", out], "nothing in it"),
+        (["train", "cyclegan", "--data", tmp_path / "mixed", "--out", out], "mixed sizes"),
+        (["train", "cyclegan", "--data", tmp_path / "torn", "--out", out], "3.png', damaged"),
+        # what is cheap to see is seen before pictures are decoded
+        (
+            ["train", "cyclegan", "--data", tmp_path / "torn", "--out", out, *sets("model.discriminator.n_layers=5")],
+            "5 with scales 1",
+        ),
         ([*use, tmp_path / "empty"], "no picture in"),
         ([*use, tmp_path / "bad.png"], "damaged or not a picture"),
         ([*use, tmp_path / "none.png"], "missing"),

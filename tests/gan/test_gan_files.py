@@ -17,7 +17,7 @@ from freectl.mini.export import scenes
 from freectl.mini.scene import render
 from gan_baselines import weights
 from gan_baselines.cli import app
-from gan_baselines.data.folders import find_sources
+from gan_baselines.data.folders import Source, find_sources
 from gan_baselines.data.pictures import read_picture, to_image, to_range, to_tensor
 from gan_baselines.data.prepare import check_folder, from_scenes, split_sheets
 from gan_baselines.data.sets import PictureSet
@@ -94,13 +94,15 @@ def test_discriminators_start_from_an_earlier_run(tmp_path):
         built("modified-cyclegan", f"model.discriminators_from={tmp_path / 'w'}")
 
 
-@pytest.mark.parametrize("fault", ["none", "config", "format", "weights", "shape"])
+@pytest.mark.parametrize("fault", ["none", "run", "config", "format", "weights", "shape"])
 def test_damaged_weights_are_one_line(tmp_path, fault):
     config, net = built("cyclegan")
     folder = tmp_path / "w"
     save_weights(folder, config, dict(net.generators))
     if fault == "none":
         folder = tmp_path / "nowhere"
+    elif fault == "run":
+        folder = folder.rename(tmp_path / "weights").parent
     elif fault == "config":
         (folder / "config.json").write_text("{")
     elif fault == "format":
@@ -282,6 +284,20 @@ def test_layouts_are_found(data, tmp_path):
     (tmp_path / "p" / "train" / "A").mkdir(parents=True)
     with pytest.raises(InputError, match="allowed: a folder with trainA/ and trainB/"):
         find_sources(tmp_path / "p", "unpaired")
+
+
+def test_rotation_noted_behind_the_pixels_is_one_line(tmp_path):
+    image, path = Image.new("RGB", (4, 8)), tmp_path / "x.png"
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    whole = path.read_bytes()
+    start = whole.index(b"eXIf") - 4
+    note = whole[start : start + 12 + int.from_bytes(whole[start : start + 4], "big")]
+    path.write_bytes(whole.replace(note, b"")[:-12] + note + whole[-12:])
+    assert read_picture(path).size == (8, 4)
+    with pytest.raises(InputError, match="turns to 8x4 px; allowed: 4x8 px"):
+        PictureSet(Source((path,))).take([0])
 
 
 def find_sources_of_sheets(data, tmp_path):

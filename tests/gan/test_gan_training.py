@@ -138,6 +138,9 @@ def test_batches_visit_every_picture_once_an_epoch_and_split_over_processes(data
 def test_unpaired_sides_have_their_own_order_and_uncached_pictures_are_the_same(data):
     cached = Batches(data, resolve("cyclegan"), "unpaired")
     streamed = Batches(data, resolve("cyclegan", None, ["data.memory_mb=0"]), "unpaired")
+    cached.load()
+    streamed.load()
+    assert [[part.in_memory for part in b.sets.values()] for b in (cached, streamed)] == [[True] * 2, [False] * 2]
     assert any(not torch.allclose(cached.at(s)["A"], -cached.at(s)["B"], atol=1e-5) for s in range(4))
     assert all(torch.equal(cached.at(s)["A"], streamed.at(s)["A"]) for s in range(4))
 
