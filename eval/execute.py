@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from eval.cases import Bench, Case
-from eval.plan import Plan, Task, Workshop
+from eval.plan import Plan, Task
 from eval.store import Store
+from eval.workshop import Workshop
 from freectl.errors import FreectlError
 from freectl.record import dumps
 

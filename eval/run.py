@@ -132,8 +132,8 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
         InputError: no results, or those of another benchmark.
     """
     from eval import set_scores
-    from eval.plan import scored_part
     from eval.scoring import scorer_for
+    from eval.workshop import scored_part
 
     with store.locked():
         about = store.about()

@@ -10,8 +10,10 @@ import yaml
 from PIL import Image
 
 from eval.bench import KINDS, PROMPTS, contents, from_line, load_mini
-from eval.manifests import PIE_KINDS, decode_runs, load_bench, load_manifest, load_pie, load_ti2i
+from eval.manifests import load_bench, load_manifest
 from eval.measures import MEASURES
+from eval.pie_bench import PIE_KINDS, decode_runs, load_pie
+from eval.ti2i_bench import load_ti2i
 from freectl.errors import FreectlError, InputError
 from freectl.mini.domain import HELD_OUT
 from freectl.mini.scene import render, render_mask

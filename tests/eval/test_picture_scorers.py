@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 
 from eval import networks
 from eval.bench import mini_cases
-from eval.manifests import load_manifest, load_pie
+from eval.manifests import load_manifest
 from eval.measures import MEASURES
 from eval.metrics import ClipNetwork, clip_accuracy, clip_directional, clip_score, load_clip, lpips, mse, psnr, ssim
 from eval.networks import to_keep, to_tensor
 from eval.picture_scorers import PictureScorer, PieScorer
+from eval.pie_bench import load_pie
 from eval.report import published_for, summary_csv
 from eval.report_data import read
 from eval.report_html import page
