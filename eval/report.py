@@ -36,9 +36,9 @@ def report(
 ) -> None:
     """Tables with intervals, trade-off and cost plots, picture grids: one HTML file, CSV and Markdown beside it."""
     from eval.measures import COSTS
-    from eval.report_data import read
     from eval.report_html import page
     from eval.report_plots import pareto_svg
+    from eval.results import read
 
     results = read(folders)
     target = out or folders[0] / "report.html"

@@ -1,117 +1,13 @@
-"""What a report is made of: result folders read, means with intervals, breakdowns, paired differences."""
+"""What a report is made of: means with intervals, breakdowns, paired differences."""
 
-import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from eval.cases import Layout
-from eval.measures import ACCURACY, COSTS, MEASURES, MEMORY, STRUCTURE, Measure, measure
+from eval.measures import COSTS, MEMORY, measure
 from eval.report_stats import Estimate, difference, estimate, share
-from eval.store import Store
+from eval.results import Line, Results
 from freectl.errors import InputError
-
-Line = dict[str, Any]
-
-
-@dataclass
-class Results:
-    """All lines of some folders of one benchmark.
-
-    Attributes:
-        abouts: run.json of each folder, with "folder" and "sets" (sets.json, or None).
-        by_variant: lines of each variant by case, in the order in which variants first occur.
-        pictures: folder that a line's picture lies in, by (case, variant).
-        plotted: keys of the trade-off plot's scores, upwards and across, in place of the layout's own.
-    """
-
-    layout: Layout
-    abouts: list[dict[str, Any]]
-    by_variant: dict[str, dict[str, Line]] = field(default_factory=dict)
-    pictures: dict[tuple[str, str], Path] = field(default_factory=dict)
-    plotted: tuple[str, str] | None = None
-
-    @cached_property
-    def measured(self) -> list[Measure]:
-        """Scores that at least one line has."""
-        keys = {key for line in self.lines for key, value in line["scores"].items() if value is not None}
-        return [one for one in MEASURES[self.layout] if one.key in keys]
-
-    @property
-    def lines(self) -> list[Line]:
-        """All lines."""
-        return [line for lines in self.by_variant.values() for line in lines.values()]
-
-    @property
-    def cases(self) -> list[str]:
-        """Keys of all cases, in the order in which they first occur."""
-        return list(dict.fromkeys(case for lines in self.by_variant.values() for case in lines))
-
-    @property
-    def kinds(self) -> list[str]:
-        """Edit types."""
-        return list(dict.fromkeys(line["kind"] for line in self.lines))
-
-    @property
-    def shared(self) -> list[str]:
-        """Cases that every variant has."""
-        sets = [set(lines) for lines in self.by_variant.values()]
-        return [case for case in self.cases if all(case in one for one in sets)]
-
-    @property
-    def accuracy(self) -> Measure | None:
-        """The score that says whether the edit happened, if it was measured."""
-        return self._measure(ACCURACY[self.layout])
-
-    @property
-    def structure(self) -> Measure | None:
-        """The distance that says how much structure was kept, if one was measured."""
-        return next((one for key in STRUCTURE[self.layout] if (one := self._measure(key))), None)
-
-    @property
-    def trade_off(self) -> tuple[Measure | None, Measure | None]:
-        """What the Pareto plot shows upwards and across."""
-        if self.plotted is None:
-            return self.accuracy, self.structure
-        return self._measure(self.plotted[0]), self._measure(self.plotted[1])
-
-    def _measure(self, key: str) -> Measure | None:
-        return next((one for one in self.measured if one.key == key), None)
-
-
-def read(folders: Sequence[Path]) -> Results:
-    """Read result folders; a variant that several have is the union of its cases.
-
-    Raises:
-        InputError: a folder without results, or folders of different benchmarks.
-    """
-    abouts: list[dict[str, Any]] = []
-    results = None
-    for folder in folders:
-        store = Store(folder)
-        about, lines = store.about(), store.lines()
-        if not about or not lines:
-            raise InputError("DIR", f"'{folder}' without results", "folders that eval.run wrote")
-        if results is None:
-            results = Results(about["layout"], abouts)
-        if abouts and about["digest"] != abouts[0]["digest"]:
-            raise InputError("DIR", f"'{folder}' of another benchmark ({about['bench']})", f"{abouts[0]['bench']}")
-        abouts.append(about | {"folder": str(folder), "sets": stored_sets(folder)})
-        for line in lines:
-            results.by_variant.setdefault(line["variant"], {})[line["case"]] = line
-            results.pictures[line["case"], line["variant"]] = folder
-    if results is None:
-        raise InputError("DIR", "nothing", "folders that eval.run wrote")
-    return results
-
-
-def stored_sets(folder: Path) -> dict[str, Any] | None:
-    """Scores of whole sets, where a run has stored them; read without the networks' packages."""
-    path = folder / "sets.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from string import Template
 from typing import Any
 
 from eval.measures import BY_KIND, COSTS, MEASURES, SETS, SMALL_SET, Measure, measure
-from eval.report_data import Results, Row, by_kind, differences, summary
+from eval.report_data import Row, by_kind, differences, summary
 from eval.report_pictures import grid
 from eval.report_plots import plots
 from eval.report_stats import Estimate
+from eval.results import SETTINGS, Results
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 
@@ -31,8 +32,7 @@ def page(results: Results, *, baseline: str | None, rows: int, published: dict[s
     base = baseline or next(iter(results.by_variant))
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>{escape(first.get('about', ''))}. Model {escape(str(first['model']))}, {first['steps']} steps, "
-        f"seed {first['seed']}. Every method got the same picture, source prompt, model and seed.</p>",
+        f"<p>{escape(first.get('about', ''))}. {escape(_runs(results))}</p>",
         _section("Summary", _summary(results)),
         _section("Trade-off and cost", plots(results)),
         _section(f"Differences from {base}", _differences(results, base)) if len(results.by_variant) > 1 else "",
@@ -43,6 +43,21 @@ def page(results: Results, *, baseline: str | None, rows: int, published: dict[s
         _section("Machine, versions, commands", _machine(results)),
     ]
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=escape(title), body="\n".join(parts))
+
+
+def _runs(results: Results) -> str:
+    """What all results were made with, or by folder where that differs."""
+
+    def text(about: dict[str, Any]) -> str:
+        made = f"model {about['model']} ({about['dtype']}, weights {about['weights'][:8]})"
+        return f"{made}, {about['steps']} steps, seed {about['seed']}"
+
+    if len({tuple(about.get(key) for key in SETTINGS) for about in results.abouts}) == 1:
+        first = results.abouts[0]
+        made = f"Model {first['model']}, {first['steps']} steps, seed {first['seed']}."
+        return f"{made} Every method got the same picture, source prompt, model and seed."
+    each = "; ".join(f"{about['folder']}: {text(about)}" for about in results.abouts)
+    return f"Every method got the same picture and source prompt, but the folders differ. {each}."
 
 
 def _section(title: str, body: str) -> str:
@@ -151,8 +166,8 @@ def _sets(results: Results) -> str:
         columns = [SETS[key] for key in (*order, "cmmd", "coverage")]
         columns = [one for one in columns if any(one.key in row for row in found["variants"].values())]
         lines = [
-            [escape(variant), str(row["count"]), *(one.text(row.get(one.key)) for one in columns)]
-            for variant in results.by_variant  # in their order, not in that of the file
+            [escape(label), str(row["count"]), *(one.text(row.get(one.key)) for one in columns)]
+            for variant, label in about["labels"].items()  # in the results' order, not in that of the file
             if (row := found["variants"].get(variant)) is not None
         ]
         parts.append(table(["variant", "pictures", *(one.head for one in columns)], lines))
@@ -193,13 +208,17 @@ def published_tables(results: Results, published: dict[str, Any]) -> str:
 
 
 def _pictures(results: Results, rows: int) -> str:
+    if not results.pictured:
+        return '<p class="note">None: the folders hold results without their pictures.</p>'
     note = (
         "Cases on which the methods disagree most come first. One variant of every method, then other settings; of a "
         "swept method the default where it was run, else the variant that most reaches targets."
     )
     if results.layout == "mini":
         note += " Below each result: what the judge sees in it."
-    return f'<p class="note">{note}</p>{grid(results, rows)}'
+    if bare := [variant for variant in results.by_variant if variant not in results.pictured]:
+        note += f" Not shown, since their folders hold no pictures: {', '.join(bare)}."
+    return f'<p class="note">{escape(note)}</p>{grid(results, rows)}'
 
 
 def _machine(results: Results) -> str:

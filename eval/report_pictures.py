@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from eval.report_data import Line, Results, Row, disagreement, summary
+from eval.report_data import Row, disagreement, summary
+from eval.results import Line, Results
 from eval.store import read_picture
 
 THUMBNAIL = 200
@@ -21,6 +22,7 @@ STUDIED = 9
 def grid_variants(results: Results) -> list[str]:
     """Variants that get a column: one of every method, then one of every other curve as far as there is room.
 
+    Variants of folders without pictures get none.
     A curve's own is the one with nothing swept, else the one that reaches the target most often; a method's own is
     that of its plain curve, without presets and settings, else of its first.
     """
@@ -36,8 +38,10 @@ def grid_variants(results: Results) -> list[str]:
 
 def _curves(results: Results) -> dict[str, list[Row]]:
     curves: dict[str, list[Row]] = {}
+    pictured = set(results.pictured)
     for row in summary(results):
-        curves.setdefault(row.curve, []).append(row)
+        if row.variant in pictured:
+            curves.setdefault(row.curve, []).append(row)
     return curves
 
 

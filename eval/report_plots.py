@@ -6,8 +6,9 @@ from html import escape
 
 from eval import report_svg
 from eval.measures import Measure
-from eval.report_data import Results, Row, summary
+from eval.report_data import Row, summary
 from eval.report_svg import Curve, Point
+from eval.results import Results
 
 
 def curves(rows: Sequence[Row], point: Callable[[Row], Point | None]) -> list[Curve]:

@@ -98,7 +98,7 @@ def run(
         if failed:
             raise FreectlError(f"{failed} cases failed, see {store.folder / 'failures.jsonl'}; run again to retry them")
     from eval.report import summary_markdown
-    from eval.report_data import read
+    from eval.results import read
 
     sys.stdout.write(summary_markdown(read([out])))
     sys.stdout.write(f"{len(store.lines())} results in {out}; report: python -m eval.report {shlex.quote(str(out))}\n")

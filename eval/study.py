@@ -35,7 +35,7 @@ def make(
     seed: Annotated[int, typer.Option(help="Of cases, order and sides.", min=0)] = 0,
 ) -> None:
     """Write the page and its key."""
-    from eval.report_data import read
+    from eval.results import read
     from eval.study_page import page, questions_for
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]

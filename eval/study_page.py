@@ -15,8 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from eval.report_data import Results
 from eval.report_pictures import STUDIED, grid_variants, reference
+from eval.results import Results
 from eval.store import read_picture
 from freectl.errors import InputError, unknown
 
@@ -56,9 +56,11 @@ def questions_for(
         InputError: a variant without results, or too few variants or pictures for a kind.
     """
     variants = list(labels) if labels else grid_variants(results)[:STUDIED]
+    if not results.pictured:
+        raise InputError("DIR", "results without their pictures", "folders as eval.run wrote them")
     for label in variants:
-        if label not in results.by_variant:
-            raise unknown("--methods", label, results.by_variant)
+        if label not in results.pictured:
+            raise unknown("--methods", label, results.pictured)
     rng = random.Random(f"study/{seed}")
     makers = {"real": _real, "prefer": _prefer, "caption": _caption}
     made = []

@@ -26,8 +26,8 @@ from eval.metrics import (
     segmentation_scores,
     set_summary,
 )
-from eval.report_data import read
 from eval.report_html import page
+from eval.results import read
 from eval.set_scores import stored_features, write
 from eval.store import Store
 

@@ -21,8 +21,8 @@ from eval.networks import to_keep, to_tensor
 from eval.picture_scorers import PictureScorer, PieScorer
 from eval.pie_bench import load_pie
 from eval.report import published_for, summary_csv
-from eval.report_data import read
 from eval.report_html import page
+from eval.results import read
 from eval.run import run
 from eval.store import Store, read_picture
 from freectl.mini.scene import render

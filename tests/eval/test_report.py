@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ from typer.testing import CliRunner
 
 from eval.bench import load_mini
 from eval.report import published_for, report
-from eval.report_data import differences, read, summary
+from eval.report_data import differences, summary
 from eval.report_html import page
 from eval.report_pictures import grid_variants
 from eval.report_plots import curves, pareto_svg, without_outliers
 from eval.report_stats import difference, estimate, share
 from eval.report_svg import Point, axis
+from eval.results import read
 from eval.store import Store, write_text
 from freectl.errors import FreectlError, InputError
 
@@ -107,8 +109,11 @@ def test_folders_of_one_benchmark_join_and_others_are_refused(results_folder: Pa
     joined = read([results_folder, tmp_path / "more"])
     assert list(joined.by_variant) == [*VARIANTS, "pnp"]
     assert len(joined.shared) == 1
-    with pytest.raises(InputError, match="another benchmark"):
-        read([results_folder, tmp_path / "other"])
+    result = invoke(str(results_folder), str(tmp_path / "other"), "--out", str(tmp_path / "r.html"))
+    assert isinstance(result.exception, InputError)
+    assert re.search(f"other' of another benchmark .mini, sha256 1.*sha256 {bench.digest[:16]}", str(result.exception))
+    assert "\n" not in str(result.exception)
+    assert not (tmp_path / "r.html").exists()
     with pytest.raises(InputError, match="without results"):
         read([tmp_path])
 
@@ -237,6 +242,7 @@ def test_the_picture_grid_shows_every_method_whatever_is_swept(tmp_path: Path) -
         for variant in variants:
             name, _, preset = variant.partition("[")[0].partition(":")
             made = line(bench.cases[0], variant, {"target": float(variant in ("b[w=1]", "a[w=2]"))})
+            store.save_picture(made["picture"], bench.cases[0].picture())
             store.append(made | {"method": name, "preset": preset or "default"})
     shown = grid_variants(read([tmp_path]))
     assert shown[:4] == ["a", "b[w=1]", "c", "a:best"]
@@ -257,6 +263,68 @@ def test_a_lost_or_damaged_picture_is_one_line(tmp_path: Path) -> None:
         assert isinstance(result.exception, FreectlError)
         assert str(picture) in str(result.exception)
         assert not (tmp_path / "report.html").exists()
+
+
+@pytest.fixture
+def published(results_folder: Path, tmp_path: Path) -> Path:
+    """The same results as somebody else publishes them: without pictures."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    for name in ("run.json", "results.jsonl"):
+        shutil.copy(results_folder / name, folder)
+    return folder
+
+
+def test_results_without_pictures_make_a_report_without_the_grid(
+    results_folder: Path, published: Path, made: Path
+) -> None:
+    result = invoke(str(published))
+    assert result.exit_code == 0, result.output
+    text = (published / "report.html").read_text()
+    assert text.count("results without their pictures") == 1
+    assert "<img" not in text
+    for heading in ("Summary", "Trade-off and cost", "Differences from", "By edit type"):
+        assert f"<h2>{heading}" in text
+    for suffix in (".csv", ".cases.csv", ".md", ".pareto.svg"):
+        assert (published / "report").with_suffix(suffix).read_text() == made.with_suffix(suffix).read_text()
+    (published / "pictures").mkdir()  # a folder that has pictures must have all of them
+    assert isinstance(invoke(str(published)).exception, FreectlError)
+
+
+def test_ones_own_results_are_compared_with_published_ones_case_by_case(published: Path, tmp_path: Path) -> None:
+    bench, mine = load_mini(), tmp_path / "mine"
+    store = Store(mine)
+    with store.locked():
+        store.begin(about(bench) | {"steps": 20}, "mine")
+        for case in bench.cases[::20][:5]:
+            one = line(case, "freecontrol", {"iou": 0.9})
+            store.save_picture(one["picture"], case.picture())
+            store.append(one)
+    result = invoke(str(mine), str(published), "--columns", "iou")
+    assert result.exit_code == 0, result.output
+    results = read([mine, published])
+    theirs = "freecontrol (published)"
+    assert list(results.by_variant) == ["freecontrol", *VARIANTS[:2], theirs]
+    found = differences(results, "freecontrol")[theirs]["iou"]
+    assert (found.mean, found.count) == (pytest.approx(0.7 - 0.9), 5)
+    assert f"| {theirs} | 12 | 0.700" in result.output
+    assert grid_variants(results) == ["freecontrol"]
+    text = (mine / "report.html").read_text()
+    assert f"Not shown, since their folders hold no pictures: {', '.join([*VARIANTS[:2], theirs])}." in text
+    assert "but the folders differ" in text
+    assert "20 steps" in text
+
+
+def test_parts_of_one_run_in_two_folders_are_one_variant(tmp_path: Path) -> None:
+    bench = load_mini()
+    folders = [tmp_path / name for name in ("one", "two", "again")]
+    for folder, cases in zip(folders, (bench.cases[:2], bench.cases[2:4], bench.cases[3:5]), strict=True):
+        store = Store(folder)
+        with store.locked():
+            store.begin(about(bench), "run")
+            for case in cases:
+                store.append(line(case, "pnp", {"target": 1.0}))
+    assert {label: len(lines) for label, lines in read(folders).by_variant.items()} == {"pnp": 4, "pnp (again)": 2}
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.0, 1e-9], [-3.0, 1000.0], [0.2, 0.2]])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from browser import browser, layout_faults, needs_chromium
 from result_kit import VARIANTS
 from typer.testing import CliRunner
 
-from eval.report_data import read
 from eval.report_stats import wilson
+from eval.results import read
 from eval.study import app
 from eval.study_page import page, questions_for
 from eval.study_scores import Sample, interval, markdown, scores_of
@@ -94,6 +95,16 @@ def test_questions_are_balanced_and_repeat_with_the_seed(results_folder: Path) -
     captions = Counter(one.names[0] for one in asked if one.task == "caption")
     assert set(captions) == {*VARIANTS, "(exact answer)", "(input unchanged)"}
     assert set(captions.values()) == {6}
+
+
+def test_a_study_needs_the_results_pictures(results_folder: Path, tmp_path: Path) -> None:
+    for name in ("run.json", "results.jsonl"):
+        shutil.copy(results_folder / name, tmp_path)
+    with pytest.raises(InputError, match="without their pictures"):
+        questions_for(read([tmp_path]), ("caption",), None, 6, 1, seed=0)
+    labels = ["freecontrol", f"freecontrol ({tmp_path.name})"]
+    with pytest.raises(InputError, match="--methods"):
+        questions_for(read([results_folder, tmp_path]), ("prefer",), labels, 6, 1, seed=0)
 
 
 def test_page_tells_nothing_of_the_methods(results_folder: Path) -> None:
