@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin
 
-from gan_baselines.config import LEAST_SIDE, RunConfig, layout_of
+from gan_baselines.config import LEAST_SIDE, RunConfig, Train, layout_of
 from gan_baselines.data.batches import Batches
 from gan_baselines.data.sets import check_side
 from gan_baselines.errors import DivergedError, InputError
@@ -58,10 +59,7 @@ class Run:
         begun = resume and bool(state.checkpoints(out / "checkpoints"))
         network = build(without_sources(config.model) if begun else config.model)
         self.batches.load()  # last, since it takes longest: sizes and settings are known to fit
-        precision = "no" if config.train.precision == "fp32" else config.train.precision
-        self.accelerator = Accelerator(
-            cpu=config.train.cpu, mixed_precision=precision, log_with=tracker, project_dir=str(out)
-        )
+        self.accelerator = _accelerator(config.train, tracker, out)
         torch.set_num_threads(self.threads)
         torch.manual_seed(config.train.seed + 7919 * self.accelerator.process_index)
         self.trainer = Trainer(network, self.batches, config, self.accelerator)
@@ -193,6 +191,14 @@ def check_sizes(model: Any, size: tuple[int, int]) -> None:
         net = model.discriminator
         found = f"{net.n_layers} with scales {net.scales} for pictures of {width}x{height} px"
         raise InputError("model.discriminator.n_layers", found, f"less of either, or sides from {net.smallest} px")
+
+
+def _accelerator(train: Train, tracker: str | None, out: Path) -> Accelerator:
+    precision = "no" if train.precision == "fp32" else train.precision
+    # every step updates: a launcher's setting for accumulation would only divide the gradients
+    every_step = GradientAccumulationPlugin(num_steps=1)
+    return Accelerator(cpu=train.cpu, mixed_precision=precision, log_with=tracker, project_dir=str(out),
+                       gradient_accumulation_plugin=every_step)  # fmt: skip
 
 
 def _stored_config(model: str, out: Path, file: Path | None, sets: Sequence[str]) -> RunConfig:

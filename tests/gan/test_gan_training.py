@@ -154,6 +154,23 @@ def test_crops_lie_inside_and_distortion_of_nothing_is_identity():
     assert not torch.allclose(distort(x, 20, 0.1, torch.Generator().manual_seed(1)), x)
 
 
+def test_a_quarter_turn_moves_pixels_of_pictures_that_are_not_square(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *shape, generator: torch.ones(shape))  # the largest draw
+    x = torch.arange(32.0).reshape(1, 1, 4, 8)
+    turned = distort(x, 90, 0, torch.Generator())
+    torch.testing.assert_close(turned[..., 2:6], x[..., 2:6].rot90(1, (2, 3)))
+    ramp = torch.arange(8.0).expand(1, 1, 4, 8)
+    wide = distort(ramp, 0, 0.25, torch.Generator())[0, 0, 0, 3:5]
+    assert float(wide[1] - wide[0]) == pytest.approx(1 / 1.25)  # a quarter wider
+
+
+def test_a_launchers_accumulation_does_not_shrink_gradients(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")  # as `accelerate launch` hands it on
+    sets = [*FAST, *TINY["cyclegan"], "train.steps=1"]
+    run = Run(resolve("cyclegan", None, sets), data, tmp_path / "run", False)
+    assert run.accelerator.gradient_accumulation_steps == 1
+
+
 def test_learning_rate_by_epochs_and_by_steps():
     by_epochs = resolve("cyclegan", None, ["train.epochs=4", "train.decay_epochs=2"])
     factors = [rate_factor(by_epochs, step, 40, 10) for step in range(40)]
