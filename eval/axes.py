@@ -62,7 +62,7 @@ def axes(
     """Print the table."""
     from eval.gan_adapter import parse_styles
 
-    pair = parse_styles(styles)
+    pair = parse_styles(styles, "--styles")
     left_out = _objects(unseen)
     found = read(folders)
     known = list(dict.fromkeys(one.line["variant"] for one in found))

@@ -5,6 +5,7 @@ cases that go from its source style to its target style.
 """
 
 from pathlib import Path
+from typing import overload
 
 import torch
 
@@ -46,7 +47,11 @@ def applies(case: Case, styles: tuple[str, str] | None) -> bool:
     return same and (source.style, target.style) == styles
 
 
-def parse_styles(text: str | None) -> tuple[str, str] | None:
+@overload
+def parse_styles(text: str, option: str = ...) -> tuple[str, str]: ...
+@overload
+def parse_styles(text: str | None, option: str = ...) -> tuple[str, str] | None: ...
+def parse_styles(text: str | None, option: str = "--gan-styles") -> tuple[str, str] | None:
     """ "noto:fluent" as a pair.
 
     Raises:
@@ -56,7 +61,7 @@ def parse_styles(text: str | None) -> tuple[str, str] | None:
         return None
     first, _, second = text.partition(":")
     if first not in STYLES or second not in STYLES or first == second:
-        raise InputError("--gan-styles", repr(text), f"FROM:TO, two of {', '.join(STYLES)}")
+        raise InputError(option, repr(text), f"FROM:TO, two of {', '.join(STYLES)}")
     return first, second
 
 

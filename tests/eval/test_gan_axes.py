@@ -9,6 +9,7 @@ from result_kit import about, line
 from typer import Typer
 from typer.testing import CliRunner
 
+from eval import gan_sheet
 from eval.axes import axes, break_even, group_of, read, spread_over_seeds, table
 from eval.bench import load_mini
 from eval.gan_adapter import GanRunner, applies, parse_styles, parse_weights
@@ -130,3 +131,34 @@ def test_unseen_objects_that_the_domain_does_not_have_are_named_before_anything_
     assert result.exception.exit_code == 2
     assert "--unseen" in str(result.exception)
     assert "unicorn" in str(result.exception)
+
+
+def test_the_sheet_shows_inputs_translations_answers_and_the_way_back(tmp_path: Path) -> None:
+    app = Typer()
+    app.command()(gan_sheet.main)
+    weights, out = "cyclegan-noto-fluent", tmp_path / "sheet.png"
+    result = CliRunner().invoke(app, ["--gan-weights", weights, "--output", str(out)])
+    assert result.exit_code == 0, result.output
+    known, unseen = gan_sheet.chosen(22, "noto", ["fox", "koala", "pumpkin"])
+    assert len({scene.object for scene in known}) == len(known) == gan_sheet.KNOWN
+    assert {scene.object for scene in unseen} <= {"fox", "koala", "pumpkin"}
+    picture = Image.open(out)
+    assert picture.size == (14 * 66 - 2 + gan_sheet.BETWEEN, 4 * 66 - 2)
+
+    def cell(x: int, y: int) -> Image.Image:
+        left = x * 66 + (gan_sheet.BETWEEN if x >= len(known) else 0)
+        return picture.crop((left, y * 66, left + 64, y * 66 + 64))
+
+    there, back = Translator(weights, "AB"), Translator(weights, "BA")
+    for x in (0, 13):
+        assert there(cell(x, 0)).tobytes() == cell(x, 1).tobytes()
+        assert back(cell(x, 1)).tobytes() == cell(x, 3).tobytes()
+        assert cell(x, 2).tobytes() not in (cell(x, 0).tobytes(), cell(x, 1).tobytes())
+
+
+@pytest.mark.parametrize(("output", "styles", "named"), [
+    ("sheet.doc", "noto:fluent", "--output"), ("sheet.png", "noto:noto", "--gan-styles")])  # fmt: skip
+def test_a_sheet_that_cannot_be_made_is_refused(tmp_path: Path, output: str, styles: str, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        gan_sheet.main("cyclegan-noto-fluent", tmp_path / output, styles)
+    assert not list(tmp_path.iterdir())
