@@ -1,5 +1,6 @@
 """Training runs: exact resume after kill -9, data as a function of the step, divergence, bounded pages."""
 
+import copy
 import json
 import os
 import shutil
@@ -11,17 +12,19 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from accelerate import Accelerator
 from gan_toy import FAST, TINY, write
 
 from gan_baselines.data.augment import crop_flip, distort
 from gan_baselines.data.batches import Batches
 from gan_baselines.errors import DivergedError, InputError
+from gan_baselines.models import build
 from gan_baselines.settings import resolve
 from gan_baselines.training import device, run_page
 from gan_baselines.training.ema import Ema
 from gan_baselines.training.monitor import CURVE_POINTS, Curves, RunLog
 from gan_baselines.training.run import Run, train
-from gan_baselines.training.trainer import rate_factor
+from gan_baselines.training.trainer import Trainer, rate_factor
 from gan_baselines.weights import load_weights
 
 LONG = ["train.steps=24", "train.checkpoint_every=5", "train.sample_every=7", "train.ema=0.9", "train.log_every=3",
@@ -162,6 +165,27 @@ def test_a_quarter_turn_moves_pixels_of_pictures_that_are_not_square(monkeypatch
     ramp = torch.arange(8.0).expand(1, 1, 4, 8)
     wide = distort(ramp, 0, 0.25, torch.Generator())[0, 0, 0, 3:5]
     assert float(wide[1] - wide[0]) == pytest.approx(1 / 1.25)  # a quarter wider
+
+
+def test_dcgan_steps_discriminator_first_then_generator_on_the_same_fakes(data):
+    config = resolve("dcgan", None, [*FAST, *TINY["dcgan"], "model.loss=lsgan", "train.steps=1"])
+    batches = Batches(data, config, "single")
+    torch.manual_seed(0)
+    ours = build(config.model)
+    plain = copy.deepcopy(ours).train()
+    g, d = plain.generators["G"], plain.discriminators["D"]
+    adams = [torch.optim.Adam(net.parameters(), 2e-4, betas=(0.5, 0.999)) for net in (d, g)]
+    torch.manual_seed(1)
+    real = batches.at(0)["picture"]
+    fake = g(torch.randn(len(real), 100))
+    ((d(real).logits[0] - 1).square().mean() + d(fake.detach()).logits[0].square().mean()).backward()
+    adams[0].step()
+    (d(fake).logits[0] - 1).square().mean().backward()
+    adams[1].step()
+    torch.manual_seed(1)
+    Trainer(ours, batches, config, Accelerator(cpu=True)).advance()
+    for name, weight in plain.generators.state_dict().items():
+        torch.testing.assert_close(ours.generators.state_dict()[name], weight, atol=1e-5, rtol=1e-4)
 
 
 def test_a_launchers_accumulation_does_not_shrink_gradients(data, tmp_path, monkeypatch):
