@@ -215,6 +215,27 @@ def test_ema_is_the_written_average():
     assert float(ema.network.weight) == pytest.approx(value)
 
 
+def test_a_run_stores_the_average_of_its_steps(data, tmp_path):
+    sets = [*FAST, *TINY["cyclegan"], "train.steps=3", "train.ema=0.2"]
+    run = Run(resolve("cyclegan", None, sets), data, tmp_path / "r", False)
+    live, advance = run.trainer.model.generators["AB"], run.trainer.advance
+    mean = {name: weight.detach().clone() for name, weight in live.named_parameters()}
+
+    def followed():
+        step = run.trainer.step
+        advance()
+        d = min(0.2, (1 + step) / (10 + step))
+        for name, weight in live.named_parameters():
+            mean[name] = d * mean[name] + (1 - d) * weight.detach()
+
+    run.trainer.advance = followed
+    run.go()
+    stored = dict(load_weights(tmp_path / "r" / "weights").generators["AB"].named_parameters())
+    for name, weight in live.named_parameters():
+        torch.testing.assert_close(stored[name].detach(), mean[name])
+        assert name.endswith("bias") or not torch.equal(weight, stored[name])
+
+
 def test_emulated_precision_is_refused(monkeypatch):
     monkeypatch.setattr(device, "native_bf16", lambda: False)
     with pytest.raises(InputError, match="bf16 on a CPU without"):
