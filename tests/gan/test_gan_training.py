@@ -215,6 +215,45 @@ def test_ema_is_the_written_average():
     assert float(ema.network.weight) == pytest.approx(value)
 
 
+def test_each_step_takes_its_rates_and_its_place_in_the_schedules(data, tmp_path, monkeypatch):
+    sets = [*FAST, *TINY["cyclegan"], "train.steps=4", "train.lr=0.001", "train.lr_discriminator=0.004"]
+    trainer = Run(resolve("cyclegan", None, sets), data, tmp_path / "r", False).trainer
+    terms, places, rates = trainer.model.generator_terms, [], []
+
+    def placed(batch, fakes, progress):
+        places.append(progress)
+        return terms(batch, fakes, progress)
+
+    monkeypatch.setattr(trainer.model, "generator_terms", placed)
+    for _ in range(4):
+        trainer.advance()
+        rates += [trainer.optimisers[player].param_groups[0]["lr"] for player in ("generator", "discriminator")]
+    assert places == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert rates == pytest.approx([f * r for f in (1, 1, 2 / 3, 1 / 3) for r in (0.001, 0.004)])
+
+
+def test_discriminators_learn_from_pooled_fakes(data, tmp_path, monkeypatch):
+    sets = [*FAST, *TINY["cyclegan"], "train.steps=8", "model.pool=1"]
+    trainer = Run(resolve("cyclegan", None, sets), data, tmp_path / "r", False).trainer
+    generate, judge, made, shown = trainer.model.generate, trainer.model.discriminator_terms, [], []
+
+    def generated(batch):
+        fakes = generate(batch)
+        made.append(fakes["A"].detach().clone())
+        return fakes
+
+    def judged(batch, fakes):
+        shown.append(next(step for step, fake in enumerate(made) if torch.equal(fake, fakes["A"])))
+        return judge(batch, fakes)
+
+    monkeypatch.setattr(trainer.model, "generate", generated)
+    monkeypatch.setattr(trainer.model, "discriminator_terms", judged)
+    for _ in range(8):
+        trainer.advance()
+    assert len(shown) == 8
+    assert any(step < now for now, step in enumerate(shown))
+
+
 def test_a_run_stores_the_average_of_its_steps(data, tmp_path):
     sets = [*FAST, *TINY["cyclegan"], "train.steps=3", "train.ema=0.2"]
     run = Run(resolve("cyclegan", None, sets), data, tmp_path / "r", False)
