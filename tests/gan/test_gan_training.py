@@ -153,6 +153,10 @@ def test_crops_lie_inside_and_distortion_of_nothing_is_identity():
     cut = crop_flip(x, (4, 4), False, torch.Generator().manual_seed(0))
     assert all(torch.equal(c[0, 1, :] - c[0, 0, :], torch.full((4,), 8.0)) for c in cut)
     assert len({float(c[0, 0, 0]) for c in cut}) > 4
+    flipped = crop_flip(x, (8, 8), True, torch.Generator().manual_seed(0))
+    mirrored = [torch.equal(picture, x[0].flip(2)) for picture in flipped]
+    assert 0 < sum(mirrored) < 16
+    assert all(mirror or torch.equal(picture, x[0]) for mirror, picture in zip(mirrored, flipped, strict=True))
     torch.testing.assert_close(distort(x, 0, 0, torch.Generator()), x)
     assert not torch.allclose(distort(x, 20, 0.1, torch.Generator().manual_seed(1)), x)
 
