@@ -30,17 +30,26 @@ def check_model(preprocess: Preprocess, name: str = "model") -> None:
 
 
 def load(preprocess: Preprocess, model_class: Any, device: str, name: str = "model") -> tuple[Any, Any]:
-    """Model (in eval mode) and image processor. The processor's Pillow form is taken: equal everywhere.
+    """Model and image processor of a preprocessor; see `load_model`."""
+    given, kind = preprocess.values[name], preprocess.kind.name
+    skipped = "," * list(preprocess.kind.values).index(name)
+    return load_model(given, model_class, device, kind, f"{OPTION} {kind}={given}", f"{OPTION} {kind}={skipped}DIR")
+
+
+def load_model(given: str, model_class: Any, device: str, purpose: str, label: str, instead: str) -> tuple[Any, Any]:
+    """Model (in eval mode) and image processor of transformers. The processor's Pillow form is taken: equal everywhere.
+
+    Args:
+        given: a folder or a hub id. purpose: what the model is for, label: what was asked for, instead: the option with
+            a folder in its place; for messages.
 
     Raises:
         FreectlError: not here and not to be had; or not a model of this kind.
     """
     from transformers import AutoImageProcessor
 
-    given = preprocess.values[name]
-    label = f"{OPTION} {preprocess.kind.name}={given}"
     source = str(Path(given).expanduser())
-    folder, skipped = Path(source).is_dir(), "," * list(preprocess.kind.values).index(name)
+    folder = Path(source).is_dir()
     try:
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
         model = model_class.from_pretrained(source, use_safetensors=True)
@@ -49,11 +58,10 @@ def load(preprocess: Preprocess, model_class: Any, device: str, name: str = "mod
             raise FreectlError(f"{label}: cannot be loaded from safetensors ({_first_line(error)})") from error
         raise FreectlError(
             f"{label}: its weights are not on this machine and cannot be fetched: connect once with "
-            f"`hf download {given}`, or name a folder: {OPTION} {preprocess.kind.name}={skipped}DIR "
-            f"({_first_line(error)})"
+            f"`hf download {given}`, or name a folder: {instead} ({_first_line(error)})"
         ) from error
     except (ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise FreectlError(f"{label}: not a model for {preprocess.kind.name} ({_first_line(error)})") from error
+        raise FreectlError(f"{label}: not a model for {purpose} ({_first_line(error)})") from error
     return model.eval().to(device), processor
 
 

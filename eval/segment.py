@@ -1,0 +1,127 @@
+"""Are the labels still there? `python -m eval.segment score` segments pictures and compares with their label maps.
+
+For pictures made from label maps, or from anything whose labels are known, as in the label-to-photo literature:
+per-pixel accuracy, per-class accuracy and mean class IoU (Isola et al. 2017, section 4.1) over all pixels of all
+pictures. `labels` writes the maps of scenes of the embedded world, whose segmenter is the judge.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from PIL import Image
+
+from eval.metrics import confusion, segmentation_scores
+from eval.run import guarded_app
+from eval.store import writing
+from freectl.cli.output import Format, FormatOption, emit
+from freectl.errors import InputError
+from freectl.image_io import load_image
+from freectl.mini.domain import OBJECTS
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+                  pretty_exceptions_enable=False)  # fmt: skip
+
+
+@app.command()
+def score(
+    pictures: Annotated[Path, typer.Option(help="Folder of pictures.")],
+    labels: Annotated[Path, typer.Option(help="Folder of label maps of the same names: PNG, a class index a pixel.")],
+    segmenter: Annotated[
+        str, typer.Option(help="judge, a .safetensors file of torchvision's FCN, a folder or a hub id of transformers.")
+    ] = "judge",
+    ignore: Annotated[int | None, typer.Option(help="Label of pixels that do not count, such as 255.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    form: FormatOption = Format.human,
+) -> None:
+    """Segment pictures, and compare with their labels."""
+    from eval.segmenters import load_segmenter
+    from freectl.loading import resolve_device
+
+    pairs = matched(pictures, labels)
+    segment, names = load_segmenter(segmenter, resolve_device(device)[0])
+    counts = torch.zeros(len(names), len(names), dtype=torch.long)
+    for picture, path in pairs:
+        true = read_labels(path)
+        found = segment(load_image(picture, "--pictures").image, (true.shape[0], true.shape[1]))
+        try:
+            counts += confusion(found, true, len(names), ignore)
+        except ValueError as error:
+            allowed = f"labels 0 to {len(names) - 1}, the classes of {segmenter}, and what --ignore names"
+            raise InputError("--labels", f"'{path}' ({error})", allowed) from error
+    if not counts.any():
+        raise InputError("--ignore", f"{ignore}, the label of every pixel", "a label that leaves some to count")
+    scores = segmentation_scores(counts)
+    value = {"segmenter": segmenter, "pictures": len(pairs), **asdict(scores)}
+    text = ", ".join(f"{key.replace('_', ' ')} {100 * number:.1f} %" for key, number in asdict(scores).items())
+    emit(value, f"{len(pairs)} pictures by {segmenter}: {text}", form)
+
+
+@app.command()
+def labels(
+    scenes: Annotated[Path, typer.Option(help="Folder that `freectl mini scenes` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder for the maps, one a picture and of its name.")],
+    part: Annotated[str, typer.Option(help="Folder inside it whose pictures are meant.")] = "test/B",
+) -> None:
+    """Write label maps of scenes: 0 background, 1 and up the objects in the judge's order."""
+    listed = scenes / "scenes.jsonl"
+    if not listed.is_file():
+        raise InputError("--scenes", f"'{scenes}'", "a folder that `freectl mini scenes` wrote")
+    lines = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
+    meant = [line for line in lines if Path(line["picture"]).parent.as_posix() == part]
+    if not meant:
+        parts = sorted({Path(line["picture"]).parent.as_posix() for line in lines})
+        raise InputError("--part", f"'{part}'", ", ".join(parts))
+    out.mkdir(parents=True, exist_ok=True)
+    objects = list(OBJECTS)
+    for line in meant:
+        inside = np.asarray(Image.open(scenes / line["mask"]).convert("L")) >= 128
+        whole = Image.fromarray((inside * (1 + objects.index(line["object"]))).astype(np.uint8))
+        with writing(out / f"{Path(line['picture']).stem}.png") as stream:
+            whole.save(stream, "PNG")
+    sys.stdout.write(f"{len(meant)} label maps in {out}\n")
+
+
+def matched(pictures: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Pictures with their label maps, by name without ending.
+
+    Raises:
+        InputError: no such folder, no pictures, or a picture without a map.
+    """
+    for option, folder in (("--pictures", pictures), ("--labels", labels)):
+        if not folder.is_dir():
+            raise InputError(option, f"'{folder}'", "a folder")
+    files = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError("--pictures", f"'{pictures}' without pictures", f"files ending in {', '.join(SUFFIXES)}")
+    pairs = [(path, labels / f"{path.stem}.png") for path in files]
+    for path, own in pairs:
+        if not own.is_file():
+            raise InputError("--labels", f"nothing for '{path.name}'", f"'{own.name}' in '{labels}'")
+    return pairs
+
+
+def read_labels(path: Path) -> torch.Tensor:
+    """A label map (H, W) of class indices.
+
+    Raises:
+        InputError: unreadable, or not of one channel.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError("--labels", f"'{path}', unreadable", "a PNG with a class index a pixel") from error
+    if pixels.ndim != 2:
+        raise InputError("--labels", f"'{path}' in colours", "a PNG with a class index a pixel, gray or palette")
+    return torch.from_numpy(pixels.astype(np.int64))
+
+
+if __name__ == "__main__":
+    guarded_app(app)
