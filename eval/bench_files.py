@@ -36,13 +36,13 @@ def must_exist(path: Path, allowed: str, option: str = "--data") -> None:
         raise InputError(option, f"no file '{path}'", allowed)
 
 
-def read(path: Path) -> Image.Image:
+def read(path: Path, option: str = "--data") -> Image.Image:
     """A benchmark's picture, RGB.
 
     Raises:
         InputError: no picture.
     """
-    return image_io.load_image(path, "--data").image
+    return image_io.load_image(path, option).image
 
 
 def safe_key(key: str) -> str:

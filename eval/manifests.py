@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval import pie_bench, ti2i_bench
@@ -39,7 +38,8 @@ def load_manifest(path: Path) -> Bench:
     """A manifest of one's own.
 
     Raises:
-        InputError: unreadable, an entry with missing or unknown fields, or a picture that does not exist.
+        InputError: unreadable, an entry with missing or unknown fields, or a picture or mask that is missing, none, or
+            does not fit the other.
     """
     parse = yaml.safe_load if path.suffix != ".jsonl" else _json_lines
     entries = parsed(path, parse, _MANIFEST, option="--bench")
@@ -56,14 +56,17 @@ def load_manifest(path: Path) -> Bench:
         image, mask = path.parent / entry.image, path.parent / entry.mask if entry.mask else None
         for file in filter(None, (image, mask)):
             must_exist(file, "pictures beside the manifest", "--bench")
+        size = read(image, "--bench").size
+        if mask:
+            image_io.load_mask(mask, size, "--bench")
         cases.append(
             Case(
                 key=safe_key(entry.key or f"{index:04d}-{image.stem}"),
                 kind=entry.kind,
                 source_prompt=entry.source_prompt,
                 prompt=entry.prompt,
-                picture=partial(read, image),
-                mask=partial(_read_mask, mask, image) if mask else None,
+                picture=partial(read, image, "--bench"),
+                mask=partial(image_io.load_mask, mask, size, "--bench") if mask else None,
                 concept=entry.concept,
                 files=(image, mask) if mask else (image,),
             )
@@ -99,9 +102,3 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
 
 def _json_lines(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines() if line.strip()]
-
-
-def _read_mask(path: Path, image: Path) -> Image.Image:
-    with Image.open(image) as picture:
-        size = picture.size
-    return image_io.load_mask(path, size, "--bench")

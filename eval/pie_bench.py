@@ -39,11 +39,11 @@ def load_pie(folder: Path) -> Bench:
     """
     path = folder / "mapping_file.json"
     entries = parsed(path, json.loads, LAYOUT)
-    if not isinstance(entries, dict):
-        raise InputError("--data", f"'{path}', not a mapping", LAYOUT)
+    if not isinstance(entries, dict) or not entries:
+        raise InputError("--data", f"'{path}', not a mapping with entries", LAYOUT)
     try:
         cases = tuple(_pie_case(key, entry, folder / "annotation_images") for key, entry in entries.items())
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError("--data", f"'{path}' with an entry that does not fit ({error!r})", LAYOUT) from error
     return Bench("pie", "pie", cases, ABOUT, files=(path,))
 
@@ -52,10 +52,13 @@ def _pie_case(key: str, entry: dict[str, Any], pictures: Path) -> Case:
     path = pictures / entry["image_path"]
     must_exist(path, LAYOUT)
     runs = check_runs([int(number) for number in entry["mask"]])
-    words = entry.get("blended_word", "").split()
+    words = (entry.get("blended_word") or "").split()
+    kind = int(entry["editing_type_id"])
+    if kind not in range(len(PIE_KINDS)):
+        raise ValueError(f"editing_type_id {kind}")
     return Case(
         key=safe_key(key),
-        kind=PIE_KINDS[int(entry["editing_type_id"])],
+        kind=PIE_KINDS[kind],
         source_prompt=_without_brackets(entry["original_prompt"]),
         prompt=_without_brackets(entry["editing_prompt"]),
         picture=partial(read, path),

@@ -135,6 +135,8 @@ def test_runs_equal_a_naive_decoder_and_odd_ones_are_refused() -> None:
         ({"mask": [512 * 512 + 1, 1]}, "mask"),
         ({"mask": [1, -1]}, "mask"),
         ({"mask": None}, "does not fit"),
+        ({"editing_type_id": "-1"}, "editing_type_id -1"),
+        ({"editing_prompt": None}, "does not fit"),
     ],
 )
 def test_damaged_pie_entries_are_named(pie: Path, change: dict, text: str) -> None:
@@ -144,9 +146,18 @@ def test_damaged_pie_entries_are_named(pie: Path, change: dict, text: str) -> No
     path.write_text(json.dumps(entries))
     with pytest.raises(InputError, match=text):
         load_pie(pie)
-    path.write_text("{")
-    with pytest.raises(InputError, match="damaged"):
-        load_pie(pie)
+    for stored, told in (("{", "damaged"), ("{}", "not a mapping with entries")):
+        path.write_text(stored)
+        with pytest.raises(InputError, match=told):
+            load_pie(pie)
+
+
+def test_a_pie_entry_may_lack_its_blended_word(pie: Path) -> None:
+    path = pie / "mapping_file.json"
+    entries = json.loads(path.read_text())
+    entries["000000000000"]["blended_word"] = None
+    path.write_text(json.dumps(entries))
+    assert load_pie(pie)["000000000000"].concept is None
 
 
 @pytest.fixture
@@ -191,6 +202,8 @@ def test_conditions_replace_what_methods_get_but_not_what_structure_is_measured_
 def test_a_manifest_of_ones_own(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "a b.png")
     Image.new("L", (20, 10), 255).save(tmp_path / "m.png")
+    Image.new("L", (10, 10), 255).save(tmp_path / "odd.png")
+    Image.new("L", (20, 10)).save(tmp_path / "none.png")
     path = tmp_path / "mine.jsonl"
     path.write_text(json.dumps({"image": "a b.png", "prompt": "a cat", "mask": "m.png"}) + "\n")
     (case,) = load_manifest(path).cases
@@ -200,10 +213,25 @@ def test_a_manifest_of_ones_own(tmp_path: Path) -> None:
         ({"image": "a b.png"}, "prompt"),
         ({"image": "x.png", "prompt": "y"}, "no file"),
         ({"image": "a b.png", "prompt": "y", "colour": 1}, "colour"),
+        ({"image": "mine.jsonl", "prompt": "y"}, "--bench: found .*not a picture"),
+        ({"image": "a b.png", "prompt": "y", "mask": "mine.jsonl"}, "--bench: found .*not a picture"),
+        ({"image": "a b.png", "prompt": "y", "mask": "odd.png"}, "10x10 px for a picture of 20x10"),
+        ({"image": "a b.png", "prompt": "y", "mask": "none.png"}, "black everywhere"),
     ):
         path.write_text(json.dumps(entry))
         with pytest.raises(InputError, match=text):
             load_manifest(path)
+
+
+def test_a_mask_is_that_of_the_picture_as_the_camera_turned_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
+    Image.new("L", (10, 20), 255).save(tmp_path / "m.png")
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump([{"image": "a.jpg", "prompt": "a cat", "mask": "m.png"}]))
+    (case,) = load_manifest(path).cases
+    assert case.mask().size == case.picture().size == (10, 20)
 
 
 def test_published_numbers_name_their_source_and_evidence_and_fit_the_columns() -> None:
