@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.measures import COSTS, MEMORY, measure
-from eval.report_stats import Estimate, difference, estimate, share
+from eval.report_stats import Estimate, difference, estimate, share, share_difference
 from eval.results import Line, Results
 from freectl.errors import InputError
 
@@ -103,7 +103,8 @@ def differences(results: Results, baseline: str) -> dict[str, dict[str, Estimate
             ]
             pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
             if pairs:
-                table[variant][one.key] = difference([a for a, _ in pairs], [b for _, b in pairs])
+                compare = share_difference if one.share else difference
+                table[variant][one.key] = compare([a for a, _ in pairs], [b for _, b in pairs])
     return table
 
 

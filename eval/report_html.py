@@ -99,6 +99,7 @@ def _summary(results: Results) -> str:
     meanings = "; ".join(f"{escape(one.title)}: {escape(one.meaning)}" for one in (*results.measured, *COSTS))
     intervals = "Mean, and 95 % interval over cases: Wilson's of shares, else a bootstrap's."
     notes = [f'<p class="note">{intervals} {meanings}.</p>', *_notes(results)]
+    notes += _fewer(results, rows)
     if missing:
         notes.append(f'<p class="note">Not measured: {escape(", ".join(missing))}.</p>')
     if len(results.shared) < len(results.cases):
@@ -111,12 +112,34 @@ def _summary(results: Results) -> str:
 
 def _notes(results: Results) -> list[str]:
     texts = dict.fromkeys(text for line in results.lines for text in line.get("notes", []))
-    networks = {k: v for line in results.lines for k, v in line.get("networks", {}).items()}
+    networks: dict[str, dict[str, dict[str, None]]] = {}
+    for line in results.lines:
+        for name, network in line.get("networks", {}).items():
+            networks.setdefault(name, {}).setdefault(str(network), {})[line["variant"]] = None
     lines = [f'<p class="note">{escape(text)}</p>' for text in texts]
     if networks:
-        listed = "; ".join(f"{escape(name)}: {escape(str(network))}" for name, network in networks.items())
-        lines.append(f'<p class="note">Networks. {listed}.</p>')
+        listed = "; ".join(f"{name}: {_used(own)}" for name, own in networks.items())
+        lines.append(f'<p class="note">{escape(f"Networks. {listed}.")}</p>')
     return lines
+
+
+def _used(own: dict[str, dict[str, None]]) -> str:
+    """The network of a score, or which variants have which."""
+    if len(own) == 1:
+        return next(iter(own))
+    return " and ".join(f"{name} ({', '.join(of)})" for name, of in own.items()) + ", which do not compare"
+
+
+def _fewer(results: Results, rows: Sequence[Row]) -> list[str]:
+    """A note on means that leave cases out."""
+    found = [
+        f"{one.title} of {row.variant}: {row.scores[one.key].count}"
+        for row in rows
+        for one in results.measured
+        if one.key in row.scores and row.scores[one.key].count < row.count
+    ]
+    text = "Means of fewer cases, since the others lack a mask or source prompt, or have no finite value (PSNR of equal"
+    return [f'<p class="note">{text} pictures). {escape("; ".join(found))}.</p>'] if found else []
 
 
 def _best(rows: Sequence[Row], one: Measure) -> float | None:
@@ -136,7 +159,8 @@ def _differences(results: Results, baseline: str) -> str:
                 kind = "better" if value.mean * one.better > 0 else "worse"
             cells.append(_cell(one, value, kind, sign=True))
         lines.append(cells)
-    note = '<p class="note">Case by case; coloured where the 95 % bootstrap interval leaves out zero.</p>'
+    intervals = "95 % interval leaves out zero: Bonett and Price's of shares, else a bootstrap's"
+    note = f'<p class="note">Case by case; coloured where the {intervals}.</p>'
     return table(["variant", "cases", *(one.head for one in results.measured)], lines) + note
 
 

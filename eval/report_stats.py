@@ -23,8 +23,8 @@ class Estimate:
 
     @property
     def clear_of_zero(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out zero; one case has none."""
+        return self.count > 1 and (self.low > 0 or self.high < 0)
 
 
 def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
@@ -72,3 +72,21 @@ def difference(ours: Sequence[float], base: Sequence[float], seed: int = 0) -> E
         ValueError: of different lengths, or empty.
     """
     return estimate([a - b for a, b in zip(ours, base, strict=True)], seed)
+
+
+def share_difference(ours: Sequence[float], base: Sequence[float]) -> Estimate:
+    """Mean of ours - base of values 0 and 1, case by case, with Bonett and Price's interval (2012), at 95 %.
+
+    Adds one case to each way of differing before taking the normal interval. A bootstrap would call 4 differences of
+    240 in one direction clear of zero, which McNemar's exact test does not, and no difference at all certain.
+
+    Raises:
+        ValueError: of different lengths, or empty.
+    """
+    if not ours:
+        raise ValueError("no values to estimate a mean from")
+    differences = [a - b for a, b in zip(ours, base, strict=True)]
+    count = len(differences)
+    up, down = ((differences.count(way) + 1) / (count + 2) for way in (1, -1))
+    half = Z * math.sqrt((up + down - (up - down) ** 2) / (count + 2))
+    return Estimate(sum(differences) / count, max(-1.0, up - down - half), min(1.0, up - down + half), count)

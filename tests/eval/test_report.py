@@ -20,7 +20,7 @@ from eval.report_data import differences, summary
 from eval.report_html import page
 from eval.report_pictures import grid_variants
 from eval.report_plots import curves, pareto_svg, without_outliers
-from eval.report_stats import difference, estimate, share
+from eval.report_stats import difference, estimate, share, share_difference
 from eval.report_svg import Point, axis
 from eval.results import read
 from eval.store import Store, write_text
@@ -69,6 +69,45 @@ def test_differences_are_taken_case_by_case() -> None:
     assert found.high - found.low < 0.2
     with pytest.raises(ValueError, match="zip"):
         difference([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("count", [240, 1000])
+@pytest.mark.parametrize("hits", [0, 1, 3, 4, 5, 6, 7, 9, 12])
+def test_a_difference_of_shares_is_clear_where_mcnemars_exact_test_says_so(hits: int, count: int) -> None:
+    ours, base = [1.0] * count, [0.0] * hits + [1.0] * (count - hits)
+    found, back = share_difference(ours, base), share_difference(base, ours)
+    significant = hits > 0 and binomtest(hits, hits, 0.5).pvalue < 0.05
+    assert found.clear_of_zero == significant
+    assert (found.mean, -back.mean) == pytest.approx((hits / count, hits / count))
+    assert (found.low, found.high) == pytest.approx((-back.high, -back.low))
+    assert found.low < found.high
+
+
+def test_the_interval_of_a_difference_of_shares_holds_the_truth_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        both, ours, base = (rng.random(40) < p for p in (0.8, 0.9, 0.7))
+        found = share_difference(list((both & ours).astype(float)), list((both & base).astype(float)))
+        held += found.low <= 0.8 * 0.2 <= found.high
+    assert 0.93 <= held / 400 <= 0.99
+
+
+def test_one_case_decides_nothing() -> None:
+    assert not difference([2.0], [1.0]).clear_of_zero
+    assert not share_difference([1.0], [0.0]).clear_of_zero
+
+
+def test_scores_of_several_networks_and_missing_ones_are_told(tmp_path: Path) -> None:
+    bench, store = load_mini(), Store(tmp_path)
+    store.write_about({"format": "freectl-eval/1", "commands": [], **about(bench)})
+    for index, case in enumerate(bench.cases[:3]):
+        for variant, score in (("sdedit", 0.5), ("freecontrol", None if index else 0.5)):
+            own = {"networks": {"CLIP": "B/32" if variant == "sdedit" else "L/14"}}
+            store.append(line(case, variant, {"clip": score}) | own)
+    text = page(read([tmp_path]), baseline=None, rows=0, published=None)
+    assert "CLIP: B/32 (sdedit) and L/14 (freecontrol), which do not compare" in text
+    assert "CLIP of freecontrol: 1." in text
+    assert "CLIP of sdedit" not in text
 
 
 def test_tables_hold_the_means_of_the_lines(results_folder: Path, made: Path) -> None:
