@@ -25,7 +25,7 @@ def execute(
         scorer: for the results, in place of the benchmark's own; one process only.
 
     Raises:
-        FreectlError: all workers died, or results cannot be written.
+        FreectlError: all workers died, the model cannot be loaded, or results cannot be written.
     """
     from tqdm import tqdm
 
@@ -83,11 +83,14 @@ def _shared(plan: Plan, store: Store, tasks: list[Task], workers: int) -> Iterat
             for connection in cast(list[Connection], wait(list(busy))):
                 task = busy.pop(connection)
                 try:
-                    yield connection.recv()
+                    answer = connection.recv()
                 except (EOFError, OSError):
                     connection.close()
                     yield {"case": task[0], "variant": task[1], "failed": "the worker process died"}
                     continue
+                if isinstance(answer, FreectlError):
+                    raise answer
+                yield answer
                 _hand_out(connection, waiting, busy)
     finally:
         for process in processes:
@@ -111,13 +114,18 @@ def _hand_out(connection: Connection, waiting: list[Task], busy: dict[Connection
 
 
 def _work(connection: Connection, plan: Plan, folder: Path) -> None:
-    """A worker: tasks in, lines out, until the other end of the pipe is gone."""
+    """A worker: tasks in, lines or the error that ends the run out, until the other end of the pipe is gone."""
     import torch
 
     torch.set_num_threads(plan.threads)
     shop = Workshop(plan, Store(folder))
     while True:
         try:
-            connection.send(shop.do(connection.recv()))
+            task = connection.recv()
+            try:
+                answer = shop.do(task)
+            except FreectlError as error:
+                answer = error
+            connection.send(answer)
         except (EOFError, OSError, KeyboardInterrupt):
             return

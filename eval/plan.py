@@ -53,10 +53,6 @@ class Plan:
 
         loading.resolve_model(self.model)
         loading.resolve_dtype(self.dtype, loading.resolve_device(self.device)[0])
-        if self.clip is not None:
-            from eval.metrics.clip import check_clip
-
-            check_clip(self.clip)
         for variant in self.variants:
             if variant.method == GAN:
                 self._check_gan(variant, bench)

@@ -16,9 +16,8 @@ import typer
 from eval.cases import Bench, Case, balanced
 from eval.store import Store, read_picture
 from eval.variants import variants
+from freectl.ending import ended
 from freectl.errors import FreectlError, InputError, unknown
-
-INTERRUPTED = 130
 
 
 def run(
@@ -69,6 +68,10 @@ def run(
     from eval.plan import Plan
 
     loaded = load_bench(bench, data, conditions)
+    if clip is not None:
+        from eval.metrics.clip import check_clip
+
+        check_clip(clip)
     if rescore:
         again(Store(out), loaded, device, clip)
         return
@@ -90,7 +93,8 @@ def run(
     cases = chosen_cases(loaded, kinds, subset)
     plan.check(loaded)
     if not plan.tasks(cases):
-        raise InputError("--methods", f"'{methods}', which fit none of the {len(cases)} cases", "methods that fit some")
+        found = f"'{methods}', which fit none of the {len(cases)} cases"
+        raise InputError("--methods", found, "methods that fit some; mask=exact fits scenes, concept=source needs one")
     with Store(out).locked() as store:
         store.begin(plan.about(loaded), command())
         failed = execute(plan, loaded, cases, store, workers)
@@ -130,6 +134,7 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
 
     Raises:
         InputError: no results, or those of another benchmark.
+        FreectlError: a network that the stored scores come from is missing now: its scores would be lost.
     """
     from eval import set_scores
     from eval.scoring import scorer_for
@@ -141,6 +146,8 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
             raise InputError("--out", f"'{store.folder}' without results of this benchmark", "a folder of its results")
         scorer = scorer_for(bench.layout, device, clip)
         lines = store.lines()
+        if lost := {name for line in lines for name in line["networks"]} - set(scorer.networks):
+            raise FreectlError(f"--rescore: would lose scores of {', '.join(sorted(lost))}. {' '.join(scorer.notes)}")
         for line in lines:
             picture = read_picture(store.folder / line["picture"])
             line.update(scored_part(scorer(bench[line["case"]], picture), scorer))
@@ -170,14 +177,7 @@ def guarded(command: Callable[..., None]) -> None:
 
 def guarded_app(app: typer.Typer) -> None:
     """As `guarded`, for an app with several commands."""
-    try:
-        app()
-    except FreectlError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; start again to go on\n")
-        sys.exit(INTERRUPTED)
+    sys.exit(ended(app, "interrupted; start again to go on"))
 
 
 if __name__ == "__main__":

@@ -46,15 +46,16 @@ def compute(store: Store, layout: Layout, clip: str | None = None) -> dict[str, 
     """
     notes: list[str] = []
     kind = "answers" if layout == "mini" else "inputs"
-    features = optional(lambda: _features(layout), "KID, FID and coverage", notes)
-    network = optional(lambda: load_clip(clip or ("mini" if layout == "mini" else CMMD_DEFAULT)), "CMMD", notes)
-    found: dict[str, Any] = {}
     by_variant: dict[str, list[dict[str, Any]]] = {}
     for line in store.lines():
         by_variant.setdefault(line["variant"], []).append(line)
-    for variant, lines in by_variant.items():
-        if len(lines) < 2:
-            continue
+    several = {variant: lines for variant, lines in by_variant.items() if len(lines) > 1}
+    features = network = None
+    if several:
+        features = optional(lambda: _features(layout), "KID, FID and coverage", notes)
+        network = optional(lambda: load_clip(clip or ("mini" if layout == "mini" else CMMD_DEFAULT)), "CMMD", notes)
+    found: dict[str, Any] = {}
+    for variant, lines in several.items():
         made = [store.folder / line["picture"] for line in lines]
         real = [store.folder / kind / f"{line['case']}.png" for line in lines]
         found[variant] = {"count": len(lines), **_scores(real, made, features, network, SIDE[layout])}

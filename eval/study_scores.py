@@ -56,8 +56,11 @@ def scores_of(key: dict[str, Any], answers: Sequence[tuple[str, dict[str, Any]]]
         key: as `eval.study_page.page` gives it. answers: file name and contents, one a participant.
 
     Raises:
-        InputError: answers of another study, to unknown questions, with values that no question has, or given twice.
+        InputError: a key without questions; answers of another study, to unknown questions, with values that no
+            question has, or given twice.
     """
+    if not isinstance(key.get("questions"), dict):
+        raise InputError("KEY", "a file without questions, such as a participant's answers", "the study's .key.json")
     tables: dict[str, dict[str, Sample]] = {task: {} for task in TITLES}
     pairs: dict[tuple[str, str], Sample] = {}
     seen: dict[str, str] = {}
@@ -87,7 +90,7 @@ def _checked(file: str, given: dict[str, Any], questions: dict[str, Any]) -> lis
     found = []
     for one in listed:
         name, answer = (one.get("id"), one.get("answer")) if isinstance(one, dict) else (None, None)
-        if name not in questions:
+        if not isinstance(name, str) or name not in questions:
             raise InputError("ANSWERS", f"'{file}' with an answer to {name!r}", "questions of this study")
         allowed = ALLOWED[questions[name]["task"]]
         if isinstance(answer, bool) or answer not in allowed:

@@ -83,6 +83,8 @@ def variants(methods: str, sets: list[str], sweeps: list[str], gans: list[str]) 
     for text in sweeps:
         name, key, value = _assignment("--sweep", text, names)
         swept[name][key] = [part.strip() for part in value.split(",") if part.strip()]
+        if not swept[name][key]:
+            raise InputError("--sweep", repr(text), "method.key=value,value,...")
     made = []
     for name, preset, own in chosen:
         alone, several = _split(own)
@@ -104,7 +106,7 @@ def _parsed(text: str) -> tuple[str, str, dict[str, str]]:
     own = {}
     for part in filter(None, (match["own"] or "").split(",")):
         key, equals, value = (one.strip() for one in part.partition("="))
-        if not (equals and key and value):
+        if not (equals and key and value.strip("| ")):
             raise InputError("--methods", repr(text.strip()), _METHODS)
         own[key.replace("-", "_")] = value
     return match["name"], match["preset"] or "default", own

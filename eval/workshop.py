@@ -60,18 +60,22 @@ class Workshop:
         return self._runners[label]
 
     def do(self, task: Task) -> dict[str, Any]:
-        """Run one case: its result line, its picture written; or `{"case", "variant", "failed"}` with the reason."""
+        """Run one case: its result line, its picture written; or `{"case", "variant", "failed"}` with the reason.
+
+        Raises:
+            FreectlError: model, generator or scorer cannot be loaded, or nothing can be written: no case would go.
+        """
         case, variant = self.bench[task[0]], self._variants[task[1]]
+        scorer, runner = self.scorer, self._runner(task[1])
         try:
-            runner = self._runner(task[1])
             started = time.perf_counter()
             made = runner.run(case)
             seconds = time.perf_counter() - started
-            measured = self.scorer(case, made.image)
-            self.keep_references(case)
-            picture = self.store.save_picture(f"pictures/{variant.folder}/{case.key}.png", made.image)
+            measured = scorer(case, made.image)
         except Exception as error:  # one case's failure must not end a night's run; it is told and tried again
             return {"case": case.key, "variant": variant.label, "failed": f"{type(error).__name__}: {error}"}
+        self.keep_references(case)
+        picture = self.store.save_picture(f"pictures/{variant.folder}/{case.key}.png", made.image)
         return {
             "case": case.key,
             "kind": case.kind,
@@ -88,7 +92,7 @@ class Workshop:
             "settings": plain(made.settings),
             "cost": made.cost,
             "seconds": round(seconds, 3),
-            **scored_part(measured, self.scorer),
+            **scored_part(measured, scorer),
             "picture": picture,
             "warnings": made.warnings,
         }

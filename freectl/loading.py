@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from freectl import checkpoints
-from freectl.errors import FreectlError, InputError, suggest
+from freectl.errors import FreectlError, InputError, suggest, unknown
 from freectl.mini import MODEL_DIR
 from freectl.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
 
@@ -80,7 +80,7 @@ def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
     """torch dtype and the reason for it.
 
     Raises:
-        InputError: fp16 on a CPU, which lacks the kernels.
+        InputError: an unknown name, or fp16 on a CPU, which lacks the kernels.
     """
     import torch
 
@@ -90,6 +90,8 @@ def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
         return (names["fp32"], "auto: fp32 on a CPU") if on_cpu else (names["fp16"], "auto: fp16 on a GPU")
     if dtype == "fp16" and on_cpu:
         raise InputError("--dtype", "fp16 on a CPU", "auto, fp32, bf16")
+    if dtype not in names:
+        raise unknown("--dtype", dtype, ["auto", *names])
     return names[dtype], "as asked"
 
 

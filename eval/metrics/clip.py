@@ -18,6 +18,10 @@ CMMD_DEFAULT = "ViT-L-14-336-quickgelu/openai"
 """CMMD's own network: it takes the whole picture, resized bicubically to 336 px by its preprocessing."""
 
 
+CONFIG = "open_clip_config.json"
+"""Marks a folder in open_clip's local-dir format."""
+
+
 @dataclass(frozen=True)
 class ClipNetwork:
     """Two towers.
@@ -56,7 +60,7 @@ def load_clip(name: str = DEFAULT, device: str = "cpu") -> ClipNetwork:
     else:
         folder = Path(name) if Path(name).is_dir() else None
     if folder is not None:
-        if not (folder / "open_clip_config.json").is_file():
+        if not (folder / CONFIG).is_file():
             where = "the embedded model" if name == "mini" else f"'{folder}'"
             raise FreectlError(f"{where} has no CLIP in open_clip's format; `freectl mini train --part clip` makes one")
         tag, shown = f"local-dir:{folder}", f"open_clip {'mini' if name == 'mini' else folder.name}"
@@ -80,14 +84,16 @@ def load_clip(name: str = DEFAULT, device: str = "cpu") -> ClipNetwork:
 
 
 def check_clip(name: str) -> tuple[str, str | None]:
-    """open_clip's model and weights of a name that is no folder.
+    """open_clip's model and weights of a name; of "mini" and folders, which are checked too, they mean nothing.
 
     Raises:
-        InputError: open_clip has no such model.
+        InputError: open_clip has no such model, or a folder holds none.
     """
     import open_clip
 
     tag, _, chosen = name.partition("/")
+    if Path(name).is_dir() and not (Path(name) / CONFIG).is_file():
+        raise InputError("--clip", f"folder '{name}' without {CONFIG}", "a folder in open_clip's format")
     if name != "mini" and not Path(name).is_dir() and chosen not in open_clip.list_pretrained_tags_by_model(tag):
         raise InputError("--clip", repr(name), f"mini, a folder, or MODEL/PRETRAINED such as {DEFAULT}")
     return tag, chosen or None

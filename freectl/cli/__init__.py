@@ -5,9 +5,8 @@ import sys
 import typer
 
 from freectl.cli import bases, cache, control, edit, env, methods, mini
-from freectl.errors import FreectlError
+from freectl.ending import ended
 
-INTERRUPTED = 130
 app = typer.Typer(
     name="freectl",
     help="Change a picture as a sentence says and keep its structure, without training.",
@@ -28,28 +27,4 @@ app.command("env")(env.env)
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad usage or input; errors are one line on stderr."""
-    try:
-        code = app(standalone_mode=False)
-    except FreectlError as error:
-        code = _failed(str(error), error.exit_code)
-    except typer.Abort:
-        code = INTERRUPTED
-    except BrokenPipeError:
-        code = 1
-    except Exception as error:
-        # typer's usage errors have changed module between its releases
-        if not hasattr(error, "format_message"):
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            error.show()  # type: ignore[attr-defined]
-            code = 2
-        else:
-            code = _failed(" ".join(error.format_message().split()), 2)
-    if code == INTERRUPTED:
-        _failed("interrupted; nothing was written", code)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _failed(text: str, code: int) -> int:
-    sys.stderr.write(f"freectl: {text}\n")
-    return code
+    sys.exit(ended(app, "interrupted; nothing was written", "freectl: "))

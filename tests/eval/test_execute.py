@@ -11,7 +11,7 @@ import pytest
 from eval import execute
 from eval.plan import Plan
 from eval.store import Store
-from freectl.errors import FreectlError
+from freectl.errors import FreectlError, InputError
 
 TASKS = [(f"case-{index}", "sdedit") for index in range(6)]
 PLAN = Plan(("mini", None, None), ())
@@ -67,3 +67,15 @@ def test_workers_that_die_of_their_tasks_fail_those_alone_and_the_rest_is_told(
     with pytest.raises(FreectlError, match="4 cases are left"):
         found.extend(execute._shared(PLAN, Store(tmp_path), TASKS, 2))
     assert [line["failed"] for line in found] == ["the worker process died"] * 2
+
+
+def hindered(connection: Connection, _plan: Plan, _folder: Path) -> None:
+    """A worker that cannot load its model."""
+    connection.recv()
+    connection.send(InputError("--model", "nothing", "a model"))
+
+
+def test_an_error_that_no_case_would_survive_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute, "_work", hindered)
+    with pytest.raises(InputError, match="--model: found nothing"):
+        list(execute._shared(PLAN, Store(tmp_path), TASKS, 2))

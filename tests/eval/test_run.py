@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +22,14 @@ from typer.testing import CliRunner
 import freectl
 from eval.bench import load_mini
 from eval.cases import balanced
+from eval.execute import execute
 from eval.plan import Plan, weights_digest
-from eval.run import chosen_cases, run
-from eval.runners import DiffusionRunner, load_model
+from eval.run import again, chosen_cases, run
+from eval.runners import DiffusionRunner, Made, load_model
+from eval.scoring import Scored
 from eval.store import Store
 from eval.variants import check, variants
+from eval.workshop import Workshop
 from freectl.errors import FreectlError, InputError
 from freectl.mini import MODEL_DIR
 
@@ -71,6 +75,8 @@ def test_sweeps_make_one_variant_a_value_and_one_curve() -> None:
         (("sdedit", ("sdedit.strength",), ()), "--set"),
         (("sdedit", ("pnp.strength=1",), ()), "--set"),
         (("sdedit", (), ("strength=1",)), "--sweep"),
+        (("sdedit", (), ("sdedit.strength=,",)), "--sweep"),
+        (("sdedit[strength=|]", (), ()), "--methods"),
         (("gan", (), ()), "--gan-weights"),
     ],
 )
@@ -90,6 +96,8 @@ def test_malformed_requests_name_their_option(arguments: tuple, option: str) -> 
         (["--methods", "sdedit", "--bench", "pie"], "--data"),
         (["--methods", "sdedit", "--kinds", "taste"], "--kinds"),
         (["--methods", "sdedit", "--clip", "ViT-L-14/nobody"], "--clip"),
+        (["--methods", "sdedit", "--clip", str(ROOT / "eval")], "--clip"),
+        (["--methods", "sdedit", "--dtype", "fp8"], "--dtype"),
     ],
 )
 def test_what_cannot_work_is_found_before_anything_is_written(arguments: list, text: str, tmp_path: Path) -> None:
@@ -232,3 +240,39 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path) 
     assert one["cost"]["row_forwards"] > 0
     with Image.open(io.BytesIO((out / one["picture"]).read_bytes())) as picture:
         assert picture.size == (64, 64)
+
+
+def test_what_cannot_be_loaded_or_written_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = load_mini()
+    plan = Plan(("mini", None, None), tuple(variants("sdedit", [], [], [])), model="nobody/nothing", steps=2)
+    store = Store(tmp_path)
+    with pytest.raises(FreectlError, match="nobody/nothing"):
+        execute(plan, bench, bench.cases[:2], store, scorer=object())
+    assert not (tmp_path / "failures.jsonl").exists()
+    monkeypatch.setattr(DiffusionRunner, "run", lambda _self, case: Made(case.picture(), {}, {}))
+    monkeypatch.setattr("eval.runners.load_model", lambda *_args, **_named: None)
+    (tmp_path / "pictures").write_text("a file where a folder should be")
+    shop = Workshop(plan, store, bench, lambda _case, _image: Scored({}))
+    with pytest.raises(FreectlError, match="--out: could not make"):
+        shop.do((bench.cases[0].key, "sdedit"))
+
+
+def test_rescoring_loses_nothing_where_a_network_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, store = load_mini(), Store(tmp_path)
+    store.write_about({"format": "freectl-eval/1", "commands": [], **about(bench)})
+    store.append(line(bench.cases[0], "sdedit", {"clip": 0.5}) | {"networks": {"CLIP": "L/14"}})
+    before = store.lines_path.read_bytes()
+    missing = SimpleNamespace(networks={"judge": "toy"}, notes=["CLIP: not measured."])
+    monkeypatch.setattr("eval.scoring.scorer_for", lambda *_args: missing)
+    with pytest.raises(FreectlError, match="would lose scores of CLIP. CLIP: not measured"):
+        again(store, bench)
+    assert store.lines_path.read_bytes() == before
+
+
+def test_usage_errors_are_one_line(tmp_path: Path) -> None:
+    for arguments in (["--methods", "sdedit", "--out", str(tmp_path / "x"), "--steps", "0"], ["--methods", "sdedit"]):
+        command = [sys.executable, "-m", "eval.run", *arguments]
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stdout) == (2, "")
+        assert len(found.stderr.splitlines()) == 1
+        assert "--steps" in found.stderr or "--out" in found.stderr

@@ -71,6 +71,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         (answered("x", True), "with True to q0"),
         (("a.json", {"study": "s", "answers": [{"id": "q9", "answer": 1}]}), "'q9'"),
         (("a.json", {"study": "s"}), "without answers"),
+        (("a.json", {"study": "s", "answers": [{"id": [], "answer": 1}]}), r"\[\]"),
     ],
 )
 def test_answers_that_do_not_fit_are_named(file: tuple[str, dict], text: str) -> None:
@@ -78,6 +79,8 @@ def test_answers_that_do_not_fit_are_named(file: tuple[str, dict], text: str) ->
         scores_of(KEY, [file])
     with pytest.raises(InputError, match="each participant once"):
         scores_of(KEY, [answered("x", 1), answered("x", 0)])
+    with pytest.raises(InputError, match="KEY: found a file without questions"):
+        scores_of(file[1] | {"study": "s"}, [file])
 
 
 def test_questions_are_balanced_and_repeat_with_the_seed(results_folder: Path) -> None:
