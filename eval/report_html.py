@@ -132,14 +132,19 @@ def _used(own: dict[str, dict[str, None]]) -> str:
 
 def _fewer(results: Results, rows: Sequence[Row]) -> list[str]:
     """A note on means that leave cases out."""
-    found = [
-        f"{one.title} of {row.variant}: {row.scores[one.key].count}"
-        for row in rows
-        for one in results.measured
-        if one.key in row.scores and row.scores[one.key].count < row.count
-    ]
-    text = "Means of fewer cases, since the others lack a mask or source prompt, or have no finite value (PSNR of equal"
-    return [f'<p class="note">{text} pictures). {escape("; ".join(found))}.</p>'] if found else []
+    alike: dict[str, list[str]] = {}
+    for one in results.measured:
+        counts = {row.variant: row.scores[one.key].count for row in rows if one.key in row.scores}
+        fewer = [
+            f"{counts[row.variant]} of {row.variant}" for row in rows if counts.get(row.variant, row.count) < row.count
+        ]
+        if fewer:
+            alike.setdefault(", ".join(fewer), []).append(one.title)
+    listed = "; ".join(f"{', '.join(titles)}: {fewer}" for fewer, titles in alike.items())
+    text = (
+        "Means of fewer cases, since the others lack a background or a source prompt, or have no finite value (PSNR of"
+    )
+    return [f'<p class="note">{escape(f"{text} equal pictures). {listed}.")}</p>'] if alike else []
 
 
 def _best(rows: Sequence[Row], one: Measure) -> float | None:
@@ -189,6 +194,9 @@ def _sets(results: Results) -> str:
         order = ("kid", "fid") if fewest < SMALL_SET else ("fid", "kid")
         columns = [SETS[key] for key in (*order, "cmmd", "coverage")]
         columns = [one for one in columns if any(one.key in row for row in found["variants"].values())]
+        if not columns:
+            parts.append(f'<p class="note">{escape(" ".join(found["notes"]))}</p>')
+            continue
         lines = [
             [escape(label), str(row["count"]), *(one.text(row.get(one.key)) for one in columns)]
             for variant, label in about["labels"].items()  # in the results' order, not in that of the file

@@ -31,7 +31,8 @@ def plots(results: Results) -> str:
         figures.append(_plot(rows, up, across, _across(across)))
     if results.accuracy is not None:
         figures.append(_plot(rows, results.accuracy, None, "seconds an edit (median, logarithmic)"))
-    return f'<div class="plots">{"".join(figures)}</div>'
+    drawn = "".join(figures)
+    return f'<div class="plots">{drawn}</div>' if drawn else ""
 
 
 def pareto_svg(results: Results) -> str | None:

@@ -22,7 +22,7 @@ from eval.report_pictures import grid_variants
 from eval.report_plots import curves, pareto_svg, without_outliers
 from eval.report_stats import difference, estimate, share, share_difference
 from eval.report_svg import Point, axis
-from eval.results import read
+from eval.results import Results, read
 from eval.store import Store, write_text
 from freectl.errors import FreectlError, InputError
 
@@ -103,11 +103,18 @@ def test_scores_of_several_networks_and_missing_ones_are_told(tmp_path: Path) ->
     for index, case in enumerate(bench.cases[:3]):
         for variant, score in (("sdedit", 0.5), ("freecontrol", None if index else 0.5)):
             own = {"networks": {"CLIP": "B/32" if variant == "sdedit" else "L/14"}}
-            store.append(line(case, variant, {"clip": score}) | own)
-    text = page(read([tmp_path]), baseline=None, rows=0, published=None)
+            store.append(line(case, variant, {"clip": score, "target": 1.0}) | own)
+    results = read([tmp_path])
+    text = page(results, baseline=None, rows=0, published=None)
     assert "CLIP: B/32 (sdedit) and L/14 (freecontrol), which do not compare" in text
-    assert "CLIP of freecontrol: 1." in text
-    assert "CLIP of sdedit" not in text
+    assert "CLIP: 1 of freecontrol." in text
+    assert "of sdedit" not in text
+    assert "Trade-off and cost" in text
+    for variant in results.by_variant.values():
+        for one in variant.values():
+            one["scores"] = dict.fromkeys(one["scores"])
+    bare = page(Results("mini", results.abouts, results.by_variant), baseline=None, rows=0, published=None)
+    assert "Trade-off and cost" not in bare
 
 
 def test_tables_hold_the_means_of_the_lines(results_folder: Path, made: Path) -> None:
@@ -386,6 +393,8 @@ def test_report_in_a_real_browser(made: Path, tmp_path: Path) -> None:
             widest = tab.run(f"Math.max(...{cells}.map(c => c.getBoundingClientRect().width))")
             assert 80 < widest < width / 2  # it stays in view: the numbers must fit beside it
             assert tab.run("[...document.querySelectorAll('svg[role]')].every(s => s.getBoundingClientRect().height)")
+            plots = "[...document.querySelectorAll('.plot svg[role]')]"
+            assert tab.run(f"Math.max(...{plots}.map(s => s.getBoundingClientRect().right))") <= width
         assert tab.errors == []
 
 
