@@ -123,7 +123,7 @@ def _work(connection: Connection, plan: Plan, folder: Path) -> None:
         try:
             task = connection.recv()
             try:
-                answer = shop.do(task)
+                answer: dict[str, Any] | FreectlError = shop.do(task)
             except FreectlError as error:
                 answer = error
             connection.send(answer)

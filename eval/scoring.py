@@ -1,6 +1,8 @@
 """Scores of one result, by benchmark layout; networks are injectable, and a missing one gives null with a note."""
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -164,7 +166,8 @@ def optional(load: Callable[[], Any], what: str, notes: list[str]) -> Any:
     from freectl.errors import FreectlError, InputError
 
     try:
-        return load()
+        with redirect_stdout(sys.stderr):  # torchvision tells there what it downloads, and tables go to stdout
+            return load()
     except InputError:
         raise
     except (FreectlError, OSError, ImportError) as error:

@@ -27,7 +27,7 @@ def ended(app: typer.Typer, interrupted: str, prefix: str = "") -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment] # else the interpreter's last flush complains
+        sys.stdout = None  # else the interpreter's last flush complains
         code = 1
     except Exception as error:
         # typer's usage errors have changed module between its releases

@@ -84,6 +84,7 @@ def cmmd(real: Tensor, made: Tensor, network_name: str) -> MetricResult:
     Of CLIP image embeddings (N, D), (M, D), which are made unit vectors here; by the biased estimator with the
     diagonal, as published. ViT-L/14 at 336 px in the paper, see `eval.metrics.clip.CMMD_DEFAULT`.
     """
+    _check_sets(real, made)
     one, other = (torch.nn.functional.normalize(embeddings, dim=-1) for embeddings in (real, made))
 
     def kernel(x: Tensor, y: Tensor) -> Tensor:

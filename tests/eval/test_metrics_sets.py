@@ -86,6 +86,9 @@ def test_cmmd_equals_a_naive_loop_and_vanishes_for_equal_sets() -> None:
     oracle = 1000 * (kernel(a, a) + kernel(b, b) - 2 * kernel(a, b))
     assert cmmd(one, other, "toy").mean == pytest.approx(oracle, rel=1e-4)
     assert cmmd(one, one, "toy").mean == pytest.approx(0, abs=1e-6)
+    for wrong in (one[:0], one[:, :-1], one[0]):
+        with pytest.raises(ValueError, match="features"):
+            cmmd(one, wrong, "toy")
 
 
 def test_each_network_gets_stored_pictures_at_the_size_that_it_wants(tmp_path: Path) -> None:

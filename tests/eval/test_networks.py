@@ -181,3 +181,8 @@ def test_the_judge_is_a_segmenter_of_its_world() -> None:
     scores = segmentation_scores(confusion(maps, torch.tensor(np.stack(exact)), 1 + len(labels)))
     assert scores.pixel_accuracy > 0.95
     assert scores.mean_iou > 0.8
+
+
+def test_what_a_library_prints_while_it_loads_stays_out_of_the_tables(capsys: pytest.CaptureFixture) -> None:
+    assert optional(lambda: print("Downloading") or 1, "LPIPS", []) == 1
+    assert capsys.readouterr() == ("", "Downloading\n")
