@@ -6,7 +6,7 @@ own style benchmark with several seeds, and others with --gan-anything) and prin
 
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -133,11 +133,12 @@ def table(found: Sequence[Found], group: Callable[[Case], str | None]) -> str:
     heads += ["s / picture", "peak MiB", "training pictures", "training h"]
     heads += [f"pictures until {name} is cheaper" for name in gans]
     heads += ["MSE x10³", "KID x10³", "coverage %", "seeds", "spread over seeds x10³"]
+    shared = _shared(by_variant.values(), group)
     rows = []
     for name, own in by_variant.items():
         cells = [name, *(_target(own, key, group) for key in GROUPS), *_cost(own)]
         cells += [_number(break_even(own, gan) if name not in gans else None, 0) for gan in gans.values()]
-        rows.append([*cells, *_quality(own, group)])
+        rows.append([*cells, *_quality([one for one in own if one.case.scenes in shared])])
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
@@ -173,9 +174,15 @@ def break_even(own: Sequence[Found], gan: Sequence[Found]) -> float | None:
     return cost / saved if cost and saved > 0 else None
 
 
-def _quality(own: Sequence[Found], group: Callable[[Case], str | None]) -> list[str]:
-    """On the cases that the generators were trained for, so that all variants are measured on the same ones."""
-    same = [one for one in own if group(one.case) in ("trained", "unseen")]
+def _shared(variants: Iterable[Sequence[Found]], group: Callable[[Case], str | None]) -> set[Any]:
+    """Scenes of the cases that generators were trained for and that all variants have which have any of them."""
+    trained = [{one.case.scenes for one in own if group(one.case) in ("trained", "unseen")} for own in variants]
+    kept = [scenes for scenes in trained if scenes]
+    return set.intersection(*kept) if kept else set()
+
+
+def _quality(same: Sequence[Found]) -> list[str]:
+    """Of results on the same cases for all variants."""
     if len(same) < 2:
         return ["-"] * 5
     mse = statistics.mean(one.line["scores"]["mse"] for one in same)
@@ -205,9 +212,9 @@ def spread_over_seeds(own: Sequence[Found]) -> tuple[float | None, int]:
     """Mean squared difference (pixels 0 to 1) of two results of one case with other seeds, and the number of seeds."""
     from eval.scoring import pixel_mse
 
-    by_case: dict[str, dict[int, Found]] = {}
+    by_case: dict[Any, dict[int, Found]] = {}
     for one in own:
-        by_case.setdefault(one.case.key, {})[one.seed] = one
+        by_case.setdefault(one.case.scenes, {})[one.seed] = one
     values = [
         pixel_mse(a.picture, b.picture)
         for seeds in by_case.values()

@@ -1,5 +1,6 @@
 """Generators as one more method, and the table that sets them against training-free ones."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,26 @@ def test_table_has_break_even_and_spread(folders: Path) -> None:
     assert cells[1] == "freecontrol"
     assert "200" in cells
     assert lines[2].split("|")[-2].strip() == "0.00"
+
+
+def test_quality_is_that_of_the_cases_that_all_variants_have(folders: Path, tmp_path: Path) -> None:
+    before = table(read(folders), group_of(("noto", "fluent"), ["fox"]))
+    bench = load_mini(BENCH)
+    store = Store(tmp_path / "more")
+    with store.locked():
+        store.begin(about(bench) | {"seed": 0}, "one")
+        for case in bench.cases[8:12]:
+            store.append(line(case, "freecontrol", {"target": 1.0, "mse": 0.9}))
+    after = table(read([*folders, store.folder]), group_of(("noto", "fluent"), ["fox"]))
+    assert [row.split("|")[-6:] for row in after.splitlines()] == [row.split("|")[-6:] for row in before.splitlines()]
+    assert before != after  # the new cases count where they are listed with their number
+
+
+def test_cases_of_one_name_and_other_scenes_are_no_seeds_of_each_other(folders: Path, tmp_path: Path) -> None:
+    own = [one for one in read(folders) if one.line["variant"] == "freecontrol" and one.seed == 0]
+    other = load_mini("mini:1").cases[0]
+    strangers = [replace(own[0], case=replace(other, key=own[0].case.key), seed=1)]
+    assert spread_over_seeds([*own, *strangers])[0] is None
 
 
 def test_command_prints_chosen_variants_and_names_unknown_ones(folders: Path) -> None:
