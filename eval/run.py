@@ -140,10 +140,9 @@ def again(store: Store, bench: Bench, device: str = "auto", clip: str | None = N
     from eval.scoring import scorer_for
     from eval.workshop import scored_part
 
+    if store.about().get("digest") != bench.digest:  # before the lock, which would make the folder
+        raise InputError("--out", f"'{store.folder}' without results of this benchmark", "a folder of its results")
     with store.locked():
-        about = store.about()
-        if about.get("digest") != bench.digest:
-            raise InputError("--out", f"'{store.folder}' without results of this benchmark", "a folder of its results")
         scorer = scorer_for(bench.layout, device, clip)
         lines = store.lines()
         if lost := {name for line in lines for name in line["networks"]} - set(scorer.networks):

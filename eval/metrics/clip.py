@@ -92,9 +92,11 @@ def check_clip(name: str) -> tuple[str, str | None]:
     import open_clip
 
     tag, _, chosen = name.partition("/")
+    if name == "mini":
+        return tag, None  # the embedded one, also where a folder is called so
     if Path(name).is_dir() and not (Path(name) / CONFIG).is_file():
         raise InputError("--clip", f"folder '{name}' without {CONFIG}", "a folder in open_clip's format")
-    if name != "mini" and not Path(name).is_dir() and chosen not in open_clip.list_pretrained_tags_by_model(tag):
+    if not Path(name).is_dir() and chosen not in open_clip.list_pretrained_tags_by_model(tag):
         raise InputError("--clip", repr(name), f"mini, a folder, or MODEL/PRETRAINED such as {DEFAULT}")
     return tag, chosen or None
 

@@ -187,3 +187,11 @@ def test_the_judge_is_a_segmenter_of_its_world() -> None:
 def test_what_a_library_prints_while_it_loads_stays_out_of_the_tables(capsys: pytest.CaptureFixture) -> None:
     assert optional(lambda: sys.stdout.write("Downloading\n"), "LPIPS", []) == 12
     assert capsys.readouterr() == ("", "Downloading\n")
+
+
+def test_a_folder_called_mini_does_not_hide_the_embedded_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mini").mkdir()
+    assert check_clip("mini") == ("mini", None)
+    with pytest.raises(InputError, match="without open_clip_config.json"):
+        check_clip(str(tmp_path / "mini"))

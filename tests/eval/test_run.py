@@ -98,6 +98,7 @@ def test_malformed_requests_name_their_option(arguments: tuple, option: str) -> 
         (["--methods", "sdedit", "--clip", "ViT-L-14/nobody"], "--clip"),
         (["--methods", "sdedit", "--clip", str(ROOT / "eval")], "--clip"),
         (["--methods", "sdedit", "--dtype", "fp8"], "--dtype"),
+        (["--rescore"], "--out"),
     ],
 )
 def test_what_cannot_work_is_found_before_anything_is_written(arguments: list, text: str, tmp_path: Path) -> None:
