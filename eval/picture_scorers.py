@@ -24,6 +24,8 @@ class PictureScorer:
         notes: what could not be loaded.
     """
 
+    structure_name = "self-similarity"
+
     def __init__(
         self,
         clip: Clip | None = None,
@@ -34,7 +36,7 @@ class PictureScorer:
     ) -> None:
         self.clip, self.structure, self.lpips = clip, structure, lpips
         self.background, self.notes = background or {}, notes or []
-        named: dict[str, Any] = {"CLIP": clip, "self-similarity": structure, "LPIPS": lpips}
+        named: dict[str, Any] = {"CLIP": clip, self.structure_name: structure, "LPIPS": lpips}
         self.networks = {name: one.name for name, one in named.items() if one is not None}
 
     def __call__(self, case: Case, result: Image.Image) -> Scored:
@@ -52,28 +54,16 @@ class PictureScorer:
         return Scored(rounded(scores))
 
 
-class PieScorer:
+class PieScorer(PictureScorer):
     """PIE-Bench's own seven scores, in its conventions and printing scales (Ju et al., ICLR 2024), and others.
 
     The others: the background's as means over its pixels, and CLIP's of the change.
 
-    Args:
-        clip: ViT-L/14 in the papers. structure: self-similarity in the benchmark's mode.
-        lpips: the network of the background's LPIPS, for its name. background: see `Background`.
-        notes: what could not be loaded.
+    Arguments are `PictureScorer`'s: clip is ViT-L/14 in the papers, structure self-similarity in the benchmark's mode,
+    lpips the network of the background's LPIPS, for its name.
     """
 
-    def __init__(
-        self,
-        clip: Clip | None = None,
-        structure: Distance | None = None,
-        lpips: Distance | None = None,
-        background: Background | None = None,
-        notes: list[str] | None = None,
-    ) -> None:
-        self.clip, self.structure, self.background, self.notes = clip, structure, background or {}, notes or []
-        named: dict[str, Any] = {"CLIP": clip, "structure": structure, "LPIPS": lpips}
-        self.networks = {name: one.name for name, one in named.items() if one is not None}
+    structure_name = "structure"
 
     def __call__(self, case: Case, result: Image.Image) -> Scored:
         """Scores of `result`.
