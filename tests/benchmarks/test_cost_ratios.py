@@ -2,7 +2,7 @@
 
 Run by hand, about three minutes on one free core:
 
-    pip install -e ".[dev]" && pytest tests/benchmarks -m benchmark -s
+    pip install -e ".[dev]" && pytest tests/benchmarks -m benchmark -s -n 0
 
 Both sides run in one process on one UNet of Stable Diffusion's layout with random weights; times are CPU seconds of one
 thread and rounds alternate, so that other work on the machine hits both sides alike.

@@ -1,6 +1,6 @@
 """What autograd keeps of a guided call, for full-size UNets on the meta device: bytes, no arithmetic, no memory.
 
-python -m pytest tests/benchmarks/test_saved_activations.py -m benchmark -s
+python -m pytest tests/benchmarks/test_saved_activations.py -m benchmark -s -n 0
 """
 
 import pytest
