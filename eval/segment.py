@@ -9,22 +9,23 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 import typer
 from PIL import Image
 
+from eval.bench_files import must_exist, parsed, read
 from eval.metrics import confusion, segmentation_scores
 from eval.run import guarded_app
 from eval.store import writing
 from freectl.cli.output import Format, FormatOption, emit
 from freectl.errors import InputError
-from freectl.image_io import load_image
 from freectl.mini.domain import OBJECTS
+from gan_baselines.data.pictures import SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+MIDDLE = 127
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
                   pretty_exceptions_enable=False)  # fmt: skip
 
@@ -49,7 +50,7 @@ def score(
     counts = torch.zeros(len(names), len(names), dtype=torch.long)
     for picture, path in pairs:
         true = read_labels(path)
-        found = segment(load_image(picture, "--pictures").image, (true.shape[0], true.shape[1]))
+        found = segment(read(picture, "--pictures"), (true.shape[0], true.shape[1]))
         try:
             counts += confusion(found, true, len(names), ignore)
         except ValueError as error:
@@ -70,22 +71,41 @@ def labels(
     part: Annotated[str, typer.Option(help="Folder inside it whose pictures are meant.")] = "test/B",
 ) -> None:
     """Write label maps of scenes: 0 background, 1 and up the objects in the judge's order."""
-    listed = scenes / "scenes.jsonl"
-    if not listed.is_file():
-        raise InputError("--scenes", f"'{scenes}'", "a folder that `freectl mini scenes` wrote")
-    lines = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines()]
-    meant = [line for line in lines if Path(line["picture"]).parent.as_posix() == part]
+    allowed = "a folder that `freectl mini scenes` wrote"
+    lines = parsed(scenes / "scenes.jsonl", _scenes, allowed, "--scenes")
+    meant = [line for line in lines if line.picture.parent.as_posix() == part]
     if not meant:
-        parts = sorted({Path(line["picture"]).parent.as_posix() for line in lines})
-        raise InputError("--part", f"'{part}'", ", ".join(parts))
-    out.mkdir(parents=True, exist_ok=True)
-    objects = list(OBJECTS)
+        raise InputError("--part", f"'{part}'", ", ".join(sorted({line.picture.parent.as_posix() for line in lines})))
+    for line in meant:  # all of them before the first is written
+        must_exist(scenes / line.mask, allowed, "--scenes")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("--out", f"'{out}', {error.strerror or error}", "a writable folder") from error
     for line in meant:
-        inside = np.asarray(Image.open(scenes / line["mask"]).convert("L")) >= 128
-        whole = Image.fromarray((inside * (1 + objects.index(line["object"]))).astype(np.uint8))
-        with writing(out / f"{Path(line['picture']).stem}.png") as stream:
-            whole.save(stream, "PNG")
+        inside = np.asarray(read(scenes / line.mask, "--scenes").convert("L")) > MIDDLE
+        with writing(out / f"{line.picture.stem}.png") as stream:
+            Image.fromarray((inside * line.label).astype(np.uint8)).save(stream, "PNG")
     sys.stdout.write(f"{len(meant)} label maps in {out}\n")
+
+
+class SceneLine(NamedTuple):
+    """A scene's picture and mask, relative to its folder, and the label of its object."""
+
+    picture: Path
+    mask: Path
+    label: int
+
+
+def _scenes(text: str) -> list[SceneLine]:
+    """Lines of scenes.jsonl; ValueError where one does not fit."""
+    found, objects = [], list(OBJECTS)
+    for line in map(json.loads, text.splitlines()):
+        try:
+            found.append(SceneLine(Path(line["picture"]), Path(line["mask"]), 1 + objects.index(line["object"])))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"an entry that does not fit ({error!r})") from error
+    return found
 
 
 def matched(pictures: Path, labels: Path) -> list[tuple[Path, Path]]:
@@ -99,7 +119,8 @@ def matched(pictures: Path, labels: Path) -> list[tuple[Path, Path]]:
             raise InputError(option, f"'{folder}'", "a folder")
     files = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise InputError("--pictures", f"'{pictures}' without pictures", f"files ending in {', '.join(SUFFIXES)}")
+        allowed = f"files ending in {', '.join(sorted(SUFFIXES))}"
+        raise InputError("--pictures", f"'{pictures}' without pictures", allowed)
     pairs = [(path, labels / f"{path.stem}.png") for path in files]
     for path, own in pairs:
         if not own.is_file():

@@ -180,6 +180,7 @@ def test_start_from_noise_uses_the_generator(pipe, cache):
     assert torch.equal(start(1), start(1))
     assert not torch.equal(start(1), start(2))
     assert torch.equal(start(1, start="inverted"), start(2, start="inverted"))
+    assert torch.equal(start(1, start="inverted", start_noise=0.0), start(1, start="inverted"))
     assert torch.equal(start(1, start="inverted", start_noise=1.0), start(1))
     assert not torch.equal(start(1, start="inverted", start_noise=0.5), start(2, start="inverted", start_noise=0.5))
 

@@ -125,5 +125,10 @@ def test_folders_that_do_not_fit_are_refused(scenes: Path, tmp_path: Path) -> No
     refused("labels 0 to 16", *both)
     refused("--ignore", *both, "--ignore", 200)
     refused("--scenes", "labels", "--scenes", tmp_path, "--out", tmp_path / "out")
+    for damaged in ("{", "[]", '{"picture": "test/B/a.png", "mask": "m.png", "object": "nothing"}'):
+        (tmp_path / "scenes.jsonl").write_text(damaged)
+        refused("scenes.jsonl', damaged", "labels", "--scenes", tmp_path, "--out", tmp_path / "out")
+    (tmp_path / "scenes.jsonl").write_text('{"picture": "test/B/a.png", "mask": "m.png", "object": "fox"}')
+    refused("no file", "labels", "--scenes", tmp_path, "--out", tmp_path / "out")
     refused("test/A, test/B, train/A, train/B", "labels", "--scenes", scenes, "--out", tmp_path / "out", "--part", "x")
     assert not (tmp_path / "out").exists()
