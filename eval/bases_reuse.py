@@ -17,17 +17,17 @@ from typing import Any
 import torch
 import typer
 
-from freectl import bases_store
-from freectl.bases import SemanticBases
-from freectl.bases_lookup import EMBEDDED, load
-from freectl.cache import Cache
-from freectl.engine import Engine
-from freectl.loading import load_pipeline, resolve_model
+from freectl.files.cache import Cache
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
 from freectl.mini.export import scenes
 from freectl.mini.judge import judge_pictures, load_judge, mask_iou
 from freectl.mini.scene import Scene, render, render_mask
+from freectl.models.engine import Engine
+from freectl.pipelines.loading import load_pipeline, resolve_model
+from freectl.semantics import store
+from freectl.semantics.bases import SemanticBases
+from freectl.semantics.lookup import EMBEDDED, load
 
 DONOR = "cat"
 SEED = 4001
@@ -37,9 +37,9 @@ SEEDS, STORED = 20, 64
 def concept_bases(engine: Engine, concept: str) -> SemanticBases:
     """Bases of one concept by the default settings."""
     sites = tuple(engine.family.sites(engine.unet))
-    prompts = bases_store.seed_prompts(engine.family.name, concept, "")
-    spec = bases_store.BasesSpec(prompts, SEEDS, STORED, "sampling", bases_store.PUBLISHED_STOP, sites)
-    return bases_store.obtain(engine, spec)
+    prompts = store.seed_prompts(engine.family.name, concept, "")
+    spec = store.BasesSpec(prompts, SEEDS, STORED, "sampling", store.PUBLISHED_STOP, sites)
+    return store.obtain(engine, spec)
 
 
 def random_bases(like: SemanticBases) -> SemanticBases:

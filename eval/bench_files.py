@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from freectl import image_io
 from freectl.errors import InputError
+from freectl.files import pictures
 
 
 def parsed(path: Path, parse: Callable[[str], Any], allowed: str, option: str = "--data") -> Any:
@@ -42,7 +42,7 @@ def read(path: Path, option: str = "--data") -> Image.Image:
     Raises:
         InputError: no picture.
     """
-    return image_io.load_image(path, option).image
+    return pictures.load_image(path, option).image
 
 
 def safe_key(key: str) -> str:

@@ -12,7 +12,7 @@ from eval.plan import Plan, Task
 from eval.store import Store
 from eval.workshop import Workshop
 from freectl.errors import FreectlError
-from freectl.record import dumps
+from freectl.files.record import dumps
 
 
 def execute(

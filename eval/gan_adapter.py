@@ -12,7 +12,7 @@ import torch
 from eval.cases import Case
 from eval.gan_method import FOLDER, OPTION, Translator, translated_errors
 from eval.runners import Made
-from freectl.cost import Cost
+from freectl.denoising.cost import Cost
 from freectl.errors import InputError
 from freectl.mini.domain import STYLES
 

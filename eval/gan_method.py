@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from freectl.errors import InputError
 from freectl.methods.setting import setting
-from freectl.outside import Outside
+from freectl.tasks.outside import Outside
 
 OPTION = "--gan-weights"
 FOLDER = "a folder of weights that `gan-baselines train` wrote"

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eval import pie_bench, ti2i_bench
 from eval.bench_files import must_exist, parsed, read, safe_key
 from eval.cases import Bench, Case
-from freectl import image_io
 from freectl.errors import InputError
+from freectl.files import pictures
 
 _MANIFEST = "a .yaml or .jsonl file of entries with image and prompt"
 
@@ -58,7 +58,7 @@ def load_manifest(path: Path) -> Bench:
             must_exist(file, "pictures beside the manifest", "--bench")
         size = read(image, "--bench").size
         if mask:
-            image_io.load_mask(mask, size, "--bench")
+            pictures.load_mask(mask, size, "--bench")
         cases.append(
             Case(
                 key=safe_key(entry.key or f"{index:04d}-{image.stem}"),
@@ -66,7 +66,7 @@ def load_manifest(path: Path) -> Bench:
                 source_prompt=entry.source_prompt,
                 prompt=entry.prompt,
                 picture=partial(read, image, "--bench"),
-                mask=partial(image_io.load_mask, mask, size, "--bench") if mask else None,
+                mask=partial(pictures.load_mask, mask, size, "--bench") if mask else None,
                 concept=entry.concept,
                 files=(image, mask) if mask else (image,),
             )

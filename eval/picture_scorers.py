@@ -7,7 +7,7 @@ from PIL import Image, ImageChops
 
 from eval.cases import Case
 from eval.scoring import Clip, Distance, Scored, Value, rounded
-from freectl.call_inputs import resized
+from freectl.pipelines.call_inputs import resized
 
 Background = Mapping[str, tuple[Distance | None, float]]
 """By score: a distance over a region, and the factor that it is stored with; see `networks.background_distances`."""

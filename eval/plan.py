@@ -49,7 +49,7 @@ class Plan:
         Raises:
             InputError: unknown model, device, method, preset or setting; unusable GAN weights.
         """
-        from freectl import loading
+        from freectl.pipelines import loading
 
         loading.resolve_model(self.model)
         loading.resolve_dtype(self.dtype, loading.resolve_device(self.device)[0])
@@ -106,7 +106,7 @@ class Plan:
 
 def weights_digest(model: str) -> str:
     """sha256 over the files that a run depends on, or the hub id."""
-    from freectl.loading import resolve_model
+    from freectl.pipelines.loading import resolve_model
 
     source = resolve_model(model)
     if source.kind == "hub":
@@ -126,7 +126,7 @@ def weights_digest(model: str) -> str:
 
 def machine() -> dict[str, Any]:
     """Versions, processor and memory: what seconds and last digits depend on; no paths."""
-    from freectl.environment import report
+    from freectl.files.environment import report
 
     kept = ("freectl", "python", "platform", "packages", "devices", "cpu_count", "memory_mb")
     found = report()

@@ -16,7 +16,7 @@ import typer
 from eval.cases import Bench, Case, balanced
 from eval.store import Store, read_picture
 from eval.variants import variants
-from freectl.ending import ended
+from freectl.cli.ending import ended
 from freectl.errors import FreectlError, InputError, unknown
 
 

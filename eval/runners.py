@@ -9,11 +9,13 @@ from PIL import Image
 
 from eval.cases import Case
 from eval.variants import Checked
-from freectl import families, image_io, loading
-from freectl.cache import Cache, Content
-from freectl.call_inputs import resized
-from freectl.cost import Cost
+from freectl.denoising.cost import Cost
 from freectl.errors import InputError
+from freectl.files import pictures
+from freectl.files.cache import Cache, Content
+from freectl.models import families
+from freectl.pipelines import loading
+from freectl.pipelines.call_inputs import resized
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Model:
         """Working size of a picture, as `freectl edit` chooses it."""
         factor = 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
         base = int(self.pipe.unet.config.sample_size) * factor
-        return image_io.working_size(picture.size, base, square=families.of(self.pipe.unet) is families.MINI)
+        return pictures.working_size(picture.size, base, square=families.of(self.pipe.unet) is families.MINI)
 
 
 def load_model(name: str, steps: int, seed: int, *, device: str, dtype: str, reuse: bool = False) -> Model:
@@ -92,7 +94,7 @@ class DiffusionRunner:
         """
         asked, model, cost = self.checked, self.model, Cost()
         picture = case.picture()
-        fitted = image_io.fit(picture, model.size(picture))
+        fitted = pictures.fit(picture, model.size(picture))
         output = model.pipe(
             case.prompt,
             fitted.image,
@@ -111,7 +113,7 @@ class DiffusionRunner:
         image = fitted.restore(output.images[0])
         return Made(image, output.cost, output.settings.model_dump(), list(output.warnings))
 
-    def _mask(self, case: Case, fitted: image_io.Fitted) -> Image.Image | str | None:
+    def _mask(self, case: Case, fitted: pictures.Fitted) -> Image.Image | str | None:
         if self.checked.mask != "exact":
             return None if self.checked.mask == "none" else self.checked.mask
         from freectl.mini.scene import render_mask

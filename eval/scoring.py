@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from eval.cases import Case, Layout
-from freectl.call_inputs import resized
+from freectl.pipelines.call_inputs import resized
 
 PICTURE_DIGITS = 6
 Value = float | None
@@ -139,7 +139,7 @@ def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) ->
     from eval import networks
     from eval.metrics.clip import DEFAULT
     from eval.picture_scorers import PictureScorer, PieScorer
-    from freectl.loading import resolve_device
+    from freectl.pipelines.loading import resolve_device
 
     notes: list[str] = []
     found = resolve_device(device)[0]

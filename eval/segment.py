@@ -43,7 +43,7 @@ def score(
 ) -> None:
     """Segment pictures, and compare with their labels."""
     from eval.segmenters import load_segmenter
-    from freectl.loading import resolve_device
+    from freectl.pipelines.loading import resolve_device
 
     pairs = matched(pictures, labels)
     segment, names = load_segmenter(segmenter, resolve_device(device)[0])

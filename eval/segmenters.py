@@ -12,8 +12,8 @@ from torch import Tensor
 from eval.metrics import judge_label_maps
 from eval.metrics.self_similarity import IMAGENET_MEAN, IMAGENET_STD
 from freectl.errors import InputError
-from freectl.loading import HUB_ID
 from freectl.mini.domain import OBJECTS
+from freectl.pipelines.loading import HUB_ID
 from freectl.preprocess.weights import load_model
 
 Segmenter = Callable[[Image.Image, tuple[int, int]], Tensor]

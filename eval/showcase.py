@@ -17,12 +17,12 @@ import typer
 import yaml
 from PIL import Image
 
-from freectl import api
-from freectl.image_io import compare_sheet
+from freectl.files.pictures import compare_sheet
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
 from freectl.mini.export import scenes
 from freectl.mini.scene import Scene, render, render_mask
+from freectl.tasks import edit as editing
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "prompts" / "images"
@@ -63,7 +63,7 @@ def edits() -> None:
     """Write the results of the README's commands, input and result side by side."""
     pictures = []
     for name, prompt in plan()["edits"]:
-        result = api.edit(IMAGES / f"{name}.png", prompt)
+        result = editing.edit(IMAGES / f"{name}.png", prompt)
         pictures += [(f"{name}.png", result.source), (prompt, result.image)]
     compare_sheet(pictures, columns=4).save(IMAGES / "edits.png")
 
@@ -72,7 +72,7 @@ def edits() -> None:
 def control(output: Path = IMAGES / "control.png") -> None:
     """Write the control sheet: each condition, and what `freectl control` makes of it; print what the judge sees."""
     from freectl.mini.judge import judge_pictures, load_judge, mask_iou
-    from freectl.spatial import control as under_control
+    from freectl.tasks.control import control as under_control
 
     shown, cells, rows = plan()["control"], [], []
     judge = load_judge(MODEL_DIR / "judge")
@@ -102,7 +102,7 @@ def sdedit(strength: float) -> Callable[[Case], Image.Image]:
     import torch
     from diffusers import StableDiffusionImg2ImgPipeline
 
-    from freectl.families import MINI
+    from freectl.models.families import MINI
 
     pipe = StableDiffusionImg2ImgPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
@@ -124,7 +124,7 @@ def freecontrol(**settings: Any) -> Callable[[Case], Image.Image]:
     """FreeControl with the default preset; `settings` override it."""
 
     def run(case: Case) -> Image.Image:
-        return api.edit(render(case.source), case.target.caption, **settings).image
+        return editing.edit(render(case.source), case.target.caption, **settings).image
 
     return run
 
@@ -153,13 +153,13 @@ def judged(cases: list[Case], results: list[Image.Image]) -> list[dict[str, Any]
 @app.command()
 def methods(output: Path = IMAGES / "methods.png", steps: int = 50) -> None:
     """Write the sheet of all methods on the fox: what `freectl edit --method all --compare` writes."""
-    from freectl import comparison
+    from freectl.tasks import compare as comparing
 
     shown = plan()["methods"]
-    entries = comparison.compare(
+    entries = comparing.compare(
         IMAGES / f"{shown['input']}.png", shown["prompt"], source_prompt=shown["source_prompt"], steps=steps
     )
-    comparison.sheet(entries, Image.open(IMAGES / f"{shown['input']}.png"), columns=5).save(output)
+    comparing.sheet(entries, Image.open(IMAGES / f"{shown['input']}.png"), columns=5).save(output)
     for one in entries:
         sys.stdout.write(f"{one.label}{f' ({one.error})' if one.error else ''}\n")
 

@@ -15,13 +15,14 @@ from PIL import Image, ImageChops
 
 from eval.scoring import pixel_mse
 from eval.showcase import Case, judged, ten_cases
-from freectl import api, comparison
 from freectl.cli.output import table
-from freectl.comparison import Entry
-from freectl.config import EditOptions
-from freectl.image_io import compare_sheet
-from freectl.loading import resolve_model
+from freectl.files.pictures import compare_sheet
 from freectl.mini.scene import render, render_mask
+from freectl.pipelines.loading import resolve_model
+from freectl.tasks import compare as comparing
+from freectl.tasks import edit as editing
+from freectl.tasks.compare import Entry
+from freectl.tasks.options import EditOptions
 
 COLUMNS = {
     "reached": "target word reached",
@@ -41,7 +42,7 @@ def objects_of(case: Case) -> Image.Image:
 
 def entries_of(case: Case, names: Sequence[str], **options: Any) -> list[Entry]:
     """The methods' results on a case; what fails is in its entry."""
-    return comparison.compare(
+    return comparing.compare(
         render(case.source), case.target.caption, names, source_prompt=case.source.caption, **options
     )
 
@@ -52,7 +53,7 @@ def ten_of_all(names: str, steps: int, output: Path | None) -> dict[str, Any]:
     Args:
         output: where a sheet goes, a row of it for each edit.
     """
-    cases, chosen = ten_cases(), comparison.chosen(names)
+    cases, chosen = ten_cases(), comparing.chosen(names)
     found = [entries_of(case, chosen, steps=steps) for case in cases]
     if output is not None:
         cells = []
@@ -116,7 +117,7 @@ def kept_of_all(names: str, steps: int, edits: int) -> dict[str, Any]:
         "--keep PATH": lambda case: ImageChops.invert(objects_of(case)),
         "--keep-background": background_of,
     }
-    chosen = comparison.chosen(names)
+    chosen = comparing.chosen(names)
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {way: [] for way in ways} for name in chosen}
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(cases):
@@ -144,11 +145,11 @@ def kept_of_all(names: str, steps: int, edits: int) -> dict[str, Any]:
 
 def background_of(case: Case) -> Image.Image:
     """What `--keep-background` keeps of a case's input."""
-    from freectl.engine import Engine
-    from freectl.local_edit import BACKGROUND, kept_pictures
+    from freectl.methods.local_edit import BACKGROUND, kept_pictures
+    from freectl.models.engine import Engine
 
     options = EditOptions(prompt=case.target.caption)
-    pipe, _ = api.opened(options, resolve_model(options.model))
+    pipe, _ = editing.opened(options, resolve_model(options.model))
     source = render(case.source)
     return kept_pictures(Engine(pipe), [source], BACKGROUND, [case.source.caption], case.source.object)[0]
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from freectl.errors import FreectlError, InputError
-from freectl.record import atomic_write, dumps
+from freectl.files.record import atomic_write, dumps
 
 FORMAT = "freectl-eval/1"
 SAME = ("format", "bench", "digest", "model", "weights", "seed", "steps", "dtype")

@@ -17,18 +17,18 @@ import torch
 import typer
 from PIL import Image
 
-from freectl.cache import Cache
-from freectl.energies import structure_energy
-from freectl.engine import Engine
+from freectl.denoising.sampler import Prompt
+from freectl.files.cache import Cache
 from freectl.methods.base import Request
-from freectl.methods.freecontrol_targets import Analyser, stacked
+from freectl.methods.freecontrol.targets import Analyser, stacked
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
 from freectl.mini.export import scenes
 from freectl.mini.judge import judge_pictures, load_judge, mask_iou
 from freectl.mini.scene import Scene, render, render_mask
-from freectl.pipeline import FreeControlPipeline
-from freectl.sampler import Prompt
+from freectl.models.engine import Engine
+from freectl.pipelines.sd import FreeControlPipeline
+from freectl.semantics.energies import structure_energy
 
 SEED = 11
 GRID = 20

@@ -169,7 +169,8 @@ def check(variant: Variant) -> Checked:
     Raises:
         InputError: unknown method, preset or setting; a value out of range; an input the method does not use.
     """
-    from freectl import config, methods
+    from freectl import methods
+    from freectl.tasks import options
 
     method = methods.get(variant.method, "--methods")
     values = dict(variant.values)
@@ -177,7 +178,7 @@ def check(variant: Variant) -> Checked:
     concept = _choice("concept", values.pop("concept", "source" if mask == "attention" else "none"), CONCEPTS)
     scale = _scale(values.pop("guidance_scale", None))
     negative = values.pop("negative_prompt", "")
-    settings = config.method_settings(method, variant.preset, values)
+    settings = options.method_settings(method, variant.preset, values)
     given = [name for name, value in (("mask", mask), ("concept", concept)) if value != "none"]
     method.check(settings, given)
     return Checked(variant, method, settings, mask, concept, scale, negative)

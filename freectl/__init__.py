@@ -5,13 +5,13 @@ from typing import Any
 
 __version__ = "0.1.0"
 _LAZY = {
-    "compare": "freectl.comparison",
-    "control": "freectl.spatial",
-    "ControlResult": "freectl.spatial",
-    "edit": "freectl.api",
-    "EditResult": "freectl.api",
-    "FreeControlPipeline": "freectl.pipeline",
-    "FreeControlXLPipeline": "freectl.pipeline_xl",
+    "compare": "freectl.tasks.compare",
+    "control": "freectl.tasks.control",
+    "ControlResult": "freectl.tasks.control",
+    "edit": "freectl.tasks.edit",
+    "EditResult": "freectl.tasks.edit",
+    "FreeControlPipeline": "freectl.pipelines.sd",
+    "FreeControlXLPipeline": "freectl.pipelines.sdxl",
     "FreectlError": "freectl.errors",
     "InputError": "freectl.errors",
 }

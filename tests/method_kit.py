@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from toy import toy_inputs
 
-from freectl.pipeline import FreeControlPipeline
-from freectl.pipeline_xl import FreeControlXLPipeline
+from freectl.pipelines.sd import FreeControlPipeline
+from freectl.pipelines.sdxl import FreeControlXLPipeline
 
 
 def picture(seed: int = 0) -> Image.Image:

@@ -10,8 +10,8 @@ import torch
 from method_kit import picture, wrap
 
 from freectl import methods
-from freectl.cost import rows_in
-from freectl.engine import Engine
+from freectl.denoising.cost import rows_in
+from freectl.models.engine import Engine
 
 PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
 STEPS = 6

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from freectl.cli import bases, cache, control, edit, env, methods, mini
-from freectl.ending import ended
+from freectl.cli.ending import ended
 
 app = typer.Typer(
     name="freectl",

@@ -105,10 +105,10 @@ def build(
 
 
 def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
-    from freectl.cache import Cache
-    from freectl.cost import Cost
-    from freectl.engine import Engine
-    from freectl.loading import load_pipeline, resolve_device, resolve_dtype, resolve_model
+    from freectl.denoising.cost import Cost
+    from freectl.files.cache import Cache
+    from freectl.models.engine import Engine
+    from freectl.pipelines.loading import load_pipeline, resolve_device, resolve_dtype, resolve_model
 
     source = resolve_model(model)
     device, _ = resolve_device(device)
@@ -121,7 +121,7 @@ def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
 
 
 def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, layers: str) -> Any:
-    from freectl import bases_store
+    from freectl.semantics import store as bases_store
 
     prompts = bases_store.seed_prompts(engine.family.name, concept, prompt or "a picture")
     if prompt is not None:
@@ -133,7 +133,7 @@ def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, 
 
 
 def _unknown(model: str, text: str) -> list[str]:
-    from freectl.api import unknown_words
+    from freectl.tasks.edit import unknown_words
 
     return unknown_words(text) if model == "mini" else []
 
@@ -156,7 +156,7 @@ def list_bases(form: FormatOption = Format.human) -> None:
 
     Those of the embedded model lie beside it and are named `mini`.
     """
-    from freectl.bases_lookup import cached_entries
+    from freectl.semantics.lookup import cached_entries
 
     entries = cached_entries()
     value = [{"key": e.key, "bytes": e.bytes, **e.metadata} for e in entries]
@@ -182,18 +182,18 @@ def show(
     form: FormatOption = Format.human,
 ) -> None:
     """Ingredients and explained variance, also as pictures."""
-    from freectl import bases_lookup
     from freectl.errors import InputError
-    from freectl.record import check_output, save_image
+    from freectl.files.record import check_output, save_image
+    from freectl.semantics import lookup
 
     for option, path in (("--plot", plot), ("--picture", picture)):
         if path is not None:
             check_output(path, option)
     if plot is not None:
         _check_matplotlib()
-    bases_lookup.check_name(name, "NAME")
-    bases = bases_lookup.load(name, "NAME")
-    from freectl import bases_pictures
+    lookup.check_name(name, "NAME")
+    bases = lookup.load(name, "NAME")
+    from freectl.semantics import pictures as bases_pictures
 
     sites = bases_pictures.layers(bases)
     if layer > len(sites):
@@ -201,7 +201,7 @@ def show(
     drawn = {}
     if picture is not None:
         engine = _engine(model, device, dtype, form)
-        bases_lookup.check_usable(bases, engine, [sites[layer - 1]], (), 1, "--model")
+        lookup.check_usable(bases, engine, [sites[layer - 1]], (), 1, "--model")
         drawn[picture] = bases_pictures.component_sheet(engine, bases, sites[layer - 1], pictures)
     if plot is not None:
         drawn[plot] = bases_pictures.variance_plot(bases, sites[layer - 1])
@@ -228,10 +228,10 @@ def export_bases(
     form: FormatOption = Format.human,
 ) -> None:
     """Write bases to a file, to share or to keep."""
-    from freectl import bases_lookup
+    from freectl.semantics import lookup
 
     _check_file(output, "OUTPUT")
-    bases = bases_lookup.load(name, "NAME")
+    bases = lookup.load(name, "NAME")
     bases.save(output)
     emit({"output": str(output), **facts(bases)}, str(output), form)
 
@@ -245,10 +245,10 @@ def import_bases(
 
     Runs with the same model and settings find them there.
     """
-    from freectl.bases import SemanticBases
-    from freectl.bases_store import key_of
-    from freectl.cache import Cache
     from freectl.errors import FreectlError
+    from freectl.files.cache import Cache
+    from freectl.semantics.bases import SemanticBases
+    from freectl.semantics.store import key_of
 
     bases = SemanticBases.load(path)
     if "unet" not in bases.metadata or not bases:
@@ -262,8 +262,8 @@ def import_bases(
 @app.command()
 def remove(name: Name, form: FormatOption = Format.human) -> None:
     """Delete bases from the cache."""
-    from freectl.bases_lookup import cached_entries, find
-    from freectl.cache import Cache
+    from freectl.files.cache import Cache
+    from freectl.semantics.lookup import cached_entries, find
 
     entry = find(cached_entries(), name, "NAME")
     Cache().remove("bases", entry.key)

@@ -23,7 +23,7 @@ def explained(bases: Any, sites: list[str], chosen: str) -> tuple[dict, dict[str
 
     The text has the shares of all layers if they are few, else of the layer `chosen`.
     """
-    from freectl.bases_pictures import spread
+    from freectl.semantics.pictures import spread
 
     known = facts(bases)
     kept = max(len(basis.components) for basis in bases.values())

@@ -14,7 +14,7 @@ KINDS = ("inversion", "reference", "appearance", "bases", "direction")
 @app.command("list")
 def list_entries(form: FormatOption = Format.human) -> None:
     """What is stored, least recently used first."""
-    from freectl.cache import Cache
+    from freectl.files.cache import Cache
 
     store = Cache()
     entries = store.entries()
@@ -44,8 +44,8 @@ def clear(
     form: FormatOption = Format.human,
 ) -> None:
     """Remove what is stored."""
-    from freectl.cache import Cache
     from freectl.errors import unknown
+    from freectl.files.cache import Cache
 
     if kind is not None and kind not in KINDS:
         raise unknown("--kind", kind, KINDS)

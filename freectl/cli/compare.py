@@ -17,14 +17,15 @@ def run_methods(
         InputError: an input cannot be used by any method; nothing has been loaded then.
         FreectlError: the model cannot be loaded, or every method failed.
     """
-    from freectl import comparison, image_io
-    from freectl import record as records
+    from freectl.files import pictures
+    from freectl.files import record as records
+    from freectl.tasks import compare as comparing
 
-    names = comparison.chosen(options.method, overrides)
-    picture = image_io.load_image(image)
-    planned = comparison.plans(picture, names, options, overrides)
+    names = comparing.chosen(options.method, overrides)
+    picture = pictures.load_image(image)
+    planned = comparing.plans(picture, names, options, overrides)
     quiet_libraries()
-    entries = comparison.run(planned, cache=cache, progress=form is not Format.quiet)
+    entries = comparing.run(planned, cache=cache, progress=form is not Format.quiet)
     results, lines = [], []
     for entry in entries:
         record = entry.record
@@ -44,7 +45,7 @@ def run_methods(
     }
     if sheet:
         beside = target.with_name(f"{target.stem}_compare.png")
-        records.save_image(comparison.sheet(entries, picture.image), beside)
+        records.save_image(comparing.sheet(entries, picture.image), beside)
         summary["output"] = str(beside)
         lines.append(str(beside))
     if form is not Format.human:

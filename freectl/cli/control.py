@@ -98,9 +98,9 @@ def control(
     form: FormatOption = Format.human,
 ) -> None:
     """Make a picture of what a sentence says, with the structure of sketches, renders or other condition pictures."""
-    from freectl import record as records
-    from freectl.config import ControlOptions, validated
-    from freectl.spatial import split_record
+    from freectl.files import record as records
+    from freectl.tasks.control import split_record
+    from freectl.tasks.options import ControlOptions, validated
 
     given, settings = shared.gathered(context, ControlOptions.model_fields, split_record)
     shared.require(given, "condition", "a path, or - for stdin")
@@ -113,12 +113,12 @@ def control(
 
 
 def _run(options: Any, overrides: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format) -> None:
-    from freectl import record as records
-    from freectl import spatial
+    from freectl.files import record as records
+    from freectl.tasks import control as controlling
 
-    checked = spatial.plan(options.condition, options, overrides)
+    checked = controlling.plan(options.condition, options, overrides)
     quiet_libraries()
-    result = spatial.run(checked, cache=cache, progress=form is not Format.quiet)
+    result = controlling.run(checked, cache=cache, progress=form is not Format.quiet)
     record = {"output": str(target), **result.record}
     records.save_image(result.image, target, record)
     beside = [_sheet(checked, result, target)] if compare else []
@@ -127,8 +127,8 @@ def _run(options: Any, overrides: dict[str, Any], target: Path, cache: bool, com
 
 def _sheet(checked: Any, result: Any, target: Path) -> Path:
     """Write conditions, what was made of them, and the result; returns the file."""
-    from freectl.image_io import compare_sheet
-    from freectl.record import save_image
+    from freectl.files.pictures import compare_sheet
+    from freectl.files.record import save_image
 
     cells = []
     for one, made in zip(checked.conditions, result.conditions, strict=True):

@@ -96,10 +96,10 @@ def edit(
     form: FormatOption = Format.human,
 ) -> None:
     """Change a picture as a sentence says and keep its structure."""
-    from freectl import record as records
-    from freectl.api import split_record
-    from freectl.config import EditOptions, validated
+    from freectl.files import record as records
     from freectl.methods import OUTSIDE
+    from freectl.tasks.edit import split_record
+    from freectl.tasks.options import EditOptions, validated
 
     given, settings = shared.gathered(context, ["image", *EditOptions.model_fields], split_record)
     if not explain:
@@ -109,8 +109,8 @@ def edit(
     path = str(given.pop("image", ""))
     options = validated(EditOptions, given)
     if explain:
-        from freectl.explain import as_text
-        from freectl.explain import explain as explained
+        from freectl.tasks.explain import as_text
+        from freectl.tasks.explain import explain as explained
 
         found = explained(options, settings)
         emit(found, as_text(found), form)
@@ -128,18 +128,18 @@ def edit(
 def _run(
     image: str, options: Any, settings: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format
 ) -> None:
-    from freectl import api
-    from freectl import record as records
+    from freectl.files import record as records
+    from freectl.tasks import edit as editing
 
-    checked = api.plan(image, options, settings)
+    checked = editing.plan(image, options, settings)
     if checked.source is not None:
         quiet_libraries()
-    result = api.run(checked, cache=cache, progress=form is not Format.quiet)
+    result = editing.run(checked, cache=cache, progress=form is not Format.quiet)
     record = {"output": str(target), **result.record}
     records.save_image(result.image, target, record)
     beside = []
     if compare:
-        from freectl.image_io import compare_sheet
+        from freectl.files.pictures import compare_sheet
 
         sheet = compare_sheet([("input", result.source), (options.prompt or options.method, result.image)])
         beside.append(records.save_image(sheet, target.with_name(f"{target.stem}_compare.png")))

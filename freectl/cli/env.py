@@ -5,7 +5,7 @@ from freectl.cli.output import Format, FormatOption, emit
 
 def env(form: FormatOption = Format.human) -> None:
     """Versions, devices, memory, folders: what a bug report needs."""
-    from freectl.environment import report
+    from freectl.files.environment import report
 
     facts = report()
     lines = [f"{name}: {value}" for name, value in facts.items()]

@@ -49,7 +49,7 @@ def _assignments(values: dict[str, Any]) -> str:
 
 
 def _facts(method: Any, steps: int) -> dict[str, Any]:
-    from freectl.cost import rows_in
+    from freectl.denoising.cost import rows_in
     from freectl.methods.setting import described
 
     settings = method.settings()

@@ -123,7 +123,7 @@ def sheet(
     form: FormatOption = Format.human,
 ) -> None:
     """Draw samples of the first fixed captions, good and bad alike, as one labelled sheet."""
-    from freectl import record
+    from freectl.files import record
     from freectl.mini import MODEL_DIR
     from freectl.mini import score as scores
 

@@ -49,8 +49,8 @@ def gathered(
     Raises:
         InputError: the config file cannot be used, or a setting without a value.
     """
-    from freectl.config import parse_assignments
-    from freectl.record import read_config
+    from freectl.files.record import read_config
+    from freectl.tasks.options import parse_assignments
 
     # what repeats and is not given is an empty list or tuple
     given = {name: value for name, value in context.params.items() if value is not None and value not in ([], ())}

@@ -11,16 +11,16 @@ REGISTRY: dict[str, str] = {
     "ctrlx": "freectl.methods.ctrlx:CtrlX",
     "ddpm-inversion": "freectl.methods.ddpm_inversion:DDPMInversion",
     "flowedit": "freectl.methods.flowedit:FlowEdit",
-    "freecontrol": "freectl.methods.freecontrol:FreeControl",
-    "masactrl": "freectl.methods.masactrl:MasaCtrl",
-    "p2p": "freectl.methods.p2p:P2P",
-    "pix2pix-zero": "freectl.methods.pix2pix_zero:Pix2PixZero",
+    "freecontrol": "freectl.methods.freecontrol.method:FreeControl",
+    "masactrl": "freectl.methods.masactrl.method:MasaCtrl",
+    "p2p": "freectl.methods.p2p.method:P2P",
+    "pix2pix-zero": "freectl.methods.pix2pix_zero.method:Pix2PixZero",
     "pnp": "freectl.methods.pnp:PnP",
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }
 
 OUTSIDE: dict[str, str] = {"gan": "eval.gan_method:Gan"}
-"""Methods that run no diffusion model and live outside this package, as `freectl.outside.Outside` says; names of their
+"""Methods that run no diffusion model and live outside this package, as `freectl.tasks.outside` says; names of their
 settings start with the method's."""
 _CHECKOUT = "a checkout: installed by `pip install -e .`, or its folder on PYTHONPATH"
 

@@ -9,14 +9,14 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor
 
-from freectl.engine import Engine
+from freectl.denoising.inversion import Trajectory
+from freectl.denoising.noise_prior import NoisePrior
+from freectl.denoising.sampler import Controller, Lane, OnStep, Prompt, Step, sample
 from freectl.errors import InputError
-from freectl.families import Family
-from freectl.inversion import Trajectory
-from freectl.local_edit import Keeping, changing, straight_levels
 from freectl.methods.description import Description
-from freectl.noise_prior import NoisePrior
-from freectl.sampler import Controller, Lane, OnStep, Prompt, Step, sample
+from freectl.methods.local_edit import Keeping, changing, straight_levels
+from freectl.models.engine import Engine
+from freectl.models.families import Family
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -120,7 +120,7 @@ class Method(Description, Generic[S]):
         return settings
 
     def row_forwards(self, steps: int, settings: S) -> str:
-        """Cost formula with its value at `steps`: terms "name count" joined by " + ", as `freectl.cost.rows_in` reads.
+        """Cost formula with its value at `steps`: terms "name count" joined by " + ", as `cost.rows_in` reads.
 
         The terms are those of a first run with a source prompt, classifier-free guidance and cached bases; what changes
         without them stands in parentheses.

@@ -9,16 +9,16 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from freectl.appearance import transferred
-from freectl.engine import Engine
+from freectl.denoising.injection import EDIT, Injection, copies, projections, row_places, self_attentions
+from freectl.denoising.inversion import alpha_bar, previous_timestep
+from freectl.denoising.sampler import Controller, Denoiser, Lane, RowKey, Step, row_keys
+from freectl.denoising.taps import Edit, tap
 from freectl.errors import InputError
-from freectl.families import CtrlXLayers
-from freectl.injection import EDIT, Injection, copies, projections, row_places, self_attentions
-from freectl.inversion import alpha_bar, previous_timestep
+from freectl.methods.appearance import transferred
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.setting import setting
-from freectl.sampler import Controller, Denoiser, Lane, RowKey, Step, row_keys
-from freectl.taps import Edit, tap
+from freectl.models.engine import Engine
+from freectl.models.families import CtrlXLayers
 
 STRUCTURE, APPEARANCE = "structure", "appearance"
 ROW: RowKey = (EDIT, "cond")
@@ -136,7 +136,7 @@ class CtrlXController(Controller):
 
     Args:
         scheduler: the sampling `DDIMScheduler`.
-        layers: where; see `freectl.families.CtrlXLayers`.
+        layers: where; see `freectl.models.families.CtrlXLayers`.
         clean: lane -> clean latents (B, C, h, w) that it is noised from at each step; other lanes are denoised.
 
     Attributes:
@@ -187,7 +187,7 @@ class CtrlXController(Controller):
             return super().predict(step, lanes, denoiser)
 
     def edits(self, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
-        """What the lanes that are there change, for `freectl.taps.tap`."""
+        """What the lanes that are there change, for `freectl.denoising.taps.tap`."""
         places = row_places(lanes, row_keys(lanes))
         edits = copies(self.sites, places, {ROW: (STRUCTURE, "cond")}) if STRUCTURE in lanes else {}
         if APPEARANCE in lanes:

@@ -8,13 +8,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from freectl.cache import content_key
-from freectl.engine import Engine
-from freectl.injection import EDIT, SOURCE
-from freectl.inversion import Trajectory, alpha_bar, previous_timestep
+from freectl.denoising.injection import EDIT, SOURCE
+from freectl.denoising.inversion import Trajectory, alpha_bar, previous_timestep
+from freectl.denoising.sampler import Controller, Lane, Step, sample
+from freectl.files.cache import content_key
 from freectl.methods.base import Method, Outcome, Request, denoise, progress_reporter
 from freectl.methods.setting import setting
-from freectl.sampler import Controller, Lane, Step, sample
+from freectl.models.engine import Engine
 
 
 class DDPMInversionSettings(BaseModel):

@@ -8,13 +8,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from freectl.engine import Engine
-from freectl.injection import EDIT, SOURCE
-from freectl.inversion import alpha_bar, previous_timestep
-from freectl.local_edit import changing, straight_levels
+from freectl.denoising.injection import EDIT, SOURCE
+from freectl.denoising.inversion import alpha_bar, previous_timestep
+from freectl.denoising.sampler import Controller, Lane, Step
 from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.methods.local_edit import changing, straight_levels
 from freectl.methods.setting import setting
-from freectl.sampler import Controller, Lane, Step
+from freectl.models.engine import Engine
 
 
 class FlowEditSettings(BaseModel):

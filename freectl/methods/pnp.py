@@ -5,12 +5,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from freectl.engine import Engine
+from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
+from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
-from freectl.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
 from freectl.methods.setting import setting
-from freectl.sampler import Lane
+from freectl.models.engine import Engine
 
 
 class PnPSettings(BaseModel):

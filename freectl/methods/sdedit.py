@@ -3,10 +3,10 @@
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from freectl.engine import Engine
+from freectl.denoising.sampler import Lane
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.setting import setting
-from freectl.sampler import Lane
+from freectl.models.engine import Engine
 
 
 class SDEditSettings(BaseModel):

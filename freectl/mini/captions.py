@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from freectl.bases_store import prompts_file
+from freectl.files.data import prompts_file
 from freectl.mini.domain import caption
 from freectl.mini.scene import random_scene
 

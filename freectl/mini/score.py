@@ -59,7 +59,7 @@ def load(folder: Path) -> Any:
     Raises:
         FreectlError: the folder holds no model.
     """
-    from freectl.loading import load_pipeline, resolve_model
+    from freectl.pipelines.loading import load_pipeline, resolve_model
 
     pipe = load_pipeline(resolve_model(str(folder)), device="cpu", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
@@ -76,9 +76,9 @@ def reconstruction(pipe: Any, count: int = 500) -> dict[str, Any]:
 
 def inversion(pipe: Any, steps: int, count: int = 20) -> dict[str, Any]:
     """DDIM inversion without CFG and sampling back, full captions."""
-    from freectl.engine import Engine
-    from freectl.inversion import invert
-    from freectl.sampler import Lane, sample
+    from freectl.denoising.inversion import invert
+    from freectl.denoising.sampler import Lane, sample
+    from freectl.models.engine import Engine
 
     engine = Engine(pipe)
     rng = random.Random(f"inversion/{SCORE_SEED}")
@@ -107,7 +107,7 @@ def draw(pipe: Any, captions: Sequence[str], steps: int, first_seed: int = 0) ->
     """Plain samples at the family's guidance scale; picture i has generator seed `first_seed` + i."""
     from diffusers import StableDiffusionPipeline
 
-    from freectl import families
+    from freectl.models import families
 
     plain = StableDiffusionPipeline.from_pipe(pipe)
     plain.set_progress_bar_config(disable=True)
@@ -145,7 +145,7 @@ def _right(head: str, verdicts: Iterable[Verdict], wanted: Iterable[Wanted]) -> 
 
 def sheet(pipe: Any, count: int = 64, columns: int = 8, steps: int = 50) -> Image.Image:
     """The first fixed captions as a labelled sheet of samples."""
-    from freectl.image_io import compare_sheet
+    from freectl.files.pictures import compare_sheet
 
     captions = [one.caption for one in fixed_captions()[:count]]
     short = [text.replace(" background", "").removeprefix("an ").removeprefix("a ") for text in captions]

@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from freectl.errors import FreectlError, InputError
-from freectl.loading import HUB_ID
+from freectl.pipelines.loading import HUB_ID
 from freectl.preprocess.registry import OPTION, Preprocess
 
 MAX_SIDE = 1024

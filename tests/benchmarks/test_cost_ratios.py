@@ -36,16 +36,16 @@ from published import (
 from torch import Tensor
 from toy import TEXT_WIDTH, toy_scheduler, toy_text_encoder, toy_tokenizer, toy_vae
 
-from freectl import energies
-from freectl.bases import Basis
-from freectl.cache import Cache
-from freectl.cost import truncated_share
-from freectl.families import SD, SDXL, Family
-from freectl.grad import frozen
-from freectl.methods.freecontrol_targets import KeyRecorder
-from freectl.pipeline import FreeControlPipeline
-from freectl.sampler import Controller, Denoiser, Lane, sample
-from freectl.taps import tap
+from freectl.denoising.cost import truncated_share
+from freectl.denoising.grad import frozen
+from freectl.denoising.sampler import Controller, Denoiser, Lane, sample
+from freectl.denoising.taps import tap
+from freectl.files.cache import Cache
+from freectl.methods.freecontrol.targets import KeyRecorder
+from freectl.models.families import SD, SDXL, Family
+from freectl.pipelines.sd import FreeControlPipeline
+from freectl.semantics import energies
+from freectl.semantics.bases import Basis
 
 pytestmark = [pytest.mark.benchmark(timer=time.process_time, disable_gc=True), pytest.mark.timeout(0)]
 

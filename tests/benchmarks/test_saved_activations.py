@@ -9,10 +9,10 @@ from diffusers import UNet2DConditionModel
 from published import fused_attention, saved_bytes, saved_tensors
 from toy import true_unet_config
 
-from freectl import families
-from freectl.energies import structure_energy
-from freectl.methods.freecontrol_guide import frozen
-from freectl.taps import tap
+from freectl.denoising.taps import tap
+from freectl.methods.freecontrol.guide import frozen
+from freectl.models import families
+from freectl.semantics.energies import structure_energy
 
 pytestmark = pytest.mark.benchmark
 GIB = 2**30

@@ -12,10 +12,10 @@ import freectl
 from eval.gan_method import Translator
 from freectl import methods
 from freectl.cli import main
-from freectl.comparison import chosen
 from freectl.errors import InputError
+from freectl.files.record import read_record
 from freectl.methods.setting import described
-from freectl.record import read_record
+from freectl.tasks.compare import chosen
 
 SIZE = (40, 32)
 
@@ -155,7 +155,7 @@ def test_bad_use_is_one_line_before_anything_loads(cli, monkeypatch, tmp_path, g
         (cut / path.name).write_bytes(path.read_bytes()[: None if path.suffix == ".json" else 1000])
     before = set(tmp_path.iterdir())
     monkeypatch.setattr("gan_baselines.weights.load_weights", lambda *_, **__: pytest.fail("weights were read"))
-    monkeypatch.setattr("freectl.api.load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("freectl.tasks.edit.load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
     places = {"OWN": gan_weights}
     code, out, err = cli("--image", "in.png", *(places.get(arg, arg) for arg in args))
     assert (code, out) == (2, "")

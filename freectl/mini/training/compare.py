@@ -17,7 +17,7 @@ import torch
 import typer
 from torch import Tensor
 
-from freectl.inversion import clean_and_noise
+from freectl.denoising.inversion import clean_and_noise
 from freectl.mini import MODEL_DIR
 from freectl.mini.training.data import batch_rng, scene_batch
 from freectl.mini.training.networks import count_parameters

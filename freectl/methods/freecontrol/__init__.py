@@ -1,0 +1,1 @@
+"""FreeControl (arXiv 2312.07536)."""

@@ -1,0 +1,208 @@
+"""FreeControl's guided step (arXiv 2312.07536, section 3.2), as a controller of the denoising loop."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freectl.denoising.cost import Cost
+from freectl.denoising.grad import frozen
+from freectl.denoising.inversion import alpha_bar, clean_and_noise, previous_timestep
+from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
+from freectl.denoising.taps import tap
+from freectl.methods.freecontrol.settings import FreeControlSettings
+from freectl.semantics import energies
+from freectl.semantics.analysis import TOLERANCE, Reference, Site
+from freectl.semantics.bases import SemanticBases
+
+REFERENCE_STEPS = 200
+"""The published step count, to which "invariant" weights refer."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Target:
+    """What one concept of one guidance picture asks of the edit.
+
+    Attributes:
+        bases: semantic bases of the tapped sites.
+        reference: coordinates, and masks if any, of the guidance picture at the guided timesteps; batch B, or 1 for
+            all outputs alike.
+        appearance: (timestep, site) -> appearance vectors (B or 1, N_a, C) to reach; empty = no appearance term.
+    """
+
+    bases: SemanticBases
+    reference: Reference
+    appearance: Mapping[Site, Tensor] = field(default_factory=dict)
+
+
+def coordinates(bases: SemanticBases, settings: FreeControlSettings, site: Site, keys: Tensor) -> Tensor:
+    """Semantic coordinates (B, tokens, N) of keys (B, tokens, C), normalised as the settings say."""
+    return energies.normalise_coordinates(bases.at(*site, TOLERANCE).project(keys), settings.normalize)
+
+
+def appearance_vectors(settings: FreeControlSettings, keys: Tensor, s: Tensor) -> Tensor:
+    """Appearance vectors v^(k) (B, N_a, C) of keys with coordinates s (eq. 5)."""
+    count = min(settings.appearance_components, s.shape[-1])
+    weights = energies.appearance_weights(
+        s,
+        count,
+        settings.appearance_gate,
+        threshold=settings.appearance_threshold,
+        normalised=settings.normalize == "minmax",
+    )
+    return energies.appearance_vectors(keys, weights)
+
+
+class FreeControlGuide(Controller):
+    """Guides lane "edit" towards its targets' structure and appearance.
+
+    With several targets the energies are summed: each structure energy has the full weight, since each is a mean over
+    its own mask, and so has the appearance energy of each target that has vectors to reach. Concepts with disjoint
+    masks do not weaken each other; two conditions on the same place pull twice as hard as one.
+
+    Args:
+        scheduler: the sampling `DDIMScheduler`.
+        sites: the tapped `to_k` modules.
+        cost: counts backward rows.
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        settings: FreeControlSettings,
+        targets: Sequence[Target],
+        sites: Sequence[str],
+        *,
+        cost: Cost | None = None,
+    ) -> None:
+        self.scheduler, self.settings, self.cost = scheduler, settings, cost
+        self.targets, self.sites = list(targets), list(sites)
+        self.structure_weight = settings.structure_weight or 0.0
+        self.appearance_weight = settings.appearance_weight or 0.0
+        self.trace: list[dict[str, float]] = []
+        self.non_finite = 0
+        self._gradient: Tensor | None = None
+
+    def guided(self, step: Step) -> bool:
+        """Whether this step carries a gradient: inside the window, with a weight above zero."""
+        inside = step.within(self.settings.window_start, self.settings.window_stop)
+        return inside and self.structure_weight + self.appearance_weight > 0 and ramp(self.settings, step) > 0
+
+    def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
+        """Guided outputs; inside the window the edit's conditional row runs alone, with a graph up to the last site."""
+        self._gradient = None
+        if not self.guided(step):
+            return super().predict(step, lanes, denoiser)
+        plain = [(n, h) for n, lane in lanes.items() for h in lane.halves if (n, h) != ("edit", "cond")]
+        outputs = denoiser.rows(lanes, plain, step.timestep) if plain else {}
+        outputs["edit", "cond"], self._gradient = self._edit_row(step, lanes["edit"], denoiser)
+        guided = {n: lane.combine({h: outputs[n, h] for h in lane.halves}) for n, lane in lanes.items()}
+        if self.settings.update == "paper":
+            guided["edit"] = self._through_noise(step, lanes["edit"], guided["edit"])
+        return guided
+
+    def after(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """The published code's update: x_{t-1} -= sqrt(1 - abar_t) sqrt(1 - abar_{t-1}) grad, x0 untouched."""
+        if self._gradient is None or self.settings.update == "paper":
+            return
+        here = 1 - alpha_bar(self.scheduler, step.timestep)
+        before = 1 - alpha_bar(self.scheduler, previous_timestep(self.scheduler, step.timestep))
+        edit = lanes["edit"]
+        edit.latents = edit.latents - (here.sqrt() * before.sqrt()).to(edit.latents) * self._gradient
+
+    def _edit_row(self, step: Step, edit: Lane, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
+        """Output of the edit's conditional row, and the weighted energies' gradient on its latents."""
+        with torch.enable_grad(), frozen(denoiser.unet):
+            latents = edit.latents.detach().requires_grad_(True)
+            probe = Lane(latents, edit.prompt, edit.guidance_scale)
+            with tap(denoiser.unet, self.sites, cut_grad=True) as seen:
+                output = denoiser.rows({"edit": probe}, [("edit", "cond")], step.timestep)["edit", "cond"]
+                energy = self._energy(step, seen.pop_all())
+            (gradient,) = torch.autograd.grad(energy.sum(), latents)
+        if self.cost is not None:
+            self.cost.add_backward(latents.shape[0])
+        if not torch.isfinite(gradient).all():
+            self.non_finite += 1
+            logger.warning("non-finite gradient at timestep %d: step left unguided", step.timestep)
+            gradient = torch.zeros_like(gradient)
+        return output.detach(), gradient * ramp(self.settings, step) * size_factor(
+            self.settings, denoiser.unet, latents
+        )
+
+    def _energy(self, step: Step, features: Mapping[str, Tensor]) -> Tensor:
+        """lambda_s g_s + lambda_a g_a, summed over targets, each a mean over the sites; (B,)."""
+        parts = [self._energies(target, (step.timestep, site), keys) for target in self.targets
+                 for site, keys in features.items()]  # fmt: skip
+        g_s, g_a = (torch.stack(each).sum(0) / len(features) for each in zip(*parts, strict=True))
+        self.trace.append(
+            {
+                "timestep": step.timestep,
+                "structure": float(g_s.detach().mean()),
+                "appearance": float(g_a.detach().mean()),
+            }
+        )
+        return self.structure_weight * g_s + self.appearance_weight * g_a
+
+    def _energies(self, target: Target, site: Site, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """g_s and g_a (B,) of one target at one site."""
+        settings = self.settings
+        s = coordinates(target.bases, settings, site, keys)
+        g_s = energies.structure_energy(
+            s,
+            target.reference.coordinates[site].to(s),
+            mask=target.reference.masks.get(site[0]),
+            background_weight=settings.background_weight,
+            background_area=settings.background_area,
+            reduction=settings.reduction,
+        )
+        if site not in target.appearance:
+            return g_s, torch.zeros_like(g_s)
+        own, wanted = appearance_vectors(settings, keys, s), target.appearance[site]
+        return g_s, energies.appearance_energy(own, wanted.to(own), reduction=settings.reduction)
+
+    def _through_noise(self, step: Step, edit: Lane, output: Tensor) -> Tensor:
+        """Equation 7: eps + gradient, inherited by x0; expressed as the model's own prediction type."""
+        if self._gradient is None:
+            return output
+        kind = self.scheduler.config.prediction_type
+        abar = alpha_bar(self.scheduler, step.timestep)
+        a, s = abar.sqrt().to(edit.latents), (1 - abar).sqrt().to(edit.latents)
+        _, noise = clean_and_noise(kind, output.to(edit.latents), edit.latents, abar)
+        noise = noise + self._gradient
+        clean = (edit.latents - s * noise) / a
+        return {"epsilon": noise, "sample": clean, "v_prediction": a * noise - s * clean}[kind]
+
+
+def ramp(settings: FreeControlSettings, step: Step) -> float:
+    """Warm-up (linear from 0 at the first step) times the factor that makes weights independent of step count.
+
+    The official update adds up over the guided steps, so that half as many need twice the weight. The paper's goes
+    through the noise, which the sampler weights by the length of its step: there is nothing to make up for.
+    """
+    steps = round(settings.warmup * step.count)
+    warm = min(1.0, step.index / steps) if steps else 1.0
+    adds_up = settings.step_scaling == "invariant" and settings.update == "official"
+    return warm * (REFERENCE_STEPS / step.count if adds_up else 1.0)
+
+
+def size_factor(settings: FreeControlSettings, unet: Any, latents: Tensor) -> float:
+    """What makes weights independent of the picture's size: its area over that of the size the model was trained at.
+
+    Energies are means over tokens, so that the gradient of one latent pixel falls with their number.
+    """
+    if settings.size_scaling == "none":
+        return 1.0
+    side = unet.config.sample_size
+    own = side * side if isinstance(side, int) else side[0] * side[1]
+    return latents.shape[-2] * latents.shape[-1] / own
+
+
+def guided_timesteps(timesteps: Sequence[int], settings: FreeControlSettings) -> list[int]:
+    """The timesteps inside the guidance window."""
+    steps = [Step(i, len(timesteps), int(t)) for i, t in enumerate(timesteps)]
+    return [s.timestep for s in steps if s.within(settings.window_start, settings.window_stop)]

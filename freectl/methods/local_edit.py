@@ -1,0 +1,187 @@
+"""Edits that leave a part of the picture as it is, for every method: the input's latents outside, at every step.
+
+Blended diffusion (Avrahami et al., arXiv 2206.02779) and SDEdit's masked variant (arXiv 2108.01073): after each step
+x_t = m x_t + (1 - m) x_t^source, m = 1 where the picture may change. The finished picture takes the input's own pixels
+there, so that what is kept is kept bit for bit and not merely as well as the autoencoder draws it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
+
+from freectl.denoising import attention_maps
+from freectl.denoising.inversion import Trajectory, alpha_bar
+from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
+from freectl.errors import InputError
+from freectl.files.cache import content_key
+from freectl.semantics.analysis import features_at
+
+if TYPE_CHECKING:
+    from freectl.models.engine import Engine
+
+BACKGROUND = "background"
+"""In place of a mask picture: keep what is not the concept."""
+ATTENTION_TIMES = (0.2, 0.4, 0.6, 0.8)
+"""Where the concept is looked for, as shares of the schedule; measured on the embedded model."""
+NOISE_SEED = 0
+
+
+def kept_pictures(
+    engine: "Engine",
+    images: Sequence[Image.Image],
+    keep: Image.Image | str | None,
+    source_prompts: Sequence[str],
+    concept: str | None,
+) -> list[Image.Image]:
+    """What is kept of each picture: "L" of the pictures' size, white = kept; empty if nothing is asked to be.
+
+    Args:
+        keep: mask of the pictures' size, white = kept; "background" for all but the concept, found by its
+            cross-attention in the picture; or None.
+
+    Raises:
+        InputError: no concept or none that the source prompt names, or a mask that leaves nothing to change.
+    """
+    if keep is None:
+        return []
+    if isinstance(keep, Image.Image):
+        kept = [_resized(keep, image.size) for image in images]
+    elif keep == BACKGROUND:
+        if concept is None:
+            raise InputError("--keep-background", "no --concept", "a --concept that is in the --source-prompt")
+        kept = [_background(engine, image, text, concept) for image, text in zip(images, source_prompts, strict=True)]
+    else:
+        raise InputError("keep", repr(keep), f"a picture, '{BACKGROUND}' or None")
+    if any(mask.getextrema() == (255, 255) for mask in kept):
+        raise InputError("--keep", "a mask that keeps everything", "one that is black where the picture may change")
+    return kept
+
+
+def _resized(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    mask = mask.convert("L")
+    mask = mask if mask.size == size else mask.resize(size, Image.Resampling.BOX)
+    return mask.point(lambda value: 255 if value >= 128 else 0)
+
+
+def _background(engine: "Engine", image: Image.Image, source_prompt: str, concept: str) -> Image.Image:
+    """All of a picture but the concept, from cross-attention in its noised latents; cached.
+
+    The noise is the same for all methods and seeds, so that a mask is too.
+    """
+    pairs = attention_maps.word_sites(engine.unet, engine.family.word_blocks)
+    positions = attention_maps.token_positions(engine.pipe.tokenizer, source_prompt, concept, "--keep-background")
+    times = sorted({round(share * (engine.scheduler.config.num_train_timesteps - 1)) for share in ATTENTION_TIMES})
+    key = content_key(
+        what="keep",
+        model=engine.model_key(),
+        image=image.tobytes(),
+        size=list(image.size),
+        prompt=source_prompt,
+        positions=positions,
+        times=times,
+        sites=[name for pair in pairs for name in pair],
+    )
+
+    def build() -> tuple[dict[str, Tensor], dict]:
+        clean = engine.encode_images([image])
+        noise = engine.noise(image.size, [torch.Generator().manual_seed(NOISE_SEED)])
+        levels = {t: engine.scheduler.add_noise(clean, noise, torch.tensor([t])) for t in times}
+        sites = [name for pair in pairs for name in pair]
+        found = features_at(
+            engine.denoiser, Trajectory(clean, levels), engine.encode_prompt([source_prompt]), times, sites
+        )
+        seen = attention_maps.WordMaps()
+        for t in times:
+            captured = {site: found[t, site] for site in sites}
+            seen.add(concept, attention_maps.cross_attention_maps(engine.unet, captured, pairs, positions))
+        return {"map": seen.mean(concept, (clean.shape[-2], clean.shape[-1]))}, {"prompt": source_prompt}
+
+    place = attention_maps.word_mask(engine.cached("reference", key, build)["map"], size=image.size[::-1], smooth=True)
+    if not place.any():
+        allowed = "a concept that the picture shows, another --source-prompt, or --keep PATH"
+        raise InputError("--keep-background", f"'{concept}', whose attention is flat in this picture", allowed)
+    return Image.fromarray(((1 - place[0]) * 255).byte().cpu().numpy())
+
+
+def changing(kept: Sequence[Image.Image], size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
+    """m (B, 1, h, w) of 0 and 1: latent cells that are not wholly kept; `size` = (h, w)."""
+    pixels = torch.stack([torch.frombuffer(bytearray(k.tobytes()), dtype=torch.uint8).view(k.size[::-1]) for k in kept])
+    return adaptive_max_pool2d((pixels[:, None] < 128).float().to(device), size)
+
+
+def composite(result: Image.Image, original: Image.Image, kept: Image.Image) -> Image.Image:
+    """The result with the original's pixels where they are kept; all of one size."""
+    return Image.composite(original.convert("RGB"), result.convert("RGB"), kept)
+
+
+class Keeping(Controller):
+    """Runs another controller and sets lane "edit" to the input's latents where the picture is kept.
+
+    Args:
+        inner: the method's controller.
+        mask: m (B, 1, h, w), 1 where the picture may change.
+        source: the input's latents at the levels of the loop.
+    """
+
+    def __init__(self, inner: Controller, mask: Tensor, source: Trajectory) -> None:
+        self.inner, self.mask, self.source, self.below = inner, mask, source, source.below
+
+    def repeats(self, step: Step) -> int:
+        """The inner controller's."""
+        return self.inner.repeats(step)
+
+    def active(self, step: Step, lanes: Mapping[str, Lane]) -> tuple[str, ...]:
+        """The inner controller's."""
+        return self.inner.active(step, lanes)
+
+    def before(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """The first step, and one that is taken again, start from the input's level too."""
+        self.inner.before(step, lanes)
+        self._blend(lanes["edit"], self.source.levels[step.timestep])
+
+    def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
+        """The inner controller's."""
+        return self.inner.predict(step, lanes, denoiser)
+
+    def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
+        """The inner controller's."""
+        return self.inner.noise(step, name, lane, generators)
+
+    def after(self, step: Step, lanes: dict[str, Lane]) -> None:
+        """x = m x + (1 - m) x_source at the level the step has led to."""
+        self.inner.after(step, lanes)
+        self._blend(lanes["edit"], self.below[step.timestep])
+
+    def _blend(self, edit: Lane, source: Tensor) -> None:
+        source = source.to(edit.latents)
+        edit.latents = torch.where(self.mask.to(edit.latents.device) > 0, edit.latents, source)
+
+
+def composite_tensor(pixels: Tensor, originals: Tensor, kept: Sequence[Image.Image]) -> Tensor:
+    """`composite` of tensors (B, 3, H, W), in fp32, so that 8-bit values come back as they were."""
+    may_change = changing(kept, (pixels.shape[-2], pixels.shape[-1]), pixels.device)
+    return torch.where(may_change > 0, pixels.float(), originals.to(pixels.device).float())
+
+
+def straight_levels(scheduler: object, clean: Tensor, start: Tensor, timesteps: Sequence[int]) -> Trajectory:
+    """Noised source latents for a run without inversion: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.
+
+    eps is the one noise for which the first timestep's level is the run's own start: SDEdit's noise, or the noise that
+    the start is.
+
+    Args:
+        clean: x_0 (B, C, h, w). start: the run's latents at `timesteps[0]`, the largest.
+    """
+
+    def parts(timestep: int) -> tuple[Tensor, Tensor]:
+        abar = alpha_bar(scheduler, int(timestep))
+        return abar.sqrt().to(clean), (1 - abar).sqrt().to(clean)
+
+    first_a, first_s = parts(timesteps[0])
+    noise = (start - first_a * clean) / first_s
+    levels = {int(t): a * clean + s * noise for t, (a, s) in ((t, parts(t)) for t in timesteps)}
+    return Trajectory(clean, levels)

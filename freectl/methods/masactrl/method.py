@@ -1,0 +1,135 @@
+"""MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465): mutual self-attention with the inverted picture."""
+
+from PIL import Image, ImageOps
+from pydantic import BaseModel, ConfigDict, field_validator
+from torch import Tensor, nn
+
+from freectl.denoising.attention_maps import word_sites
+from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
+from freectl.denoising.sampler import Lane
+from freectl.errors import InputError
+from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.methods.local_edit import changing
+from freectl.methods.masactrl.mask import MaskedInjector, positions_of
+from freectl.methods.pix2pix_zero.directions import parse_pairs
+from freectl.methods.setting import setting
+from freectl.models.engine import Engine
+
+
+class MasaCtrlSettings(BaseModel):
+    """Later steps and layers leave more of the layout to the prompt.
+
+    The defaults are the published ones: step 4 of 50, layer 10 of 16.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    start: float = setting(
+        0.08,
+        "S: the steps that run freely before",
+        ge=0,
+        le=1,
+        unit="share of steps",
+        source="section 3.2; step 4 of 50",
+    )
+    layer_start: float = setting(
+        0.625,
+        "L: the UNet's self-attentions, in order, that are left as they are",
+        ge=0,
+        le=1,
+        unit="share of layers",
+        source="section 3.2; layer 10 of 16",
+    )
+    words: str = setting(
+        "",
+        "source=target words, such as fox=cat: their places then read each other, the rest the rest; empty: no masks",
+        unit="text",
+        source="mask-guided mutual self-attention",
+    )
+    threshold: float = setting(
+        0.1,
+        "share of the scaled attention above which a place is the object's",
+        ge=0,
+        le=1,
+        unit="share",
+        source="its code",
+    )
+
+    @field_validator("words")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        parse_pairs(text)
+        return text
+
+
+class MasaCtrl(Method[MasaCtrlSettings]):
+    """From step S and layer L on, the edit's queries attend to the keys and values of the inverted picture.
+
+    Each half of classifier-free guidance takes those of the source's own half. Published for Stable Diffusion 1.4 with
+    50 steps and guidance 7.5, real pictures with an empty source prompt.
+    """
+
+    name = "masactrl"
+    summary = "let self-attention read keys and values of the inverted picture"
+    paper = "Cao et al., MasaCtrl, ICCV 2023, arXiv 2304.08465"
+    equations = """
+x_T^s, ..., x_0^s: DDIM inversion of the input;  x_T = x_T^s
+from step S and self-attention layer L on:  Attention(Q, K_s, V_s) = softmax(Q K_s^T / sqrt(d)) V_s
+before:                                     Attention(Q, K, V)
+with words or --mask:  a place of the object in the edit reads only the source's object, any other only the rest
+Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps_c - eps_u) from the source's own
+"""
+    settings = MasaCtrlSettings
+    needs = ("image", "inversion")
+    inputs = ("mask",)
+
+    def run(self, engine: Engine, request: Request, settings: MasaCtrlSettings) -> Outcome:
+        """Edit the request's pictures; see `MasaCtrlSettings`."""
+        layers = shared_layers(engine.unet, settings.layer_start)
+        texts, pairs = request.source_prompts, parse_pairs(settings.words)
+        positions = positions_of(engine.pipe.tokenizer, pairs, texts, request.texts) if pairs else {}
+        if isinstance(request.mask, str):
+            raise InputError("--mask", f"{request.mask} with masactrl", "a picture, or --set words=source=target")
+        if request.mask is not None:
+            positions.pop(SOURCE, None)
+        with engine.cost.counting(engine.unet):
+            with engine.cost.stage("analysis"):
+                trajectory = inverted(engine, request, texts)
+            with engine.cost.stage("synthesis"):
+                start = trajectory.start if request.latents is None else request.latents
+                # an empty text equals the unconditional one: a single row then serves both halves
+                guided = request.prompt.uncond is not None and any(texts)
+                source = engine.encode_prompt(texts, [""] * len(texts) if guided else None)
+                lanes = {
+                    EDIT: Lane(start, request.prompt, request.guidance_scale),
+                    SOURCE: Lane(trajectory.start, source, request.guidance_scale),
+                }
+                injection = Injection(projections(layers, "kv"), start=settings.start)
+                controller = SourceInjector(trajectory.levels, [injection])
+                if pairs or request.mask is not None:
+                    names = [
+                        query.removesuffix(".to_q") for query, _ in word_sites(engine.unet, engine.family.word_blocks)
+                    ]
+                    how = (layers, settings.start, names, positions, settings.threshold)
+                    controller = MaskedInjector(trajectory.levels, *how, given_foreground(request, start))
+                return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory))
+
+    def row_forwards(self, steps: int, settings: MasaCtrlSettings) -> str:
+        """Two rows a step, and the source's two from step S on."""
+        shared = Injection((), start=settings.start).steps(steps) if settings.layer_start < 1 else 0
+        return f"inversion {steps} + synthesis {2 * steps + 2 * shared} ({2 * steps + shared} without a source prompt)"
+
+
+def given_foreground(request: Request, latents: Tensor) -> Tensor | None:
+    """The request's mask picture as (B, h, w) of 0 and 1: cells of which any pixel is white."""
+    if not isinstance(request.mask, Image.Image):
+        return None
+    outside = ImageOps.invert(request.mask.convert("L"))
+    found = changing([outside], (latents.shape[-2], latents.shape[-1]), latents.device)[:, 0]
+    return found.expand(latents.shape[0], -1, -1)
+
+
+def shared_layers(unet: nn.Module, layer_start: float) -> list[str]:
+    """Self-attentions, in execution order, behind the first share `layer_start` of them."""
+    layers = self_attentions(unet)
+    return [layer for i, layer in enumerate(layers) if i >= layer_start * len(layers) - 1e-9]

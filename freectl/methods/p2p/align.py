@@ -1,0 +1,194 @@
+"""Which target tokens take cross-attention from which source tokens (Prompt-to-Prompt, arXiv 2208.01626)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from freectl.denoising.attention_maps import token_positions
+from freectl.denoising.sampler import Step
+from freectl.errors import InputError
+
+Edit = Literal["auto", "replace", "refine"]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How target tokens take cross-attention from source tokens.
+
+    Attributes:
+        matrix: (B, source tokens, target tokens), the map's columns are multiplied by it.
+        shared: (B, target tokens), 1 where the source's map is taken, 0 where the edit's own stays.
+        factors: (B, target tokens), multiplied to the columns.
+        stops: (B, target tokens), share of the steps up to which a token's column is edited.
+    """
+
+    matrix: Tensor
+    shared: Tensor
+    factors: Tensor
+    stops: Tensor
+
+    def to(self, device: torch.device) -> "Alignment":
+        """The same on a device."""
+        return Alignment(*(getattr(self, one.name).to(device) for one in fields(self)))
+
+    def mix(self, source: Tensor, own: Tensor, step: Step | None = None) -> Tensor:
+        """Edited map (B, heads, pixels, target tokens) from the source's and the edit's own.
+
+        Args:
+            step: where the loop stands; columns whose share of the steps is over are the edit's own. None = the start.
+        """
+        shared, factors = self.shared[:, None, None], self.factors[:, None, None]
+        mixed = factors * (shared * (source @ self.matrix[:, None]) + (1 - shared) * own)
+        if step is None:
+            return mixed
+        return torch.where(step.index < self.stops[:, None, None] * step.count - 1e-9, mixed, own)
+
+
+def align(
+    tokenizer: Any,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    edit: Edit,
+    reweight: str = "",
+    stop: float = 1.0,
+    stops: str = "",
+) -> Alignment:
+    """Alignment of each target prompt with its source prompt.
+
+    Args:
+        tokenizer: the model's; its length is the number of tokens T.
+        edit: replace is word for word; refine keeps common tokens; auto is replace where word counts are equal.
+        reweight: factors of words, as `parse_weights` takes them.
+        stop: share of the steps up to which columns are edited. stops: other shares of single words.
+
+    Raises:
+        InputError: replace with different word counts, or a word that the target does not have.
+    """
+    size = tokenizer.model_max_length
+    made = [_align_one(tokenizer, *pair, edit, size) for pair in zip(sources, targets, strict=True)]
+    factors = _by_word(tokenizer, targets, size, 1.0, parse_weights(reweight), "--set reweight")
+    until = _by_word(tokenizer, targets, size, stop, parse_weights(stops, 0, 1), "--set cross_words")
+    matrices, shared = (torch.stack(parts) for parts in zip(*made, strict=True))
+    return Alignment(matrices, shared, factors, until)
+
+
+def _by_word(
+    tokenizer: Any, texts: Sequence[str], size: int, default: float, values: Mapping[str, float], option: str
+) -> Tensor:
+    """(B, size): `default`, and the values of single words at their tokens."""
+    found = torch.full((len(texts), size), default)
+    for word, value in values.items():
+        for row, text in zip(found, texts, strict=True):
+            row[token_positions(tokenizer, text, word, option)] = value
+    return found
+
+
+def kind_of(edit: Edit, source: str, target: str) -> Literal["replace", "refine"]:
+    """What an edit is between two prompts.
+
+    Raises:
+        InputError: replace with different word counts.
+    """
+    counts = len(source.split()), len(target.split())
+    if edit == "replace" and counts[0] != counts[1]:
+        raise InputError("--set edit", f"replace, {counts[0]} and {counts[1]} words", "prompts of equal length, refine")
+    return "refine" if edit == "refine" or counts[0] != counts[1] else "replace"
+
+
+def explained(tokenizer: Any, source: str, target: str, alignment: Alignment) -> list[dict[str, Any]]:
+    """For each token of the target prompt: the source tokens whose map it takes, with shares, and its factor."""
+    named = [tokenizer.convert_ids_to_tokens(tokenizer(text, truncation=True).input_ids) for text in (source, target)]
+    found = []
+    for place in range(1, len(named[1]) - 1):
+        taken = alignment.matrix[0, :, place] * alignment.shared[0, place]
+        sources = [
+            {"position": i, "token": named[0][i], "share": round(float(taken[i]), 4)}
+            for i in range(1, len(named[0]) - 1)
+            if taken[i] > 0
+        ]
+        found.append(
+            {
+                "position": place,
+                "token": named[1][place],
+                "map": "source" if sources else "own",
+                "sources": sources,
+                "factor": float(alignment.factors[0, place]),
+                "stop": round(float(alignment.stops[0, place]), 4),
+            }
+        )
+    return found
+
+
+def _align_one(tokenizer: Any, source: str, target: str, edit: Edit, size: int) -> tuple[Tensor, Tensor]:
+    if kind_of(edit, source, target) == "refine":
+        source_ids, target_ids = (tokenizer(text, truncation=True).input_ids for text in (source, target))
+        return refine_matrix(source_ids, target_ids, size)
+    spans = [word_spans(tokenizer, text, size) for text in (source, target)]
+    return replace_matrix(spans[0], spans[1], size), torch.ones(size)
+
+
+def word_spans(tokenizer: Any, text: str, size: int) -> list[list[int]]:
+    """Positions of each word's tokens in the encoded text of `size` tokens, the start token counted."""
+    spans, first = [], 1
+    for word in text.split():
+        last = first + len(tokenizer(word).input_ids) - 2
+        spans.append([position for position in range(first, last) if position < size - 1])
+        first = last
+    return spans
+
+
+def replace_matrix(source: Sequence[Sequence[int]], target: Sequence[Sequence[int]], size: int) -> Tensor:
+    """(size, size): tokens of the n-th word to those of the n-th, evenly where counts differ; the rest in order."""
+    matrix = torch.zeros(size, size)
+    matrix[0, 0] = 1
+    for here, there in zip(source, target, strict=True):
+        if len(here) == len(there):
+            matrix[list(here), list(there)] = 1
+        else:
+            for position in here:
+                matrix[position, list(there)] = 1 / max(1, len(there))
+    ends = [1 + sum(map(len, spans)) for spans in (source, target)]
+    for i, j in zip(range(ends[0], size), range(ends[1], size), strict=False):
+        matrix[i, j] = 1
+    return matrix
+
+
+def refine_matrix(source: Sequence[int], target: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
+    """(size, size) and (size,): tokens of the longest common subsequence are shared, new tokens are not; padding is."""
+    lengths = torch.zeros(len(source) + 1, len(target) + 1, dtype=torch.int64)
+    for i in reversed(range(len(source))):
+        for j in reversed(range(len(target))):
+            longer = torch.maximum(lengths[i + 1, j], lengths[i, j + 1])
+            lengths[i, j] = lengths[i + 1, j + 1] + 1 if source[i] == target[j] else longer
+    matrix, shared, i, j = torch.zeros(size, size), torch.zeros(size), 0, 0
+    while i < len(source) and j < len(target):
+        if source[i] == target[j]:
+            matrix[i, j], shared[j], i, j = 1, 1, i + 1, j + 1
+        elif lengths[i + 1, j] >= lengths[i, j + 1]:
+            i += 1
+        else:
+            j += 1
+    for place in range(len(target), size):
+        matrix[min(place - len(target) + len(source), size - 1), place], shared[place] = 1, 1
+    return matrix, shared
+
+
+def parse_weights(text: str, low: float = -10, high: float = 10) -> dict[str, float]:
+    """A text such as "fox=2, blue=0.5" as a dict.
+
+    Raises:
+        ValueError: a part of another form, or a number outside `low` to `high`.
+    """
+    weights = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        word, _, factor = (piece.strip() for piece in part.rpartition("="))
+        try:
+            weights[word] = float(factor)
+        except ValueError:
+            weights[word] = float("nan")
+        if not word or not low <= weights[word] <= high:
+            raise ValueError(f"word=factor, comma separated, each factor from {low:g} to {high:g}")
+    return weights

@@ -1,0 +1,1 @@
+"""Model families and a pipeline opened for work; knows no method."""

@@ -1,0 +1,163 @@
+"""Text and sizes as a UNet takes them: one encoder, or SDXL's two with pooled embeddings and micro-conditioning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freectl.denoising.sampler import Half, Prompt
+from freectl.errors import InputError
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MicroConditioning:
+    """Sizes that SDXL is told (Podell et al., arXiv 2307.01952, section 2.2), (height, width) in pixels.
+
+    None is the working size; `negative_*` None is the same as for the conditional half.
+    """
+
+    original_size: Size | None = None
+    crops_coords_top_left: Size = (0, 0)
+    target_size: Size | None = None
+    negative_original_size: Size | None = None
+    negative_crops_coords_top_left: Size = (0, 0)
+    negative_target_size: Size | None = None
+
+    def numbers(self, half: Half, working: Size) -> tuple[int, ...]:
+        """The six numbers of a half at a working size (height, width), in the order of SDXL's `time_ids`."""
+        given = self.negative_original_size is not None and self.negative_target_size is not None
+        if half == "uncond" and given:
+            return (*self.negative_original_size, *self.negative_crops_coords_top_left, *self.negative_target_size)  # type: ignore[misc]
+        return (*(self.original_size or working), *self.crops_coords_top_left, *(self.target_size or working))
+
+
+@dataclass(frozen=True)
+class TextExtras:
+    """What a call may give beyond Stable Diffusion's: embeddings in place of texts, and SDXL's own arguments.
+
+    Attributes:
+        embeds, negative_embeds: (N, tokens, C). pooled, negative_pooled: (N, C), SDXL only.
+        second, negative_second: texts of SDXL's second encoder; None = those of the first.
+        micro: sizes, SDXL only.
+    """
+
+    embeds: Tensor | None = None
+    negative_embeds: Tensor | None = None
+    pooled: Tensor | None = None
+    negative_pooled: Tensor | None = None
+    second: str | list[str] | None = None
+    negative_second: str | list[str] | None = None
+    micro: MicroConditioning = field(default_factory=MicroConditioning)
+
+
+class TextConditioner:
+    """Encodes texts with a pipeline's own `encode_prompt`.
+
+    Args:
+        pipe: a Stable Diffusion or SDXL pipeline.
+        lora_scale: strength of LoRA layers in the text encoders.
+    """
+
+    def __init__(self, pipe: Any, lora_scale: float | None = None) -> None:
+        self.pipe, self.lora_scale = pipe, lora_scale
+        self.pooled = pipe.unet.config.get("addition_embed_type") == "text_time"
+
+    @property
+    def encoders(self) -> list[Any]:
+        """The text encoders that the pipeline has."""
+        return [one for name in ("text_encoder", "text_encoder_2") if (one := getattr(self.pipe, name, None))]
+
+    @property
+    def learnt_words(self) -> list[tuple[str, int]]:
+        """Words that textual inversion added to the tokenizers, with their numbers."""
+        names = ("tokenizer", "tokenizer_2")
+        tokenizers = [one for name in names if (one := getattr(self.pipe, name, None))]
+        return [pair for one in tokenizers for pair in sorted(one.get_added_vocab().items())]
+
+    @property
+    def zeroed(self) -> bool:
+        """Whether an empty negative prompt is zeros rather than an encoded empty text, as in SDXL's base model."""
+        return self.pooled and bool(self.pipe.config.get("force_zeros_for_empty_prompt"))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        texts: Sequence[str],
+        negative: Sequence[str] | None,
+        working: Size,
+        micro: MicroConditioning,
+        second: Sequence[str] | None = None,
+        negative_second: Sequence[str] | None = None,
+    ) -> Prompt:
+        """Encode texts; with `negative` (one each) also the unconditional half.
+
+        Args:
+            working: (height, width) of the pictures, where `micro` gives none.
+        """
+        options: dict[str, Any] = {"device": self.pipe._execution_device, "num_images_per_prompt": 1}
+        options |= {"do_classifier_free_guidance": negative is not None, "lora_scale": self.lora_scale}
+        if negative is not None:
+            options["negative_prompt"] = list(negative)
+        if not self.pooled:
+            cond, uncond = self.pipe.encode_prompt(list(texts), **options)[:2]
+            return Prompt(cond, uncond if negative is not None else None)
+        options["prompt_2"] = None if second is None else list(second)
+        if negative is not None:
+            options["negative_prompt_2"] = None if negative_second is None else list(negative_second)
+        cond, uncond, pooled, negative_pooled = self.pipe.encode_prompt(list(texts), **options)
+        if negative is None:
+            return self.assembled(cond, None, pooled, None, working, micro)
+        if self.zeroed:
+            others = negative if negative_second is None else negative_second
+            kept = [bool(a or b) for a, b in zip(negative, others, strict=True)]
+            keep = torch.tensor(kept, device=uncond.device)
+            uncond, negative_pooled = uncond * keep[:, None, None], negative_pooled * keep[:, None]
+        return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
+
+    def assembled(
+        self,
+        cond: Tensor,
+        uncond: Tensor | None,
+        pooled: Tensor | None,
+        negative_pooled: Tensor | None,
+        working: Size,
+        micro: MicroConditioning,
+    ) -> Prompt:
+        """Embeddings as a prompt, with the added inputs that the UNet asks for.
+
+        Raises:
+            InputError: SDXL without pooled embeddings.
+        """
+        if not self.pooled:
+            return Prompt(cond, uncond)
+        if pooled is None or (uncond is not None and negative_pooled is None):
+            missing = "pooled_prompt_embeds" if pooled is None else "negative_pooled_prompt_embeds"
+            raise InputError(missing, "None", "embeddings, since prompt_embeds are given")
+        added: dict[Half, dict[str, Tensor]] = {"cond": self._added(pooled, "cond", working, micro)}
+        if uncond is not None and negative_pooled is not None:
+            added["uncond"] = self._added(negative_pooled, "uncond", working, micro)
+        return Prompt(cond, uncond, added)
+
+    def _added(self, pooled: Tensor, half: Half, working: Size, micro: MicroConditioning) -> dict[str, Tensor]:
+        sizes = torch.tensor(micro.numbers(half, working), dtype=pooled.dtype, device=pooled.device)
+        return {"text_embeds": pooled, "time_ids": sizes.expand(pooled.shape[0], -1)}
+
+
+def paired(name: str, texts: str | Sequence[str] | None, count: int) -> list[str] | None:
+    """One text for each of `count` pictures, or a list whose length divides it, each repeated in place.
+
+    Raises:
+        InputError: the number of texts does not fit.
+    """
+    if texts is None:
+        return None
+    if isinstance(texts, str):
+        return [texts] * count
+    repeat = count // max(1, len(texts))
+    if repeat * len(texts) != count:
+        raise InputError(name, f"{len(texts)} texts", "one text, or one a prompt")
+    return [text for text in texts for _ in range(repeat)]

@@ -1,0 +1,1 @@
+"""Diffusers pipelines of this package, and how any checkpoint becomes one."""

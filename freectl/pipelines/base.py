@@ -1,0 +1,265 @@
+"""What `FreeControlPipeline` and `FreeControlXLPipeline` share: the call, its callbacks and its output."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, ClassVar
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+
+from freectl.denoising.cost import Cost
+from freectl.denoising.sampler import Lane, Step
+from freectl.errors import InputError
+from freectl.files.cache import Cache
+from freectl.methods.base import Condition, Method, Outcome, Request
+from freectl.methods.freecontrol.method import FreeControl
+from freectl.methods.local_edit import BACKGROUND, composite_tensor, kept_pictures
+from freectl.models.conditioning import TextExtras
+from freectl.models.engine import Engine
+from freectl.pipelines.call_inputs import check_call, encode_texts, fit_images, per_image_generators, resized
+from freectl.pipelines.callback_tensors import change_lane, lane_tensors
+
+
+@dataclass
+class FreeControlPipelineOutput(BaseOutput):
+    """Output of the pipeline.
+
+    Attributes:
+        images: B PIL pictures, or an array or tensor as `output_type` says.
+        nsfw_content_detected: one flag a picture where the model has a safety checker, else None.
+        trace: energies (mean over the batch) at each guided step.
+        cost: the cost record, as in the command line's JSON.
+        warnings: what went less than well.
+        settings: the method's settings as they were used.
+        kept: "L" masks of the working size, white where the input's pixels were kept; None = nowhere.
+    """
+
+    images: list[Image.Image] | Any
+    nsfw_content_detected: list[bool] | None
+    trace: list[dict[str, float]]
+    cost: dict[str, Any]
+    warnings: list[str]
+    settings: Any
+    kept: list[Image.Image] | None = None
+
+
+def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
+    """The condition with its picture at `size`, and its mask too where that is a picture."""
+    mask = condition.mask
+    if isinstance(mask, Image.Image):
+        mask = mask.convert("L").resize(size, Image.Resampling.BOX)
+    return replace(condition, image=resized(condition.image, size), mask=mask)
+
+
+def ddim(scheduler: Any) -> DDIMScheduler:
+    """The scheduler as DDIM, which inversion needs; the noise schedule and prediction type stay."""
+    if isinstance(scheduler, DDIMScheduler):
+        return scheduler
+    known = {"clip_sample": False, "set_alpha_to_one": False} | {
+        k: scheduler.config[k] for k in ("clip_sample", "set_alpha_to_one") if k in scheduler.config
+    }
+    return DDIMScheduler.from_config(scheduler.config, **known)
+
+
+class FreeControlMixin(DiffusionPipeline):
+    """`__call__` for a Stable Diffusion pipeline class, named before it among the bases.
+
+    Attributes:
+        plain_class: the diffusers class whose folders these are; `save_pretrained` names it.
+    """
+
+    plain_class: ClassVar[str]
+    image_processor: Any
+    _callback_tensor_inputs: ClassVar[list[str]]
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> Any:
+        """As in diffusers, but where no dtype is asked for the networks, which are shared, keep theirs.
+
+        Diffusers' own makes them fp32, those of the pipeline they come from too.
+        """
+        if "dtype" in kwargs or "torch_dtype" in kwargs:
+            return super().from_pipe(pipeline, **kwargs)
+        networks = [part for part in (pipeline.components | kwargs).values() if isinstance(part, torch.nn.Module)]
+        own = [next(network.parameters()).dtype for network in networks]
+        widest = reduce(torch.promote_types, own, own[0])
+        made = super().from_pipe(pipeline, dtype=widest, **kwargs)
+        for network, dtype in zip(networks, own, strict=True):
+            if dtype != widest:
+                network.to(dtype=dtype)
+        return made
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        image: Image.Image | list[Image.Image] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float | None = None,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        callback_on_step_end: Callable[[Any, int, int, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: list[str] | None = None,
+        *,
+        source_prompt: str = "",
+        concept: str | None = None,
+        mask: Image.Image | str | None = None,
+        appearance_image: Image.Image | None = None,
+        conditions: Sequence[Condition] | None = None,
+        keep: Image.Image | str | None = None,
+        method: Method | None = None,
+        cache: Cache | None = None,
+        cost: Cost | None = None,
+        settings: Any = None,
+        extras: TextExtras | None = None,
+        **overrides: Any,
+    ) -> FreeControlPipelineOutput | tuple:
+        """Edit pictures, or make pictures with their structure.
+
+        Args:
+            prompt: what the result shows; a list makes one picture for each.
+            image: RGB picture(s) whose structure is kept; one for all prompts, or one a prompt.
+            height, width: working size in pixels; default: the pictures' own, rounded to what the UNet takes.
+            guidance_scale: classifier-free guidance, 1 switches it off; default of the model family if None.
+            generator: one CPU generator, or one a picture; fresh noise in the start and `eta > 0` draw from it.
+            latents: (B, C, h, w) to start from instead of the inverted picture.
+            output_type: "pil", "np", "pt" (0 to 1) or "latent".
+            callback_on_step_end: function or callback object as in diffusers; may return a dict with changed tensors,
+                set `pipe._interrupt` to end the loop, and `pipe._guidance_scale` for the steps that follow.
+            source_prompt: what the input shows; used while inverting.
+            concept: word whose seed pictures make the semantic bases; default: the family's general bases, or the
+                prompt.
+            mask: picture, white where the structure holds; "attention" for where the concept is, found by the
+                cross-attention of its tokens in `source_prompt`; None is everywhere.
+            appearance_image: picture whose appearance is taken, instead of that of an unguided sibling.
+            conditions: pictures that every result follows at once, in place of `image` (spatial control).
+            keep: picture, white where the input stays as it is; "background" for all but the concept, which
+                `source_prompt` must name; works with every method.
+            method: another registered method to run on the same inputs; default FreeControl.
+            cache: where inversions and bases are kept; None recomputes them.
+            settings: the method's settings object; `overrides` set single fields of its defaults instead.
+            extras: what only SDXL takes; `FreeControlXLPipeline` fills it.
+
+        Raises:
+            InputError: an argument cannot be used; nothing has run then.
+        """
+        method = method or FreeControl()
+        settings = settings if settings is not None else method.settings(**overrides)
+        extras = replace(extras or TextExtras(), embeds=prompt_embeds, negative_embeds=negative_prompt_embeds)
+        names = callback_on_step_end_tensor_inputs or ["latents"]
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            names = list(callback_on_step_end.tensor_inputs)
+        check_call(
+            prompt,
+            extras,
+            conditions if conditions else image,
+            names,
+            output_type,
+            num_images_per_prompt,
+            self._callback_tensor_inputs,
+        )
+        if conditions and image is not None:
+            raise InputError("image", "given with conditions", "one of the two")
+        if conditions and keep is not None:
+            raise InputError("keep", "given with conditions", "an image of which something is kept")
+        kwargs = cross_attention_kwargs
+        engine = Engine(self, cache=cache, cost=cost, cross_attention_kwargs=kwargs, micro=extras.micro)
+        if guidance_scale is None:
+            guidance_scale = engine.family.guidance_scale
+        self._begin(guidance_scale, num_inference_steps, kwargs)
+        optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image, "conditions": conditions}
+        method.check(settings, method.used(optional, keep == BACKGROUND))
+        settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
+        texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
+        texts = [text for text in texts for _ in range(num_images_per_prompt)]
+        first = conditions[0].image if conditions else image
+        images, size = fit_images(first, len(texts), num_images_per_prompt, width, height, engine)
+        engine.size = size
+        try:
+            sources = [source_prompt] * len(texts)
+            with engine.cost.counting(engine.unet), engine.cost.stage("analysis"):
+                kept = kept_pictures(engine, images, keep, sources, concept)
+            request = Request(
+                images=[] if conditions else images,
+                prompt=encode_texts(engine, texts, negative_prompt, extras, guidance_scale),
+                texts=texts,
+                source_prompts=sources,
+                size=size,
+                steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                eta=eta,
+                generators=per_image_generators(generator, len(texts)),
+                concept=concept,
+                latents=None if latents is None else latents.to(engine.device, engine.dtype),
+                mask=mask,
+                appearance_image=None if appearance_image is None else resized(appearance_image, size),
+                on_step=self._on_step(callback_on_step_end, names),
+                conditions=[fitted_condition(one, size) for one in conditions or ()],
+                kept=kept,
+            )
+            outcome = method.run(engine, request, settings)
+            output = self._finish(engine, request, outcome, output_type, settings)
+        finally:
+            self.maybe_free_model_hooks()
+        return output if return_dict else (output.images, output.nsfw_content_detected)
+
+    def to_json_string(self) -> str:
+        """The configuration with the plain class's name, so that `DiffusionPipeline` loads saved folders too."""
+        return json.dumps(json.loads(super().to_json_string()) | {"_class_name": self.plain_class}, indent=2) + "\n"
+
+    def _begin(self, guidance_scale: float, steps: int, kwargs: dict[str, Any] | None) -> None:
+        """What diffusers' own properties and callbacks read of a run."""
+        self._interrupt = False
+        self._guidance_scale, self._num_timesteps = guidance_scale, steps
+        self._cross_attention_kwargs, self._clip_skip = kwargs, None
+        self._guidance_rescale, self._denoising_end = 0.0, None
+
+    def _on_step(self, callback: Any, names: list[str]) -> Callable[[Step, dict[str, Lane]], bool]:
+        def report(step: Step, lanes: dict[str, Lane]) -> bool:
+            edit = lanes["edit"]
+            self._num_timesteps = step.count
+            if callback is not None:
+                tensors = lane_tensors(edit)
+                changed = callback(self, step.index, step.timestep, {name: tensors[name] for name in names}) or {}
+                change_lane(edit, tensors | changed, self._guidance_scale)
+            return bool(self._interrupt)
+
+        return report
+
+    def _finish(
+        self, engine: Engine, request: Request, outcome: Outcome, output_type: str, settings: Any
+    ) -> FreeControlPipelineOutput:
+        engine.cost.record_memory(engine.device)
+        images, flagged = outcome.latents.to(engine.dtype), None
+        if output_type != "latent":
+            with engine.cost.stage("synthesis"):
+                pixels = engine.decode(outcome.latents)
+                if request.kept:
+                    originals = self.image_processor.preprocess(request.images)
+                    pixels = composite_tensor(pixels, originals, request.kept)
+                pixels, flagged = self._screened(pixels, engine)
+                normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
+                images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
+        return FreeControlPipelineOutput(
+            images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings, request.kept or None
+        )
+
+    def _screened(self, pixels: Tensor, engine: Engine) -> tuple[Tensor, list[bool] | None]:
+        """Decoded pictures, and which of them the model's safety checker has blacked out, if it has one."""
+        raise TypeError(f"{type(self).__name__} does not implement _screened()")

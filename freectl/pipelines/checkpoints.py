@@ -1,0 +1,124 @@
+"""What a model is, found out before its weights are read: layout, pipeline class, family, source of configuration."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from freectl.errors import FreectlError, InputError
+
+ALLOWED = "Stable Diffusion 1.x, 2.x or XL"
+_UNET = "model.diffusion_model."
+_TEXT = ("cond_stage_model.", "conditioner.embedders.")
+_VAE = "first_stage_model."
+# diffusers' names of what a single file can hold, as far as a family here fits it
+_SUPPORTED = ("v1", "v2", "xl_base")
+
+
+def check_folder(folder: Path, model: str) -> None:
+    """Refuse folders of other kinds of model, by their index alone.
+
+    Raises:
+        InputError: no readable model_index.json, or no UNet in it.
+    """
+    path = folder / "model_index.json"
+    if not path.exists():
+        raise InputError("--model", f"folder '{model}' without model_index.json", f"a folder of {ALLOWED}")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        kind = index.get("_class_name")
+    except (OSError, ValueError, AttributeError):
+        raise InputError(
+            "--model", f"folder '{model}' whose model_index.json is damaged", f"a folder of {ALLOWED}"
+        ) from None
+    _check_components(index, f"folder '{model}' of a {kind}")
+
+
+def check_file(path: Path, model: str) -> None:
+    """Refuse files that are no whole checkpoint, by their header alone.
+
+    Raises:
+        InputError: damaged, a LoRA, or without UNet, VAE or text encoder.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        names = list(shapes(path))
+    except (OSError, SafetensorError):
+        raise InputError(
+            "--model", f"file '{model}', which is damaged or no safetensors", f"a file of {ALLOWED}"
+        ) from None
+    if any("lora" in name for name in names):
+        raise InputError("--model", f"file '{model}', a LoRA", f"a file of {ALLOWED}; a LoRA goes to --lora")
+    needed = {"UNet": (_UNET,), "VAE": (_VAE,), "text encoder": _TEXT}
+    missing = [what for what, prefixes in needed.items() if not any(name.startswith(prefixes) for name in names)]
+    if missing:
+        allowed = f"a whole checkpoint of {ALLOWED} in its original layout, or a folder"
+        raise InputError("--model", f"file '{model}' without {', '.join(missing)}", allowed)
+
+
+def shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a safetensors file; reads its header alone."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def configuration(path: Path | str) -> str:
+    """Where a single file's configuration and tokenizer are: the folder of its name beside it, else a hub id.
+
+    Raises:
+        InputError: the file holds no model of a supported family.
+    """
+    beside = Path(path).with_suffix("")
+    if (beside / "model_index.json").exists():
+        return str(beside)
+    from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
+
+    kind = infer_diffusers_model_type({name: SimpleNamespace(shape=shape) for name, shape in shapes(path).items()})
+    if kind not in _SUPPORTED:
+        raise InputError("--model", f"file '{path}' of kind '{kind}'", ALLOWED)
+    return DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]["pretrained_model_name_or_path"]
+
+
+def pipeline_class(location: str, name: str) -> Any:
+    """The pipeline class for a folder or hub id: SDXL's where it has a second text encoder.
+
+    Args:
+        name: of the model, as the user gave it.
+
+    Raises:
+        InputError: its UNet is of no family that is known, or it has none.
+        OSError: the configuration cannot be read.
+    """
+    from accelerate import init_empty_weights
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
+
+    from freectl.models import families
+    from freectl.pipelines.sd import FreeControlPipeline
+    from freectl.pipelines.sdxl import FreeControlXLPipeline
+
+    index = DiffusionPipeline.load_config(location)
+    _check_components(index, f"'{name}', a {index.get('_class_name')}")
+    config = UNet2DConditionModel.load_config(location, subfolder="unet")
+    with init_empty_weights():
+        families.of(UNet2DConditionModel.from_config(config))
+    second = index.get("text_encoder_2") or (None, None)
+    return FreeControlXLPipeline if second[0] is not None else FreeControlPipeline
+
+
+def check_complete(pipe: Any, name: str) -> None:
+    """Every weight of a loaded pipeline came from its files.
+
+    Raises:
+        FreectlError: some did not.
+    """
+    parts = (part for part in pipe.components.values() if hasattr(part, "parameters"))
+    if any(weight.is_meta for part in parts for weight in part.parameters()):
+        raise FreectlError(f"--model {name}: its files lack some of the weights")
+
+
+def _check_components(index: dict[str, Any], found: str) -> None:
+    if not index.get("unet") or "UNet2DConditionModel" not in index["unet"]:
+        raise InputError("--model", found, f"a model of {ALLOWED}")

@@ -1,0 +1,205 @@
+"""From `--model` to a pipeline: the embedded model, a folder, a file or a hub id; device and dtype with reasons."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freectl.errors import FreectlError, InputError, suggest, unknown
+from freectl.mini import MODEL_DIR
+from freectl.pipelines import checkpoints
+from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
+
+HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked `--model`: `kind` is "folder", "file" or "hub"; `path` a path or a hub id."""
+
+    kind: str
+    path: str
+    name: str
+
+
+def resolve_model(model: str) -> Source:
+    """Check a model's name without reading weights.
+
+    Raises:
+        InputError: a pickled checkpoint, a folder or file of another kind of model, or nothing that exists or could.
+    """
+    allowed = f"mini, a folder in Stable Diffusion layout, a .safetensors file, or a hub id such as {HUB_EXAMPLE}"
+    if model == "mini":
+        return Source("folder", str(MODEL_DIR), "mini")
+    path = Path(model).expanduser()
+    if path.suffix.lower() in PICKLED:
+        raise InputError("--model", f"'{model}', a pickled checkpoint, which can run any code", "safetensors only")
+    if path.is_dir():
+        checkpoints.check_folder(path, model)
+        return Source("folder", str(path), model)
+    if path.is_file():
+        if path.suffix.lower() != ".safetensors":
+            raise InputError("--model", f"file '{model}'", allowed)
+        checkpoints.check_file(path, model)
+        return Source("file", str(path), model)
+    if HUB_ID.fullmatch(model) and not model.startswith(".") and path.suffix.lower() != ".safetensors":
+        return Source("hub", model, model)
+    hint = suggest(model, ["mini"])
+    raise InputError(
+        "--model", f"'{model}', which is neither a name, a folder nor a file{' - ' + hint if hint else ''}", allowed
+    )
+
+
+def resolve_device(device: str) -> tuple[str, str]:
+    """Device and the reason for it.
+
+    Raises:
+        InputError: unknown, or not present.
+    """
+    import torch
+
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        chosen = next(name for name, present in has.items() if present)
+        return chosen, "auto: " + (
+            "no CUDA or MPS device" if chosen == "cpu" else f"a {chosen.upper()} device is present"
+        )
+    base = device.split(":", maxsplit=1)[0]
+    if base not in has:
+        raise InputError("--device", repr(device), "auto, cpu, cuda, mps")
+    if not has[base]:
+        present = ", ".join(name for name, there in has.items() if there)
+        raise InputError("--device", f"{device!r}, which this machine does not have", f"auto, {present}")
+    return device, "as asked"
+
+
+def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
+    """torch dtype and the reason for it.
+
+    Raises:
+        InputError: an unknown name, or fp16 on a CPU, which lacks the kernels.
+    """
+    import torch
+
+    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    on_cpu = device.startswith("cpu")
+    if dtype == "auto":
+        return (names["fp32"], "auto: fp32 on a CPU") if on_cpu else (names["fp16"], "auto: fp16 on a GPU")
+    if dtype == "fp16" and on_cpu:
+        raise InputError("--dtype", "fp16 on a CPU", "auto, fp32, bf16")
+    if dtype not in names:
+        raise unknown("--dtype", dtype, ["auto", *names])
+    return names[dtype], "as asked"
+
+
+def check_offload(offload: str, device: str) -> None:
+    """Offloading moves weights between an accelerator and the CPU.
+
+    Raises:
+        InputError: the device is the CPU.
+    """
+    if offload != "none" and device.startswith("cpu"):
+        raise InputError("--offload", f"'{offload}' on a CPU, where there is nothing to offload from", "none")
+
+
+def check_lora(path: str) -> Path:
+    """A LoRA file.
+
+    Raises:
+        InputError: missing, or not safetensors.
+    """
+    return check_weights(path, "--lora")
+
+
+def check_weights(path: str, option: str) -> Path:
+    """A safetensors file that is there.
+
+    Raises:
+        InputError: missing, or not safetensors.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise InputError(option, f"no file '{path}'", "a .safetensors file")
+    if file.suffix.lower() != ".safetensors":
+        raise InputError(option, f"'{path}'", "a .safetensors file; pickled ones are refused")
+    return file
+
+
+def check_adapters(lora: str | None, textual_inversion: Sequence[str]) -> None:
+    """What is put on top of a model, checked before either is read.
+
+    Raises:
+        InputError: a file is missing, pickled, damaged or of another layout.
+    """
+    if lora is not None:
+        check_lora(lora)
+    for path in textual_inversion:
+        check_textual_inversion(check_weights(path, OPTION))
+
+
+def load_pipeline(
+    source: Source,
+    *,
+    device: str,
+    dtype: Any,
+    lora: str | None = None,
+    textual_inversion: Sequence[str] = (),
+    offload: str = "none",
+) -> Any:
+    """The model as a `FreeControlPipeline`, or a `FreeControlXLPipeline` where it is SDXL.
+
+    Raises:
+        InputError: a model of no family that is known; no weights have been read then.
+        FreectlError: not in the hub's local cache while offline, or damaged.
+    """
+    pipe = _loaded(source, dtype)
+    checkpoints.check_complete(pipe, source.path)
+    for path in textual_inversion:
+        load_textual_inversion(pipe, check_weights(path, OPTION))
+    if lora is not None:
+        try:
+            pipe.load_lora_weights(str(check_lora(lora)))
+        except Exception as error:  # diffusers and peft raise whatever the file leads them to
+            raise FreectlError(f"--lora {lora}: cannot be loaded into this model ({_first_line(error)})") from error
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        pipe.to(device)
+    return pipe
+
+
+def _loaded(source: Source, dtype: Any) -> Any:
+    location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
+    try:
+        cls = checkpoints.pipeline_class(location, source.path)
+        if source.kind == "file":
+            return cls.from_single_file(source.path, config=location, dtype=dtype)
+        return cls.from_pretrained(location, dtype=dtype, use_safetensors=True)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise _explained(source, location, error) from error
+
+
+def _explained(source: Source, location: str, error: Exception) -> FreectlError:
+    first, unread = _first_line(error), "not in the local hub cache, and the hub could not be read; connect once with"
+    if source.kind == "hub":
+        return FreectlError(
+            f"--model {source.path}: {unread} `hf download {location}`, or use --model mini or a folder ({first})"
+        )
+    if source.kind == "file" and not Path(location).is_dir():
+        files, beside = "--include '*.json' --include '*.txt'", Path(source.path).with_suffix("")
+        return FreectlError(
+            f"--model {source.path}: its configuration and tokenizer are those of {location}, {unread} "
+            f"`hf download {location} {files}`, or put these files in a folder '{beside}' ({first})"
+        )
+    return FreectlError(f"--model {source.path}: cannot be loaded as {checkpoints.ALLOWED} from safetensors ({first})")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

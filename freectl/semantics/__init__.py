@@ -1,0 +1,1 @@
+"""FreeControl's meaning-space: features, semantic bases, energies."""

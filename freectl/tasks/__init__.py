@@ -1,0 +1,1 @@
+"""What a user asks for: edit, control, compare; their options and inputs."""

@@ -1,0 +1,222 @@
+"""`freectl.control`: pictures made from words alone, under the structure of condition pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from freectl import methods
+from freectl.errors import InputError
+from freectl.files import pictures as image_io
+from freectl.files import record as records
+from freectl.files.pictures import Fitted, Size
+from freectl.pipelines.loading import Source, check_adapters, resolve_model
+from freectl.tasks import edit as editing
+from freectl.tasks import options as config
+from freectl.tasks.control_inputs import Checked, checked_conditions, drawings, given_size
+from freectl.tasks.edit import EditResult
+from freectl.tasks.options import ControlOptions
+
+
+@dataclass(frozen=True)
+class ControlResult(EditResult):
+    """What control gives; `source` is the first condition as it was read.
+
+    Attributes:
+        sources: the conditions as they were read; None for a mesh.
+        conditions: the pictures that the method followed, at the working size.
+    """
+
+    sources: list[Image.Image | None] = field(default_factory=list)
+    conditions: list[Image.Image] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ControlPlan:
+    """A run whose inputs have all been checked, and of which nothing has run."""
+
+    options: ControlOptions
+    method: Any
+    settings: Any
+    conditions: list[Checked]
+    appearance: Image.Image | None
+    source: Source
+    warnings: list[str]
+
+
+def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str, Any]) -> ControlPlan:
+    """Check everything that can be checked before weights are read.
+
+    Raises:
+        InputError: one line naming the option, what was found and what is allowed.
+    """
+    checked = checked_conditions(conditions, options)
+    source = resolve_model(options.model)
+    check_adapters(options.lora, options.textual_inversion)
+    appearance = None
+    if options.appearance_image is not None:
+        appearance = image_io.load_image(options.appearance_image, "--appearance-image").image
+    method = methods.get(options.method)
+    if "conditions" not in method.inputs:
+        able = ", ".join(name for name in methods.REGISTRY if "conditions" in methods.get(name).inputs)
+        raise InputError("--method", f"{method.name}, which takes no condition pictures", able or "none yet")
+    # there is no input whose inverted noise could be kept
+    free = {"start": "noise"} if "start" in method.settings.model_fields else {}
+    settings = config.method_settings(method, options.preset, free | overrides)
+    method.check(settings, ["conditions", *(["appearance_image"] if appearance else [])])
+    warnings = [text for one in checked for text in one.warnings]
+    if source.name == "mini":
+        sources = (part.source_prompt or "" for one in checked for part in one.parts)
+        warnings += editing.unknown_words(options.prompt, *sources)
+    return ControlPlan(options, method, settings, checked, appearance, source, list(dict.fromkeys(warnings)))
+
+
+def control(
+    conditions: Any,
+    prompt: str,
+    method: str = "freecontrol",
+    model: str = "mini",
+    *,
+    concept: str | Sequence[str] = (),
+    source_prompt: str | Sequence[str] = (),
+    mask: str | Sequence[str] = (),
+    preprocess: str | Sequence[str] = (),
+    view: str | Sequence[str] = (),
+    width: int | None = None,
+    height: int | None = None,
+    preset: str = "default",
+    negative_prompt: str = "",
+    steps: int = 50,
+    seed: int = 0,
+    guidance_scale: float | None = None,
+    appearance_image: str | None = None,
+    lora: str | None = None,
+    textual_inversion: str | Sequence[str] = (),
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    cache: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> ControlResult:
+    """Make a picture of what a sentence says, with the structure of one or several condition pictures.
+
+    Of the arguments that may be lists, one value holds for all conditions; several pair up with them by position.
+
+    Args:
+        conditions: path, "-" for stdin, a PIL picture, a mesh (.obj, .glb, .ply), or a list of these.
+        prompt: what the result shows.
+        concept: word(s) of the prompt that the condition shows; several with a single condition hold at once.
+        source_prompt: what the condition shows; default: the seed template filled with the concept.
+        mask: "attention" (where the concept is), "none", or the path of a picture of the condition's size, white
+            where the structure holds; default: attention where the source prompt names the concept, else none.
+        preprocess: how the condition picture is made of what is given: none, canny, sketch, depth, normal,
+            segmentation, pose; values after "=", as in "canny=50,150" or "depth=FOLDER".
+        view: of a mesh: "azimuth,elevation" in degrees.
+        width, height: of the result in pixels, multiples of 8; default: the first condition's, fitted to the model.
+        method, model, preset, steps, ...: as for `freectl.edit`.
+
+    Raises:
+        InputError: an input cannot be used; nothing has been loaded then.
+        FreectlError: the model, or a preprocessor's, cannot be loaded.
+    """
+    several = list(conditions) if isinstance(conditions, list | tuple) else [conditions]
+    names = tuple("a PIL picture" if isinstance(one, Image.Image) else str(one) for one in several)
+    given = {**locals(), "condition": names}
+    options = config.validated(ControlOptions, {name: given[name] for name in ControlOptions.model_fields})
+    return run(plan(several, options, settings), cache=cache, progress=progress)
+
+
+def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> ControlResult:
+    """Run a checked plan."""
+    import torch
+
+    from freectl.denoising.cost import Cost
+    from freectl.files.cache import Cache
+
+    options, cost = checked.options, Cost()
+    with cost.stage("load"):
+        # preprocessors first: weights of theirs that are missing are found before a large model has been read
+        draw = drawings(checked.conditions, editing.machine(options)[0])
+        pipe, notes = editing.opened(options, checked.source)
+    pipe.set_progress_bar_config(disable=not progress, leave=False)
+    size = given_size(options.width, options.height, _default_size(checked.conditions[0], pipe))
+    pictures = [one(size) for one in draw]
+    conditions = _conditions(checked, pictures, pipe)
+    store = Cache() if cache else None
+    output = pipe(
+        options.prompt,
+        width=size[0],
+        height=size[1],
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        negative_prompt=options.negative_prompt,
+        generator=torch.Generator().manual_seed(options.seed),
+        appearance_image=None if checked.appearance is None else image_io.fit(checked.appearance, size).image,
+        conditions=conditions,
+        method=checked.method,
+        settings=checked.settings,
+        cache=store,
+        cost=cost,
+    )
+    warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
+    record = _record(checked, output, conditions, warnings)
+    sources = [one.picture for one in checked.conditions]
+    made = [one.image for one in pictures]
+    return ControlResult(output.images, sources[0] or made[0], record, output.trace, notes, sources, made)
+
+
+def _default_size(first: Checked, pipe: Any) -> Size:
+    return editing.working_size((1, 1) if first.picture is None else first.picture.size, pipe)
+
+
+def _conditions(checked: ControlPlan, pictures: Sequence[Fitted], pipe: Any) -> list[Any]:
+    """The conditions as the method takes them, one a concept; a source prompt of the family's own where none is given.
+
+    Concepts of one picture share a prompt, so that it is inverted once and their attention is told apart.
+    """
+    from freectl.methods.base import Condition
+    from freectl.models import families
+    from freectl.semantics import store as bases_store
+
+    family, found = families.of(pipe.unet).name, []
+    for one, fitted in zip(checked.conditions, pictures, strict=True):
+        concepts = " and a ".join(dict.fromkeys(part.concept for part in one.parts if part.concept))
+        seeds = bases_store.seed_prompts(family, concepts, "") if concepts else None
+        for part in one.parts:
+            source = part.source_prompt if part.source_prompt is not None else seeds.texts[0] if seeds else ""
+            mask = fitted.fit_mask(part.mask) if isinstance(part.mask, Image.Image) else part.mask
+            found.append(Condition(fitted.image, source, part.concept, mask))
+    return found
+
+
+def _record(checked: ControlPlan, output: Any, conditions: Sequence[Any], warnings: list[str]) -> dict[str, Any]:
+    names = [one.name for one in checked.conditions for _ in one.parts]
+    return {
+        "command": "control",
+        **records.head(checked.options),
+        "settings": {**records.other_options(checked.options), **output.settings.model_dump()},
+        "conditions": [
+            {
+                "picture": name,
+                "size": list(one.image.size),
+                "source_prompt": one.source_prompt,
+                "concept": one.concept,
+                "mask": "picture" if isinstance(one.mask, Image.Image) else one.mask or "none",
+            }
+            for name, one in zip(names, conditions, strict=True)
+        ],
+        "cost": output.cost,
+        "warnings": warnings,
+    }
+
+
+def split_record(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record or config file as (run options, method settings).
+
+    Raises:
+        InputError: the record is of another command.
+    """
+    results = ["conditions"] if "command" in record else []
+    return records.split(record, "control", ControlOptions.model_fields, results)

@@ -1,0 +1,271 @@
+"""`freectl.edit`: one function behind the command line, the evaluation and Python callers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from PIL import Image
+
+from freectl import methods
+from freectl.files import pictures
+from freectl.files import record as records
+from freectl.pipelines import loading
+from freectl.pipelines.loading import Source, load_pipeline, resolve_device, resolve_dtype, resolve_model
+from freectl.tasks import options as config
+from freectl.tasks.keep import checked_keep, restored
+from freectl.tasks.options import EditOptions, RunOptions
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """What an edit gives.
+
+    Attributes:
+        images: results at the input's size; one.
+        source: the input as it was read, RGB.
+        record: the JSON record without "output".
+        trace: energies at each guided step (methods with guidance).
+        notes: device, dtype and why.
+    """
+
+    images: list[Image.Image]
+    source: Image.Image
+    record: dict[str, Any]
+    trace: list[dict[str, float]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def image(self) -> Image.Image:
+        """The first result."""
+        return self.images[0]
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """The cost record."""
+        return self.record["cost"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved settings."""
+        return self.record["settings"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose inputs have all been checked, and of which nothing has run; no `source` = no diffusion model."""
+
+    options: EditOptions
+    method: Any
+    settings: Any
+    picture: pictures.LoadedImage
+    mask: Image.Image | str | None
+    appearance: Image.Image | None
+    source: Source | None
+    warnings: list[str]
+    keep: Image.Image | str | None = None
+
+
+def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
+    """Check everything that can be checked before weights are read.
+
+    Raises:
+        InputError: one line naming the option, what was found and what is allowed.
+    """
+    methods.check_asked([options.method], overrides)
+    if options.method in methods.OUTSIDE:
+        from freectl.tasks import outside
+
+        return outside.plan(image, options, overrides)
+    picture = pictures.load_image(image)
+    source = resolve_model(options.model)
+    loading.check_adapters(options.lora, options.textual_inversion)
+    if options.concept is not None:
+        config.check_concept(options.concept, options.prompt, options.source_prompt)
+    mask: Image.Image | str | None = None
+    if options.mask == "attention":
+        mask = "attention"
+        config.check_attention(options.concept, options.source_prompt)
+    elif options.mask != "none":
+        mask = pictures.load_mask(options.mask, picture.image.size)
+    keep = checked_keep(options, picture.image.size)
+    appearance = None
+    if options.appearance_image is not None:
+        appearance = pictures.load_image(options.appearance_image, "--appearance-image").image
+    warnings = list(picture.warnings)
+    if source.name == "mini":
+        warnings += unknown_words(options.prompt, options.source_prompt)
+    method = methods.get(options.method)
+    settings = config.method_settings(method, options.preset, overrides)
+    optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
+    method.check(settings, method.used(optional, options.keep_background))
+    return Plan(options, method, settings, picture, mask, appearance, source, warnings, keep)
+
+
+def unknown_words(*prompts: str) -> list[str]:
+    import re
+
+    from freectl.mini.domain import vocabulary
+
+    known = set(vocabulary())
+    words = {word: None for prompt in prompts for word in re.findall(r"[a-z]+", prompt.lower()) if word not in known}
+    if not words:
+        return []
+    return [f"the embedded model does not know: {', '.join(words)} (see `freectl mini words`)"]
+
+
+def edit(
+    image: Any,
+    prompt: str = "",
+    method: str = "freecontrol",
+    model: str = "mini",
+    *,
+    preset: str = "default",
+    source_prompt: str = "",
+    negative_prompt: str = "",
+    concept: str | None = None,
+    steps: int = 50,
+    seed: int = 0,
+    guidance_scale: float | None = None,
+    mask: str = "none",
+    keep: str = "none",
+    keep_background: bool = False,
+    appearance_image: str | None = None,
+    lora: str | None = None,
+    textual_inversion: str | Sequence[str] = (),
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    cache: bool = True,
+    progress: bool = False,
+    **settings: Any,
+) -> EditResult:
+    """Change a picture as a sentence says and keep its structure.
+
+    Args:
+        image: path, "-" for stdin, or a PIL picture.
+        prompt: what the result shows; "gan" alone needs none.
+        method: name of a method (`freectl methods`).
+        model: "mini", a folder in Stable Diffusion layout, a .safetensors file or a hub id.
+        preset: named settings of the method; `settings` override single ones.
+        source_prompt: what the input shows; improves inversion.
+        concept: word of the prompt whose seed pictures make the semantic bases.
+        steps: 1 to 1000. seed: of the CPU generator. guidance_scale: 0 to 100, None for the family's default.
+        mask: "none", "attention" (where the concept is in the input), or the path of a picture of the input's size,
+            white where the structure holds.
+        keep: "none", or the path of a picture of the input's size, white where the input's pixels stay.
+        keep_background: keep the input's pixels where the concept is not, which `source_prompt` must name; it is
+            found by the cross-attention of its tokens.
+        appearance_image: path of a picture whose appearance is taken.
+        lora, textual_inversion: paths of safetensors files; see `load_textual_inversion` for the words they teach.
+        cache: keep and reuse inversions and bases on disk.
+        progress: show progress bars on stderr.
+
+    Raises:
+        InputError: an input cannot be used; nothing has been loaded then.
+        FreectlError: the model cannot be loaded.
+    """
+    given = locals()
+    options = config.validated(EditOptions, {name: given[name] for name in EditOptions.model_fields})
+    return run(plan(image, options, settings), cache=cache, progress=progress)
+
+
+@lru_cache(maxsize=1)
+def _pipeline(
+    source: Source, device: str, dtype: Any, lora: str | None, textual_inversion: tuple[str, ...], offload: str
+) -> Any:
+    return load_pipeline(
+        source, device=device, dtype=dtype, lora=lora, textual_inversion=textual_inversion, offload=offload
+    )
+
+
+def machine(options: RunOptions) -> tuple[str, Any, list[str]]:
+    """Device and dtype of a run, and the reasons for them in words.
+
+    Raises:
+        InputError: the device, dtype or offload cannot be had here.
+    """
+    device, device_reason = resolve_device(options.device)
+    dtype, dtype_reason = resolve_dtype(options.dtype, device)
+    loading.check_offload(options.offload, device)
+    return device, dtype, [f"device {device} ({device_reason})", f"dtype {str(dtype).split('.')[-1]} ({dtype_reason})"]
+
+
+def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
+    """The pipeline of a run, kept for the next one, and the notes of `machine`.
+
+    Raises:
+        InputError: as `machine`.
+        FreectlError: the model cannot be loaded.
+    """
+    device, dtype, notes = machine(options)
+    return _pipeline(source, device, dtype, options.lora, options.textual_inversion, options.offload), notes
+
+
+def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResult:
+    """Run a checked plan; `cache` is True for the user's, False for none, or a cache."""
+    if checked.source is None:
+        from freectl.tasks import outside
+
+        return outside.run(checked)
+    import torch
+
+    from freectl.denoising.cost import Cost
+    from freectl.files.cache import Cache
+
+    options, cost = checked.options, Cost()
+    with cost.stage("load"):
+        pipe, notes = opened(options, checked.source)
+    pipe.set_progress_bar_config(disable=not progress, leave=False)
+    size = working_size(checked.picture.image.size, pipe)
+    fitted = pictures.fit(checked.picture.image, size)
+    store = Cache() if cache is True else cache or None
+    output = pipe(
+        options.prompt,
+        fitted.image,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        negative_prompt=options.negative_prompt,
+        generator=torch.Generator().manual_seed(options.seed),
+        source_prompt=options.source_prompt,
+        concept=options.concept,
+        mask=fitted.fit_mask(checked.mask) if isinstance(checked.mask, Image.Image) else checked.mask,
+        appearance_image=None if checked.appearance is None else pictures.fit(checked.appearance, size).image,
+        keep=fitted.fit_mask(checked.keep, padding=255) if isinstance(checked.keep, Image.Image) else checked.keep,
+        method=checked.method,
+        settings=checked.settings,
+        cache=store,
+        cost=cost,
+    )
+    images = [restored(checked, fitted, output, i) for i in range(len(output.images))]
+    warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
+    record = _record(checked, output, warnings)
+    return EditResult(images, checked.picture.image, record, output.trace, notes)
+
+
+def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:
+    """Width and height in px at which a model works on a picture of `original` size."""
+    from freectl.models import families
+
+    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+    base = int(pipe.unet.config.sample_size) * factor
+    return pictures.working_size(original, base, square=families.of(pipe.unet) is families.MINI)
+
+
+def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:
+    options = records.other_options(checked.options)
+    return {
+        **records.head(checked.options),
+        "settings": {"image": str(checked.picture.source), **options, **output.settings.model_dump()},
+        "cost": output.cost,
+        "warnings": warnings,
+    }
+
+
+def split_record(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record or config file as (run options with the path of the image, method settings).
+
+    Raises:
+        InputError: the record is of another command.
+    """
+    return records.split(record, "edit", ["image", *EditOptions.model_fields])

@@ -1,0 +1,70 @@
+"""What a method would do with the words of an edit, told from the tokenizer alone: nothing else of the model loads."""
+
+from typing import Any
+
+from freectl import methods
+from freectl.errors import FreectlError, InputError
+from freectl.pipelines import loading
+from freectl.tasks import options as config
+from freectl.tasks.options import EditOptions
+
+FILE_TOKENIZER = "openai/clip-vit-large-patch14"
+"""A single-file checkpoint holds no tokenizer; Stable Diffusion's is this one."""
+
+
+def explain(options: EditOptions, overrides: dict[str, Any]) -> dict[str, Any]:
+    """How the tokens of source and target prompt align.
+
+    Returns:
+        Method, model, both prompts, the kind of edit, and for each target token where its attention map comes from.
+
+    Raises:
+        InputError: the method aligns no tokens, there is no source prompt, or a setting does not fit the prompts.
+        FreectlError: the tokenizer cannot be loaded.
+    """
+    method = methods.get(options.method)
+    if not hasattr(method, "explain"):
+        able = ", ".join(name for name in methods.REGISTRY if hasattr(methods.get(name), "explain"))
+        raise InputError("--explain", f"--method {method.name}, which aligns no tokens", f"--method {able}")
+    settings = config.method_settings(method, options.preset, overrides)
+    if not options.source_prompt.strip():
+        raise InputError(
+            "--explain", "no --source-prompt", "a --source-prompt whose tokens are aligned with --prompt's"
+        )
+    found = method.explain(tokenizer_of(options.model), options.source_prompt, options.prompt, settings)
+    return {
+        "method": method.name,
+        "model": options.model,
+        "source_prompt": options.source_prompt,
+        "prompt": options.prompt,
+        **found,
+    }
+
+
+def tokenizer_of(model: str) -> Any:
+    """The tokenizer of a `--model`.
+
+    Raises:
+        InputError: no such model. FreectlError: its tokenizer cannot be loaded.
+    """
+    from transformers import CLIPTokenizer
+
+    source = loading.resolve_model(model)
+    path, where = (FILE_TOKENIZER, {}) if source.kind == "file" else (source.path, {"subfolder": "tokenizer"})
+    try:
+        return CLIPTokenizer.from_pretrained(path, **where)
+    except (OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FreectlError(f"--model {model}: its tokenizer cannot be loaded ({first})") from error
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The alignment as lines to read."""
+    from freectl.cli.output import table
+
+    rows = []
+    for one in found["tokens"]:
+        sources = ", ".join(f"{s['token']} ({s['share']:g})" for s in one["sources"]) or "-"
+        rows.append([str(one["position"]), one["token"], one["map"], sources, f"{one['factor']:g}", f"{one['stop']:g}"])
+    head = [f"{found['method']} {found['edit']}: '{found['source_prompt']}' -> '{found['prompt']}'", ""]
+    return "\n".join(head) + "\n" + table(["#", "token", "map", "from source tokens", "factor", "until share"], rows)

@@ -1,0 +1,120 @@
+"""Methods that run no diffusion model: networks of another package, found by name, with the same files and records.
+
+`freectl.methods.OUTSIDE` names the class of each; neither package has to know the other.
+"""
+
+from typing import Any, Protocol
+
+from PIL import Image
+
+from freectl import methods
+from freectl.errors import InputError
+from freectl.files import pictures
+from freectl.files import record as records
+from freectl.methods.description import Description
+from freectl.pipelines.loading import resolve_device
+from freectl.tasks import options as config
+from freectl.tasks.edit import EditResult, Plan
+from freectl.tasks.keep import checked_keep
+from freectl.tasks.options import EditOptions
+
+USED = ("method", "preset", "seed", "device", "keep")
+"""Run options that mean something without a diffusion model."""
+_REFUSED = ("concept", "mask", "appearance_image", "keep_background")
+
+
+class Network(Protocol):
+    """A loaded network: a picture in, a picture of the same size out.
+
+    Attributes:
+        label: in a few words, for people. about: facts for the record, plain JSON.
+    """
+
+    label: str
+    about: dict[str, Any]
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        """The picture edited, RGB."""
+
+
+class Outside(Description):
+    """Base of the methods outside.
+
+    Names of settings start with the method's name, so that they tell whose they are among several methods.
+    """
+
+    def resolved(self, settings: Any) -> Any:
+        """The settings with what their files say filled in; reads no weights.
+
+        Raises:
+            InputError: a file is missing, damaged or does not fit.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement resolved()")
+
+    def load(self, settings: Any, seed: int, device: str) -> Network:
+        """The network of resolved settings.
+
+        Raises:
+            InputError: its weights cannot be read.
+        """
+        raise TypeError(f"{type(self).__name__} does not implement load()")
+
+    def row_forwards(self, steps: int, settings: Any) -> str:
+        """No UNet runs."""
+        return "synthesis 0"
+
+
+def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
+    """As `freectl.tasks.edit.plan`; what a diffusion model would read gets a warning.
+
+    Raises:
+        InputError: as there; also for inputs whose absence would change what is asked for.
+    """
+    picture = pictures.load_image(image)
+    method = methods.get(options.method)
+    fields = EditOptions.model_fields
+    given = [name for name, field in fields.items() if getattr(options, name) != field.default and name not in USED]
+    for name in _REFUSED:
+        if name in given:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(option, f"given to {method.name}, which does not use it", "nothing, or another --method")
+    keep = checked_keep(options, picture.image.size)
+    resolve_device(options.device)
+    settings = method.resolved(config.method_settings(method, options.preset, overrides))
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    ignored = [f"{method.name} does not use {flags}"] if given else []
+    return Plan(options, method, settings, picture, None, None, None, [*picture.warnings, *ignored], keep)
+
+
+def run(checked: Plan) -> EditResult:
+    """Run a plan of `plan`.
+
+    Raises:
+        InputError: the weights cannot be read.
+    """
+    from freectl.denoising.cost import Cost
+
+    options, picture, cost = checked.options, checked.picture.image, Cost()
+    device, reason = resolve_device(options.device)
+    with cost.stage("load"):
+        network = checked.method.load(checked.settings, options.seed, device)
+    with cost.stage("synthesis"):
+        result = network(picture)
+    if isinstance(checked.keep, Image.Image):
+        result = Image.composite(picture, result, checked.keep)
+    cost.record_memory(device)
+    record = {
+        **records.head(options),
+        "model": None,
+        "steps": None,
+        "settings": {
+            "image": str(checked.picture.source),
+            "device": options.device,
+            "keep": options.keep,
+            **checked.settings.model_dump(),
+        },
+        "about": network.about,
+        "cost": cost.to_dict(),
+        "warnings": checked.warnings,
+    }
+    return EditResult([result], picture, record, [], [f"device {device} ({reason})", network.label])

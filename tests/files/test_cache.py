@@ -1,0 +1,338 @@
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freectl.files.cache import STALE_SECONDS, Cache, content_key
+
+KEY = content_key(name="key")
+RIVALS = """
+import os, sys, time, torch
+import safetensors.torch
+from freectl.cache import Cache
+rival = os.fork()  # two processes for the price of one import of torch
+def build():
+    with open(sys.argv[2], "a") as file:
+        file.write("built ")
+    time.sleep(0.5)
+    return {"x": torch.ones(3)}, {}
+tensors, _, hit = Cache(sys.argv[1]).get_or_build("bases", sys.argv[3], build)
+if rival:
+    os.waitpid(rival, 0)
+print(int(hit), tensors["x"].sum().item())
+"""
+BUILDER = """
+import sys, time, torch
+import safetensors.torch
+from freectl.cache import Cache
+def build():
+    print("building", flush=True)
+    time.sleep(60)
+Cache(sys.argv[1]).get_or_build("bases", sys.argv[2], build)
+"""
+VICTIM = """
+import os, signal, sys, torch
+from freectl.cache import Cache
+os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
+Cache(sys.argv[1]).put("bases", sys.argv[2], {"x": torch.ones(1000)}, {})
+"""
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache", limit_bytes=10**9)
+
+
+def content(value=1.0, size=4):
+    return {"x": torch.full((size,), value)}, {"note": "n"}
+
+
+def build_never():
+    raise AssertionError("built again")
+
+
+def path_of(cache, key=KEY, kind="bases"):
+    return cache.root / kind / key[:2] / f"{key}.safetensors"
+
+
+def start(script, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_hit_equals_miss_for_every_dtype_layout_and_metadata(cache):
+    whole = torch.arange(24.0).reshape(4, 6)
+    built = {
+        "half": whole.half(),
+        "bf16": whole.bfloat16(),
+        "double": whole.double() / 3,
+        "integers": torch.tensor(7),
+        "mask": whole > 3,
+        "strided": whole.T,
+        "empty": torch.zeros(0, 5),
+        "row": whole[1].requires_grad_(),
+        "same": whole[1],
+    }
+    described = {"steps": (1, 2), "weight": 0.1, 3: None, "text": "狐"}
+    first, first_metadata, first_hit = cache.get_or_build("bases", KEY, lambda: (built, described))
+    second, second_metadata, second_hit = cache.get_or_build("bases", KEY, build_never)
+    assert (first_hit, second_hit) == (False, True)
+    assert first_metadata == second_metadata == {"steps": [1, 2], "weight": 0.1, "3": None, "text": "狐"}
+    assert first.keys() == second.keys() == built.keys()
+    for name, tensor in built.items():
+        assert first[name].dtype == second[name].dtype == tensor.dtype
+        assert torch.equal(first[name], second[name])
+        assert torch.equal(first[name], tensor)
+        assert first[name].stride() == second[name].stride()
+        assert not first[name].requires_grad
+
+
+def test_metadata_alone_can_be_cached(cache):
+    assert cache.put("notes", KEY, {}, {"a": 1})
+    assert cache.get("notes", KEY) == ({}, {"a": 1})
+
+
+def test_what_a_caller_changes_stays_out_of_the_cache(cache):
+    tensors, _ = content()
+    cache.put("bases", KEY, tensors, {})
+    tensors["x"].zero_()
+    cache.get("bases", KEY)[0]["x"].zero_()
+    assert cache.get("bases", KEY)[0]["x"].tolist() == [1.0] * 4
+
+
+def test_absent_entries_kinds_and_illegal_names(cache):
+    assert cache.get("bases", KEY) is None
+    assert cache.warnings == []
+    cache.put("bases", KEY, *content())
+    assert cache.get("inversion", KEY) is None
+    for kind, key in (("../up", KEY), ("bases", "../../etc"), ("", KEY), ("Bases", KEY)):
+        with pytest.raises(ValueError, match="hex digits"):
+            cache.get(kind, key)
+
+
+def test_failed_build_is_not_cached_and_frees_the_lock(cache):
+    with pytest.raises(AssertionError):
+        cache.get_or_build("bases", KEY, build_never)
+    assert cache.get_or_build("bases", KEY, content)[2] is False
+    assert cache.get_or_build("bases", KEY, build_never)[2] is True
+
+
+def test_two_processes_on_one_key_build_once(tmp_path):
+    out, err = start(RIVALS, tmp_path / "cache", tmp_path / "log", KEY).communicate(timeout=60)
+    assert sorted(out.splitlines()) == ["0 3.0", "1 3.0"], err
+    assert (tmp_path / "log").read_text() == "built "
+
+
+def test_kill_while_building_hands_the_work_to_the_one_who_waits(cache):
+    builder = start(BUILDER, cache.root, KEY)
+    assert builder.stdout.readline() == "building\n"
+    found: list[bool] = []
+    waiting = threading.Thread(target=lambda: found.append(cache.get_or_build("bases", KEY, content)[2]))
+    waiting.start()
+    waiting.join(0.2)
+    assert waiting.is_alive()  # the lock is held
+    builder.kill()
+    builder.communicate(timeout=60)
+    waiting.join(10)
+    assert found == [False]
+    assert cache.get_or_build("bases", KEY, build_never)[2] is True
+    assert cache.warnings == []
+
+
+def test_kill_between_write_and_rename_leaves_nothing_broken(cache):
+    victim = start(VICTIM, cache.root, KEY)
+    victim.communicate(timeout=60)
+    assert victim.returncode == -signal.SIGKILL
+    left = list(path_of(cache).parent.glob(".*.tmp"))
+    assert len(left) == 1
+    assert cache.entries() == []
+    assert cache.get("bases", KEY) is None
+    assert cache.get_or_build("bases", KEY, content)[2] is False
+    assert not left[0].exists()
+    assert cache.get_or_build("bases", KEY, build_never)[2] is True
+    assert cache.warnings == []
+
+
+def test_old_temporary_files_of_other_keys_are_swept_and_fresh_ones_kept(cache):
+    cache.put("bases", KEY, *content())
+    old, fresh = path_of(cache).parent / ".aa-1.tmp", path_of(cache).parent / ".bb-2.tmp"
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - STALE_SECONDS - 9,) * 2)
+    cache.put("inversion", KEY, *content())
+    assert (old.exists(), fresh.exists()) == (False, True)
+
+
+def test_any_flipped_byte_and_any_truncation_is_detected(cache):
+    cache.put("bases", KEY, *content())
+    path = path_of(cache)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        found = cache.get("bases", KEY)
+        # blanks that pad the header may change without changing the content
+        assert found is None or (found[0]["x"].tolist() == [1.0] * 4 and found[1] == {"note": "n"}), position
+    for length in (0, 4, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert cache.get("bases", KEY) is None
+
+
+def test_damaged_entry_is_reported_once_and_rebuilt(cache, caplog):
+    cache.put("bases", KEY, *content())
+    data = bytearray(path_of(cache).read_bytes())
+    data[-1] ^= 255
+    path_of(cache).write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        tensors, _, hit = cache.get_or_build("bases", KEY, lambda: content(2.0))
+    assert not hit
+    assert tensors["x"][0] == 2
+    assert len(cache.warnings) == len(caplog.records) == 1
+    assert "damaged" in cache.warnings[0]
+    assert cache.get_or_build("bases", KEY, build_never)[2] is True
+
+
+def test_entry_renamed_to_another_key_is_not_believed(cache):
+    cache.put("bases", KEY, *content())
+    other = KEY[:-1] + ("0" if KEY[-1] != "0" else "1")
+    path_of(cache).rename(path_of(cache, other))
+    assert cache.get("bases", other) is None
+
+
+def test_least_recently_used_goes_first_and_the_new_entry_stays(cache):
+    keys = [content_key(i=i) for i in range(4)]
+    for i, key in enumerate(keys[:3]):
+        cache.put("bases", key, *content(size=1000))
+        os.utime(path_of(cache, key), (1000 + i,) * 2)
+    cache.get("bases", keys[0])  # used last, though written first
+    size = path_of(cache, keys[0]).stat().st_size
+    cache.limit_bytes = 3 * size + 10
+    cache.put("bases", keys[3], *content(size=1000))
+    assert [cache.get("bases", key) is not None for key in keys] == [True, False, True, True]
+    cache.limit_bytes = 0
+    cache.put("bases", keys[1], *content(size=1000))
+    assert [entry.key for entry in cache.entries()] == [keys[1]]
+
+
+def test_limit_comes_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("FREECTL_HOME", str(tmp_path))
+    monkeypatch.setenv("FREECTL_CACHE_LIMIT_GB", "0.001")
+    cache = Cache()
+    assert (cache.root, cache.limit_bytes) == (tmp_path, 10**6)
+
+
+def test_unwritable_folder_warns_once_and_work_goes_on(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    cache = Cache(tmp_path / "file" / "cache")
+    for _ in range(2):
+        tensors, metadata, hit = cache.get_or_build("bases", KEY, content)
+        assert (tensors["x"].tolist(), metadata, hit) == ([1.0] * 4, {"note": "n"}, False)
+    assert not cache.put("inversion", KEY, *content())
+    assert len(cache.warnings) == 1
+    assert "cannot be written" in cache.warnings[0]
+    assert cache.entries() == []
+    assert cache.clear() == (0, 0)
+
+
+def test_full_disk_warns_cleans_up_and_returns_the_work(cache, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert cache.get_or_build("bases", KEY, content)[0]["x"].tolist() == [1.0] * 4
+    assert "No space left on device" in cache.warnings[0]
+    assert not [path for path in cache.root.rglob("*") if path.suffix in (".tmp", ".safetensors")]
+    assert cache.get_or_build("bases", KEY, content)[2] is False
+    assert cache.get_or_build("bases", KEY, build_never)[2] is True
+
+
+def test_entries_and_clear_count_by_kind_and_spare_foreign_files(cache):
+    before = time.time()
+    for kind in ("bases", "inversion"):
+        cache.put(kind, KEY, *content())
+    foreign = cache.root / "mine.txt"
+    foreign.write_text("keep")
+    entries = cache.entries()
+    assert [entry.kind for entry in entries] == ["bases", "inversion"]
+    assert all(entry.key == KEY and entry.metadata == {"note": "n"} for entry in entries)
+    assert all(before - 1 <= entry.created <= entry.last_used + 1 for entry in entries)
+    assert cache.clear("bases") == (1, entries[0].bytes)
+    assert cache.clear("nothing") == (0, 0)
+    assert cache.clear() == (1, entries[1].bytes)
+    assert [path for path in cache.root.rglob("*") if path.is_file()] == [foreign]
+
+
+def test_listing_copes_with_a_damaged_entry(cache):
+    cache.put("bases", KEY, *content())
+    path_of(cache).write_bytes(b"junk")
+    assert [(entry.bytes, entry.metadata) for entry in cache.entries()] == [(4, {})]
+    assert cache.clear() == (1, 4)
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def same(a, b):
+    """Equality that tells True, 1, 1.0, 0.0 and -0.0 apart."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    return repr(a) == repr(b)
+
+
+@given(plain, plain)
+@settings(max_examples=100, deadline=None)
+def test_key_is_equal_exactly_when_the_ingredient_is(a, b):
+    assert (content_key(value=a) == content_key(value=b)) == same(a, b)
+    assert content_key(value=a) != content_key(other=a)
+
+
+@given(st.dictionaries(st.text(max_size=3), plain, min_size=2, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_key_does_not_depend_on_the_order_of_keys(ingredients):
+    assert content_key(d=ingredients) == content_key(d=dict(reversed(ingredients.items())))
+
+
+def test_key_depends_on_every_property_of_a_tensor(monkeypatch):
+    base = torch.zeros(2, 3)
+    changed = base.clone()
+    changed[1, 2] = 1e-30
+    variants = [base, changed, base.reshape(3, 2), base.int(), base.half(), base.bfloat16(), torch.tensor(0.0)]
+    keys = {content_key(tensor=tensor) for tensor in variants}
+    assert len(keys) == len(variants)
+    assert content_key(tensor=base) == content_key(tensor=torch.zeros(3, 2).T)
+    assert content_key(value=["bytes", "00"]) != content_key(value=("bytes", b"00"))
+    assert content_key(value=(1, 2)) == content_key(value=[1, 2])
+    with pytest.raises(TypeError, match="a object cannot be part of a cache key"):
+        content_key(value=object())
+    monkeypatch.setattr("freectl.files.cache.FORMAT_VERSION", 2)
+    assert content_key(tensor=base) not in keys
+
+
+def test_modules_import_without_torch():
+    names = "errors, image_io, record, cache, environment"
+    code = f"import sys; from freectl import {names}; cache.content_key(a=1); print('torch' in sys.modules)"
+    out, err = start(code).communicate(timeout=60)
+    assert out == "False\n", err
