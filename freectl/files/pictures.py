@@ -4,7 +4,7 @@ import os
 import sys
 import textwrap
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from math import ceil, sqrt
@@ -21,9 +21,24 @@ Labelled = list[tuple[str, Image.Image]]
 Source = str | os.PathLike[str] | Image.Image
 
 MAX_PIXELS = 100_000_000
+_STILLS = "PNG JPEG WEBP AVIF HEIF GIF TIFF BMP DIB PPM JPEG2000 PSD TGA PCX ICO ICNS DDS QOI SGI"
 _LIMIT = "at most 100 megapixels"
 _PICTURE = "a still picture (PNG, JPEG, WebP, ...)"
 _LANCZOS, _NEAREST = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
+
+
+def _readable() -> tuple[str, ...]:
+    with suppress(ImportError, OSError):  # OSError: a shared library that it needs is missing
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()
+    return tuple(name for name in _STILLS.split() if name in Image.OPEN)
+
+
+FORMATS = _readable()
+"""Formats that `Image.open(..., formats=FORMATS)` may take anywhere: Pillow's others start programs (EPS runs
+Ghostscript), hand bytes to stubs of other packages, or are no pictures."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ def load_image(source: Source | LoadedImage, option: str = "--image", background
         # Pillow warns from 89 megapixels on; the limit here is checked from the same header, before decoding
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            picture = stream if isinstance(stream, Image.Image) else Image.open(stream)
+            picture = stream if isinstance(stream, Image.Image) else Image.open(stream, formats=FORMATS)
             _check_header(picture, name, option)
             picture.load()
             image = _to_rgb(picture, f"{option}: {name}", notes, background)
@@ -92,6 +107,9 @@ def _open(source: Source, option: str) -> tuple[str, AbstractContextManager[Bina
 
 
 def _check_header(picture: Image.Image, name: str, option: str) -> None:
+    # opened by the caller and not decoded yet; Pillow opens an MPO as a JPEG
+    if getattr(picture, "tile", None) and picture.format not in (None, "MPO", *FORMATS):
+        raise InputError(option, f"{name}, of the format {picture.format}", _PICTURE)
     width, height = picture.size
     if not (width and height):
         raise InputError(option, f"{name}, zero-sized ({width}x{height} px)", _PICTURE)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from freectl.files.pictures import FORMATS
 from freectl.mini import SPRITES
 from freectl.mini.domain import ARTWORK, OBJECTS
 
@@ -54,7 +55,7 @@ def build(folder: Path, output: Path = SPRITES) -> None:
     sheet = Image.new("RGBA", (SPRITE_SIZE * len(OBJECTS), SPRITE_SIZE * len(ARTWORK)))
     for row, style in enumerate(ARTWORK):
         for column, code in enumerate(OBJECTS.values()):
-            with Image.open(find_picture(folder, style, code)) as picture:
+            with Image.open(find_picture(folder, style, code), formats=FORMATS) as picture:
                 sheet.paste(normalise(picture), (column * SPRITE_SIZE, row * SPRITE_SIZE))
     sheet.save(output, lossless=True, exact=False, quality=100, method=6)
 

@@ -7,6 +7,7 @@ from functools import cache
 
 from PIL import Image, ImageChops, ImageFilter
 
+from freectl.files.pictures import FORMATS
 from freectl.mini import SPRITES
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, PICTURE_SIZE, STYLES, caption
 
@@ -91,7 +92,7 @@ def random_scene(
 @cache
 def sprite(object: str, artwork: str, style: str) -> Image.Image:
     """The RGBA sprite, premultiplied (mode "RGBa") so that resampling leaves no dark fringe."""
-    with Image.open(SPRITES) as sheet:
+    with Image.open(SPRITES, formats=FORMATS) as sheet:
         side = sheet.height // len(ARTWORK)
         x, y = list(OBJECTS).index(object) * side, ARTWORK.index(artwork) * side
         art = sheet.convert("RGBA").crop((x, y, x + side, y + side))
