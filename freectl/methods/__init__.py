@@ -19,7 +19,7 @@ REGISTRY: dict[str, str] = {
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }
 
-OUTSIDE: dict[str, str] = {"gan": "eval.gan_method:Gan"}
+OUTSIDE: dict[str, str] = {"gan": "eval.gans.method:Gan"}
 """Methods that run no diffusion model and live outside this package, as `freectl.tasks.outside` says; names of their
 settings start with the method's."""
 _CHECKOUT = "a checkout: installed by `pip install -e .`, or its folder on PYTHONPATH"

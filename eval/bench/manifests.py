@@ -1,0 +1,104 @@
+"""Benchmarks by name, and a manifest for anybody's own pictures.
+
+A manifest: YAML or JSON lines with `image` and `prompt`, relative to it.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from eval.bench import pie, ti2i
+from eval.bench.cases import Bench, Case
+from eval.bench.files import must_exist, parsed, read, safe_key
+from freectl.errors import InputError
+from freectl.files import pictures
+
+_MANIFEST = "a .yaml or .jsonl file of entries with image and prompt"
+
+
+class Entry(BaseModel):
+    """One line of a manifest; only `image` and `prompt` are needed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str
+    prompt: str = Field(min_length=1)
+    source_prompt: str = ""
+    kind: str = "edit"
+    key: str | None = None
+    mask: str | None = None
+    concept: str | None = None
+
+
+def load_manifest(path: Path) -> Bench:
+    """A manifest of one's own.
+
+    Raises:
+        InputError: unreadable, an entry with missing or unknown fields, or a picture or mask that is missing, none, or
+            does not fit the other.
+    """
+    parse = yaml.safe_load if path.suffix != ".jsonl" else _json_lines
+    entries = parsed(path, parse, _MANIFEST, option="--bench")
+    if not isinstance(entries, list) or not entries:
+        raise InputError("--bench", f"'{path}' without entries", _MANIFEST)
+    cases = []
+    for index, raw in enumerate(entries):
+        try:
+            entry = Entry.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "entry"
+            raise InputError("--bench", f"entry {index} of '{path}': {where}: {first['msg']}", _MANIFEST) from None
+        image, mask = path.parent / entry.image, path.parent / entry.mask if entry.mask else None
+        for file in filter(None, (image, mask)):
+            must_exist(file, "pictures beside the manifest", "--bench")
+        size = read(image, "--bench").size
+        if mask:
+            pictures.load_mask(mask, size, "--bench")
+        cases.append(
+            Case(
+                key=safe_key(entry.key or f"{index:04d}-{image.stem}"),
+                kind=entry.kind,
+                source_prompt=entry.source_prompt,
+                prompt=entry.prompt,
+                picture=partial(read, image, "--bench"),
+                mask=partial(pictures.load_mask, mask, size, "--bench") if mask else None,
+                concept=entry.concept,
+                files=(image, mask) if mask else (image,),
+            )
+        )
+    if len({case.key for case in cases}) < len(cases):
+        raise InputError("--bench", f"'{path}' with a key that occurs twice", "keys that differ")
+    return Bench(path.stem, "plain", tuple(cases), "pictures of a manifest")
+
+
+def load_bench(name: str, data: Path | None = None, conditions: Path | None = None) -> Bench:
+    """The benchmark of that name, or a manifest's path.
+
+    Raises:
+        InputError: an unknown name, or a file that is missing or of another layout.
+    """
+    if conditions is not None and name != "imagenet-r-ti2i":
+        raise InputError("--conditions", f"given for {name}", "nothing, or --bench imagenet-r-ti2i")
+    if name in ("pie", "imagenet-r-ti2i"):
+        if data is None:
+            raise InputError("--data", "nothing", pie.LAYOUT if name == "pie" else ti2i.LAYOUT)
+        return pie.load_pie(data) if name == "pie" else ti2i.load_ti2i(data, conditions)
+    if data is not None:
+        raise InputError("--data", f"given for {name}", "nothing, or --bench pie or imagenet-r-ti2i")
+    if name.partition(":")[0] in ("mini", "mini-held-out", "mini-style"):
+        from eval.bench.mini_files import load_mini
+
+        return load_mini(name)
+    if not Path(name).is_file():
+        allowed = f"mini, mini:SEED, mini-held-out, mini-style:FROM:TO, pie, imagenet-r-ti2i, or {_MANIFEST}"
+        raise InputError("--bench", f"'{name}', neither a name nor a file", allowed)
+    return load_manifest(Path(name))
+
+
+def _json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]

@@ -1,0 +1,48 @@
+"""Where this package's data is, and how its files are read and written."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from freectl.errors import FreectlError
+from freectl.files.record import atomic_write
+
+PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
+"""Benchmark cases, plans of runs, published numbers."""
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A stored picture, RGB.
+
+    Raises:
+        FreectlError: missing or damaged.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        text = f"'{path}' is missing or damaged; delete it and run eval.run into its folder again, which makes it anew"
+        raise FreectlError(text) from error
+
+
+@contextmanager
+def writing(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
+    """A stream whose bytes are at `path` when the block ends well, and nowhere if not; see `atomic_write`.
+
+    Raises:
+        FreectlError: the disk is full or the folder not writable; the message names the option.
+    """
+    try:
+        with atomic_write(path) as stream:
+            yield stream
+    except OSError as error:
+        raise FreectlError(f"{option}: could not write '{path}': {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str, option: str = "--out") -> None:
+    """Write a text file whole or not at all; errors as `writing`."""
+    with writing(path, option) as stream:
+        stream.write(text.encode())

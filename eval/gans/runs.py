@@ -1,0 +1,187 @@
+"""The trained baselines' tables: `python -m eval.gan_runs --out DIR`.
+
+Makes scenes, splits them by object, trains every run of `prompts/gan_runs.yaml` that is missing or unfinished, and
+measures all of them on objects that no training picture shows. Kill it and start it again: finished runs stay. Results
+of another judge are measured anew from the runs' weights.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval.files import PROMPTS
+
+RUNS = PROMPTS / "gan_runs.yaml"
+SPEED_GROUP = "norms"
+SPEED_ALSO = "l1-cgan"  # the group's batch norm at batch 4
+SPEED_ROUNDS = 10
+COLUMNS = {
+    "l1": "L1 to the true picture",
+    "kid": "KID",
+    "cycle_l1": "cycle L1",
+    "style": "style right, %",
+    "object": "object right, %",
+    "speed": "pictures/CPU s",
+}
+
+
+def make_data(out: Path, plan: dict[str, Any]) -> dict[str, Path]:
+    """Folders of paired and unpaired pictures; made once."""
+    from freectl.mini.export import write_scenes
+    from gan_baselines.data.prepare import from_scenes
+
+    folders = {"paired": out / "data" / "paired", "unpaired": out / "data" / "unpaired"}
+    scenes = out / "data" / "scenes"
+    if not scenes.exists():
+        write_scenes(scenes, plan["scenes"], plan["seed"], styles=tuple(plan["styles"]), layout="paired")
+    for layout, folder in folders.items():
+        if not folder.exists():
+            from_scenes(scenes, folder, layout, test_objects=plan["test_objects"])  # type: ignore[arg-type]
+    return folders
+
+
+def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: float) -> list[str]:
+    """`key=value` settings of a run, its steps worked out from `factor` times the pictures it may see."""
+    model, _, own, *pictures = plan["runs"][name]
+    sets = [*plan["common"][model], *(text.format(out=out, seed=_suffix(seed)) for text in own), f"train.seed={seed}"]
+    batch = next((int(text.partition("=")[2]) for text in reversed(sets) if text.startswith("train.batch_size=")), 1)
+    steps = max(1, round(factor * (pictures[0] if pictures else plan["pictures"][model])) // batch)
+    every = max(1, steps // 8)
+    return [*sets, f"train.steps={steps}", f"train.checkpoint_every={every}", f"train.sample_every={steps}",
+            f"train.log_every={max(1, steps // 40)}"]  # fmt: skip
+
+
+def train(folder: Path, data: Path, model: str, settings: list[str]) -> None:
+    """Train one run in a process of its own, or go on with it; a finished one stays as it is."""
+    if finished(folder):
+        return
+    command = [sys.executable, "-m", "gan_baselines", "train", model]
+    command += ["--data", str(data), "--out", str(folder)]
+    if (folder / "run.json").exists():
+        command.append("--resume")
+    else:
+        command += [part for text in settings for part in ("--set", text)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def finished(folder: Path) -> bool:
+    """Whether the weights come from the last step that the run's own record asks for."""
+    record, weights = folder / "run.json", folder / "weights" / "config.json"
+    if not (record.exists() and weights.exists()):
+        return False
+    wanted = json.loads(record.read_text())["config"]["train"]["steps"]
+    return json.loads(weights.read_text())["about"].get("steps") == wanted
+
+
+def run_name(name: str, seed: int) -> str:
+    """Folder of a run; seed 0 has the plain name."""
+    return name + _suffix(seed)
+
+
+def _suffix(seed: int) -> str:
+    return f"-seed{seed}" if seed else ""
+
+
+def table(results: dict[str, dict[str, Any]], plan: dict[str, Any], speeds: dict[str, float] | None = None) -> str:
+    """Markdown, one block a group, one row a kind of run; identity and the mean picture come first.
+
+    Where a run was trained with several seeds, cells are mean and standard deviation over them.
+    """
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for name, values in results.items():
+        kinds.setdefault(name.partition("-seed")[0], []).append(values)
+    groups: dict[str, list[str]] = {}
+    for kind in (kind for kind in plan["runs"] if kind in kinds):
+        groups.setdefault(plan["runs"][kind][1], []).append(kind)
+    lines = []
+    for group, names in groups.items():
+        lines += [f"| {group} | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+        for rival, values in kinds[names[0]][0]["baselines"].items():
+            lines.append(_row(f"({rival})", [values], "-"))
+        for name in names:
+            speed = {"speed": speeds[name]} if speeds and name in speeds else {}
+            known = [values | speed for values in kinds[name]]
+            lines.append(_row(name, known, str(len(known))))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(name: str, seeds: list[dict[str, Any]], count: str) -> str:
+    cells = [count]
+    for key in COLUMNS:
+        values = [value for one in seeds if (value := one.get(key)) is not None]
+        digits = 1 if key in ("style", "object", "speed", "kid") else 3
+        text = f"{statistics.fmean(values):.{digits}f}" if values else "-"
+        if len(values) > 1 and key != "speed":
+            text += f" ± {statistics.stdev(values):.{digits}f}"
+        cells.append(text)
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _parsed(plan: dict[str, Any]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of data, runs and results.json")
+    parser.add_argument("--only", nargs="*", default=list(plan["runs"]), help="names of runs; default all")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each kind, with seeds 0, 1, ...")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--factor", type=float, default=1.0, help="budget of every run, times the plan's")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of every run, such as train.precision=fp32")
+    parser.add_argument("--phase", choices=["train", "measure", "both"], default="both",
+                        help="measure: only runs that are trained already")  # fmt: skip
+    parser.add_argument("--speeds", action="store_true", help=f"also time the training of the group '{SPEED_GROUP}'")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.only if name not in plan["runs"]]:
+        parser.error(f"--only: found {', '.join(unknown)}; allowed: {', '.join(plan['runs'])}")
+    if arguments.seeds < 1 or arguments.threads < 1 or arguments.factor <= 0:
+        parser.error("--seeds, --threads, --factor: allowed are numbers above 0")
+    return arguments
+
+
+def _timed(arguments: argparse.Namespace, plan: dict[str, Any]) -> dict[str, float]:
+    """Training speeds of the group's runs, measured once for an output folder."""
+    from eval.gans.measure import speeds
+    from gan_baselines.settings import resolve
+
+    path = arguments.out / "speeds.json"
+    if arguments.speeds:
+        names = [name for name, run in plan["runs"].items() if run[1] == SPEED_GROUP or name == SPEED_ALSO]
+        configs = {
+            name: resolve(plan["runs"][name][0], None, settings_of(name, plan, arguments.out, 0, 1.0)) for name in names
+        }
+        path.write_text(json.dumps(speeds(configs, SPEED_ROUNDS), indent=1))
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def main() -> None:
+    """Command line."""
+    plan = yaml.safe_load(RUNS.read_text())
+    arguments = _parsed(plan)
+
+    import torch
+
+    from eval.gans.measure import judge_digest, measure
+
+    torch.set_num_threads(arguments.threads)
+    folders = make_data(arguments.out, plan["data"])
+    path = arguments.out / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    for seed in range(arguments.seeds):
+        for name in arguments.only:
+            key, model = run_name(name, seed), plan["runs"][name][0]
+            folder, data = arguments.out / key, folders["paired" if model == "pix2pix" else "unpaired"]
+            if arguments.phase != "measure":
+                own = settings_of(name, plan, arguments.out, seed, arguments.factor)
+                more = [f"train.threads={arguments.threads}", "train.tracker=none", *arguments.set]
+                train(folder, data, model, own + more)
+            stale = results.get(key, {}).get("judge") != judge_digest()
+            if arguments.phase != "train" and finished(folder) and stale:
+                results[key] = measure(folder, data, plan["data"]["styles"][1])
+                path.write_text(json.dumps(results, indent=1))
+    same = {key: values for key, values in results.items() if values.get("judge") == judge_digest()}
+    sys.stdout.write(table(same, plan, _timed(arguments, plan)) + "\n")

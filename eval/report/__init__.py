@@ -1,0 +1,1 @@
+"""Result folders as one page, and as tables."""

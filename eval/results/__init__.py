@@ -1,0 +1,1 @@
+"""A results folder: written line by line, read, and summarised."""

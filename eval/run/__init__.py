@@ -1,0 +1,1 @@
+"""Methods on a benchmark: what is asked for, planned, and carried out."""

@@ -1,0 +1,136 @@
+"""The scores a result line can have: title, which way is better, how it is printed, what it is the mean of."""
+
+from dataclasses import dataclass, replace
+
+from eval.bench.cases import Layout
+from eval.scores.intervals import Estimate
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One score.
+
+    Attributes:
+        key: in the result lines. title: of the column. better: +1 higher, -1 lower, 0 neither.
+        digits: after the point. scale: factor for printing, e.g. 100 for shares in percent.
+        meaning: one sentence. share: whether every case has 0 or 1.
+    """
+
+    key: str
+    title: str
+    better: int
+    digits: int = 3
+    scale: float = 1.0
+    meaning: str = ""
+    share: bool = False
+
+    def text(self, value: float | None) -> str:
+        """The value as printed."""
+        return "-" if value is None else f"{value * self.scale:.{self.digits}f}"
+
+    def span(self, low: float, high: float) -> str:
+        """An interval as printed."""
+        return f"{self.text(low)} to {self.text(high)}"
+
+    def spread(self, found: Estimate) -> str:
+        """A mean with its interval, in one line; of one case without."""
+        mean = self.text(found.mean)
+        if found.count == 1:
+            return mean
+        between = f" ({self.span(found.low, found.high)})"
+        return mean + (between if self.share else f" ± {self.text((found.high - found.low) / 2)}")
+
+    @property
+    def head(self) -> str:
+        """Title with an arrow."""
+        return self.title + {1: " ↑", -1: " ↓", 0: ""}[self.better]
+
+
+def _share(key: str, title: str, meaning: str) -> Measure:
+    return Measure(key, title, 1, 1, 100.0, meaning, share=True)
+
+
+_MINI = (
+    _share("target", "target reached %", "the judge sees every word that the edit changes"),
+    _share("all_right", "all right %", "the judge sees object, style and background of the answer"),
+    _share("object", "object %", "the judge sees the answer's object"),
+    _share("style", "style %", "the judge sees the answer's style"),
+    _share("background", "background %", "the judge sees the answer's background"),
+    Measure("iou", "IoU", 1, 3, 1.0, "judge's foreground mask with the answer's exact mask"),
+    Measure("mse", "MSE x10³", -1, 1, 1e3, "to the exact answer, pixels 0 to 1"),
+    Measure("clip_distance", "CLIP dist.", -1, 3, 1.0, "1 - cosine of image embeddings of result and exact answer"),
+    Measure("background_mse", "bg MSE x10³", -1, 1, 1e3, "to the exact answer, where neither mask has an object"),
+    Measure("clip", "CLIP", 1, 3, 1.0, "cosine of result and target prompt"),
+    Measure("self_similarity", "self-sim.", -1, 4, 1.0, "distance of the ViT keys' self-similarity to the input's"),
+)
+_CHANGE = (
+    Measure("clip_directional", "CLIP dir.", 1, 3, 1.0, "cosine of the change of the picture with that of the prompt"),
+    _share("clip_accuracy", "CLIP acc. %", "nearer to the target prompt than to the source prompt"),
+)
+_MASKED = (
+    Measure("background_psnr", "bg PSNR", 1, 2, 1.0, "background, mean over its pixels"),
+    Measure("background_mse", "bg MSE x10³", -1, 2, 1e3, "background, mean over its pixels"),
+    Measure("background_ssim", "bg SSIM x10²", 1, 2, 1e2, "background, mean over its pixels"),
+)
+_TI2I = (
+    Measure("self_similarity", "self-sim.", -1, 3, 1.0, "DINO ViT-B/8 keys, result against the data set's picture"),
+    Measure("clip", "CLIP", 1, 3, 1.0, "raw cosine of result and target prompt"),
+    Measure("lpips", "LPIPS", 0, 3, 1.0, "to what the method was given; with conditions, higher means less leakage"),
+    *_CHANGE,
+)
+_PIE_BACKGROUND = (
+    Measure("psnr", "PSNR", 1, 2, 1.0, "background, in PIE-Bench's convention: both pictures times it, whole frame"),
+    Measure("lpips_x1e3", "LPIPS x10³", -1, 2, 1.0, "background, in PIE-Bench's convention"),
+    Measure("mse_x1e4", "MSE x10⁴", -1, 2, 1.0, "background, in PIE-Bench's convention"),
+    Measure("ssim_x1e2", "SSIM x10²", 1, 2, 1.0, "background, in PIE-Bench's convention"),
+)
+_PIE = (
+    Measure("structure_x1e3", "structure x10³", -1, 2, 1.0, "self-similarity as PIE-Bench's code computes it"),
+    *_PIE_BACKGROUND,
+    Measure("clip_whole", "CLIP whole", 1, 2, 1.0, "target prompt, x100"),
+    Measure("clip_edited", "CLIP edited", 1, 2, 1.0, "target prompt, pixels outside the mask black, x100"),
+    *_MASKED,
+    *_CHANGE,
+)
+_PLAIN = (*_TI2I, *_MASKED, *(replace(one, title=f"bg {one.title} (pie)") for one in _PIE_BACKGROUND))
+MEASURES: dict[Layout, tuple[Measure, ...]] = {"mini": _MINI, "ti2i": _TI2I, "pie": _PIE, "plain": _PLAIN}
+
+SECONDS = Measure("seconds", "s / edit", -1, 2, 1.0, "median wall seconds of an edit, without loading")
+ROWS = Measure("row_forwards", "row forwards", -1, 0, 1.0, "median; one latent through the UNet once")
+BACKWARDS = Measure("row_backwards", "row backwards", -1, 0, 1.0, "median")
+MEMORY = Measure("peak_memory_mb", "peak MiB", -1, 0, 1.0, "highest; the whole process's on a CPU")
+COSTS = (SECONDS, ROWS, BACKWARDS, MEMORY)
+
+SMALL_SET = 1000
+"""Pictures below which FID is too biased to lead."""
+SETS = {
+    one.key: one
+    for one in (
+        Measure("kid", "KID x10³", -1, 2, 1e3, "unbiased squared distance of the feature sets, cubic kernel"),
+        Measure("fid", "FID", -1, 1, 1.0, "Frechet distance of the feature sets"),
+        Measure("cmmd", "CMMD", -1, 3, 1.0, "distance of the CLIP embeddings' sets, Gaussian kernel, x1000"),
+        Measure("coverage", "coverage %", 1, 1, 100.0, "share of true pictures with a result among their neighbours"),
+    )
+}
+"""Scores of whole sets of pictures."""
+ACCURACY: dict[Layout, str] = {"mini": "target", "ti2i": "clip", "plain": "clip", "pie": "clip_edited"}
+"""The score that says whether the edit happened."""
+STRUCTURE: dict[Layout, tuple[str, ...]] = {
+    "mini": ("self_similarity", "mse"),
+    "ti2i": ("self_similarity",),
+    "plain": ("self_similarity",),
+    "pie": ("structure_x1e3",),
+}
+"""Scores of the Pareto plot's other axis; the first that was measured."""
+BY_KIND: dict[Layout, tuple[str, ...]] = {
+    "mini": ("target", "all_right", "iou", "mse"),
+    "ti2i": ("self_similarity", "clip"),
+    "plain": ("self_similarity", "clip"),
+    "pie": ("structure_x1e3", "clip_edited"),
+}
+"""Scores that are broken down by edit type."""
+
+
+def measure(layout: Layout, key: str) -> Measure:
+    """The measure of that key."""
+    return next(one for one in MEASURES[layout] if one.key == key)

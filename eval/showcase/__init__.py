@@ -1,0 +1,1 @@
+"""What the READMEs show: pictures, sheets and tables of the embedded model."""

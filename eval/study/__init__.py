@@ -1,0 +1,1 @@
+"""A study with people: its page, and the scores of its answers."""
