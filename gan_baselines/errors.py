@@ -14,6 +14,14 @@ class DivergedError(GanError):
     """A loss or a weight stopped being a finite number; the last good checkpoint is kept."""
 
 
+class TrainingStoppedError(GanError):
+    """A signal ended a training; its last step is stored. The exit code is 128 + the signal's number."""
+
+    def __init__(self, signal: int, step: int, out: object) -> None:
+        self.signal, self.step, self.exit_code = signal, step, 128 + signal
+        super().__init__(f"interrupted; step {step} is stored in '{out}', --resume goes on from it")
+
+
 class InputError(GanError, ValueError):
     """An option, setting or file cannot be used.
 

@@ -58,7 +58,7 @@ def evaluate(
     known = layout == "paired" or same_names(sources)
     report["truth"] = known
     learned = find_sources(data, layout, "train") if has_split(data, layout, "train") else sources
-    names = [name for name in weights.generators if only in (None, name)]
+    names = [name for name in weights.translators if only in (None, name)]
     means = {name[1]: _mean_picture(PictureSet(learned[name[1]], side)) for name in names}
     return report | {name: _direction(weights, name, pictures, means[name[1]], known, seed, network) for name in names}
 
@@ -95,7 +95,7 @@ def _direction(
     dropout = getattr(weights.model.generator, "dropout", False)
 
     def run(generator: str) -> Callable[[Tensor], Tensor]:
-        net = weights.generators[generator]
+        net = weights.translators[generator]
         return lambda p: translate(net, p, weights.multiple, dropout=dropout, seed=seed)
 
     made = torch.stack([run(name)(p) for p in source])
@@ -110,7 +110,7 @@ def _direction(
             values |= {"l1": mean_l1(shown, target), "psnr": mean_psnr(shown, target)}
         result[rival] = values
     back = name[::-1]
-    if back in weights.generators:
+    if back in weights.translators:
         result["model"]["cycle_l1"] = mean_l1(torch.stack([run(back)(p) for p in made]), source)
     return result
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gan_baselines.config import LEAST_SIDE
+from gan_baselines.errors import GanError
 from gan_baselines.networks import DcganGenerator
 
 _DROPOUTS = (nn.Dropout, nn.Dropout2d)
@@ -48,12 +49,15 @@ def translate(generator: nn.Module, picture: Tensor, multiple: int, *, dropout: 
 
     Sides that `multiple` does not divide, or below 8 px, are padded by their edges and cut back. One picture at a time,
     so that its translation does not depend on what else is translated; equal seeds give equal pictures.
+
+    Raises:
+        GanError: the result is not finite.
     """
     _, height, width = picture.shape
     below, right = (ceil(max(side, LEAST_SIDE) / multiple) * multiple - side for side in (height, width))
     padded = functional.pad(picture[None], (0, right, 0, below), mode="replicate")
     with presenting(generator, dropout=dropout, seed=seed):
-        return generator(padded)[0, :, :height, :width]
+        return checked(generator(padded)[0, :, :height, :width])
 
 
 @torch.inference_mode()
@@ -69,9 +73,21 @@ def sample(generator: DcganGenerator, count: int, seed: int, batch: int = 64) ->
         for start in range(0, count, batch):
             seeds = range(seed + start, seed + min(start + batch, count))
             noise = [torch.randn(generator.noise, generator=torch.Generator().manual_seed(s)) for s in seeds]
-            yield from generator(torch.stack(noise).to(device))
+            yield from checked(generator(torch.stack(noise).to(device)))
     finally:
         generator.train(was)
+
+
+def checked(pictures: Tensor) -> Tensor:
+    """Return `pictures`.
+
+    Raises:
+        GanError: numbers that are infinite or none: they would become a black picture.
+    """
+    if not torch.isfinite(pictures).all():
+        raise GanError("the generator gave numbers that are infinite or none: a training that diverged, or an input "
+                       "far outside of what it was trained on")  # fmt: skip
+    return pictures
 
 
 def _cuda_devices(networks: tuple[nn.Module, ...]) -> list[int]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +16,21 @@ _ALLOWED = "a generator file of that project (resnet or unet): a plain dictionar
 Modules = list[tuple[str, dict[str, Tensor]]]
 
 
-def read_legacy(path: Path, option: str = "--input") -> tuple[Any, nn.Module]:
+def read_legacy(path: Path, option: str = "--input", dropout: bool | None = None) -> tuple[Any, nn.Module]:
     """Return the model settings that fit the file, and the generator filled from it.
 
-    The architecture is read off the tensors: kind, width, depth, norm. A resnet becomes a CycleGAN's generator, a unet
-    a Pix2Pix's, both with the discriminator left at its default settings.
+    The architecture is read off the tensors: kind, width, depth, norm, and of a resnet also its padding, upsampling and
+    dropout, which shift the layers' numbers. A resnet becomes a CycleGAN's generator, a unet a Pix2Pix's, both with the
+    discriminator left at its default settings.
+
+    Args:
+        dropout: whether a U-Net was trained with dropout, of which its file says nothing.
 
     Raises:
-        InputError: unreadable, holding more than tensors, or of another network.
+        InputError: unreadable, holding more than tensors, of another network, or computing what ours does not.
     """
     modules = _modules(_read_tensors(path, option))
-    model = _model_for(modules, path, option)
+    model = _model_for(modules, path, option, dropout)
     network = picture_generator(model.generator, model.norm)
     targets = list(_own_modules(network))
     if len(targets) != len(modules):
@@ -68,25 +72,66 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def _model_for(modules: Modules, path: Path, option: str) -> Any:
+def _model_for(modules: Modules, path: Path, option: str, dropout: bool | None) -> Any:
     convs = [tensors for _, tensors in modules if tensors["weight"].dim() == 4]
-    batch = any(tensors["weight"].dim() == 1 for _, tensors in modules)
     if len(convs) < 2:
         raise InputError(option, f"'{path}' with {len(convs)} convolutions", _ALLOWED)
-    norm = Norm(kind="batch" if batch else "instance")
+    norm = _norm(modules, path, option)
     first, side = convs[0]["weight"], convs[0]["weight"].shape[-1]
     channels = (first.shape[1], convs[-1]["weight"].shape[0 if side == 7 else 1])
     if channels != (3, 3):
         raise InputError(option, f"'{path}' of {channels[0]} to {channels[1]} channels", "3 to 3 channels")
-    blocks = {match[1] for name, _ in modules if (match := re.match(r"model\.(\d+)\.conv_block\.", name))}
-    if side == 7 and 3 + 2 * len(blocks) + 3 == len(convs):
-        into, out = convs[-2]["weight"].shape[:2]  # a transposed convolution stores its inputs first
-        up: Literal["deconv", "resize"] = "deconv" if into > out else "resize"
-        return CycleGan(generator=Generator(width=first.shape[0], blocks=len(blocks), up=up), norm=norm)
+    blocks = [name for name, _ in modules if re.fullmatch(r"model\.\d+\.conv_block\.\d+", name)]
+    count = len({name.rpartition(".conv_block.")[0] for name in blocks})
+    if side == 7 and 3 + 2 * count + 3 == len(convs):
+        inside = _block_dropout(modules, path, option)
+        if dropout not in (None, inside):
+            flag = {True: "--dropout", False: "--no-dropout"}
+            raise InputError(flag[not inside], f"'{path}', whose layers say {flag[inside]}", flag[inside])
+        _check_deconv(modules, path, option)
+        return CycleGan(generator=Generator(width=first.shape[0], blocks=count, dropout=inside), norm=norm)
     if side == 4 and len(convs) % 2 == 0:
-        net = Generator(kind="unet", width=first.shape[0], downs=len(convs) // 2, dropout=batch)
+        downs = len(convs) // 2
+        if dropout is None and downs > 5:
+            raise InputError("--dropout", f"nothing for the U-Net '{path}', whose file does not say whether it was "
+                             "trained with dropout", "--dropout (as pix2pix is) or --no-dropout")  # fmt: skip
+        net = Generator(kind="unet", width=first.shape[0], downs=downs, dropout=bool(dropout))
         return Pix2Pix(generator=net, norm=norm)
     raise InputError(option, f"'{path}' with {len(convs)} convolutions, the first {side}x{side}", _ALLOWED)
+
+
+def _norm(modules: Modules, path: Path, option: str) -> Norm:
+    norms = [tensors for _, tensors in modules if tensors["weight"].dim() == 1]
+    if not norms:
+        return Norm(kind="instance")  # convolutions without a norm have no bias there, which `_copy` refuses
+    if all("running_mean" in tensors for tensors in norms):
+        return Norm(kind="batch")
+    raise InputError(option, f"'{path}' with norms of weights but no running statistics", "batch or instance norm")
+
+
+def _block_dropout(modules: Modules, path: Path, option: str) -> bool:
+    """Whether the residual blocks have dropout: pad, conv, norm, relu, (dropout), pad, conv, norm, by number."""
+    found: dict[str, list[int]] = {}
+    for name, tensors in modules:
+        block, inside, index = name.rpartition(".conv_block.")
+        if inside and tensors["weight"].dim() == 4:
+            found.setdefault(block, []).append(int(index))
+    kinds = {tuple(places) for places in found.values()}
+    if kinds <= {(1, 5)}:
+        return False
+    if kinds == {(1, 6)}:
+        return True
+    places = " and ".join(str(list(kind)) for kind in sorted(kinds))
+    raise InputError(option, f"'{path}' whose residual blocks have convolutions at {places}, as with zero padding",
+                     "blocks with mirrored edges: convolutions at [1, 5], or [1, 6] with dropout")  # fmt: skip
+
+
+def _check_deconv(modules: Modules, path: Path, option: str) -> None:
+    """Refuse upsampling by interpolation: which kind it was, and how its edges were padded, no file says."""
+    outer = [tensors["weight"] for name, tensors in modules if "conv_block" not in name]
+    doubling = [weight for weight in outer if weight.dim() == 4][3:-1]
+    if any(weight.shape[0] < weight.shape[1] for weight in doubling):  # a transposed one stores its inputs first
+        raise InputError(option, f"'{path}' that doubles by interpolation and convolution", "transposed convolutions")
 
 
 def _own_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -7,23 +7,26 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gan_baselines.config import CANONICAL, MODELS, RunConfig
+from gan_baselines.config import MODELS, PRESETS, RunConfig
 from gan_baselines.errors import InputError, unknown
 
 T = TypeVar("T", bound=BaseModel)
 
 
-def resolve(model: str, file: Path | None = None, sets: Sequence[str] = ()) -> RunConfig:
-    """Merge canonical defaults < `file` (JSON or YAML) < `sets`, check once.
+def resolve(model: str, file: Path | None = None, sets: Sequence[str] = (), preset: str = "published") -> RunConfig:
+    """Merge published defaults < `preset` < `file` (JSON or YAML) < `sets`, check once.
 
     Raises:
-        InputError: unknown model or setting, value out of range, unreadable file.
+        InputError: unknown model, preset or setting, value out of range, unreadable file.
     """
     if model not in MODELS:
         raise unknown("MODEL", model, MODELS)
+    if preset not in PRESETS:
+        raise unknown("--preset", preset, PRESETS)
     # complete sections, so that overriding one value of a network keeps the model's other defaults for it
-    full = RunConfig.model_validate({"model": {"name": model}, **CANONICAL[model]})
-    tree = full.model_dump()
+    tree = RunConfig.model_validate({"model": {"name": model}}).model_dump()
+    for name in dict.fromkeys(("published", preset)):
+        tree = _merge(tree, PRESETS[name].get(model, {}))
     if file:
         tree = _merge(tree, read_file(file))
         if tree["model"].get("name") != model:

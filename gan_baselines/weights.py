@@ -1,9 +1,10 @@
 """Weights folders that describe themselves: config.json beside one safetensors file for each network."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -14,80 +15,112 @@ from torch import Tensor, nn
 from gan_baselines.config import ModelConfig
 from gan_baselines.errors import InputError
 from gan_baselines.files import replace_folder
-from gan_baselines.networks import DcganGenerator
+from gan_baselines.models import GanModel, build
+from gan_baselines.record import FOLDER, FORMAT, find_weights, read_record, shipped_names
 
-FORMAT = "gan_baselines/1"
-_FOLDER = "a weights folder (config.json and *.safetensors) that `gan-baselines train` or `convert` wrote"
-SHIPPED = Path(__file__).parent / "shipped"
+__all__ = ["Weights", "find_weights", "load_discriminators", "load_weights", "read_record", "save_weights",
+           "shipped_names", "started", "without_sources"]  # fmt: skip
 _MODEL: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 
 
 @dataclass
 class Weights:
-    """A read weights folder: what was trained, and its generators by name ("AB", "BA", or "G" for noise)."""
+    """A read weights folder: what was trained, its generators by name, and the network they belong to."""
 
     model: Any
     generators: dict[str, nn.Module]
     about: dict[str, Any] = field(default_factory=dict)
+    network: GanModel | None = None
 
     @property
     def multiple(self) -> int:
         """Picture sides the generators take are multiples of this, in px."""
-        return self.model.generator.stride
+        return self.model.multiple
 
     @property
-    def noise_generator(self) -> DcganGenerator:
+    def translators(self) -> dict[str, nn.Module]:
+        """Networks from picture to picture, by direction; those whose generators were read."""
+        known = self.network.translators if self.network else self.generators
+        parts = self.network.parts if self.network else lambda name: (name,)
+        return {name: net for name, net in known.items() if set(parts(name)) <= self.generators.keys()}
+
+    @property
+    def noise_generator(self) -> Any:
         """The generator of a noise model."""
-        return cast(DcganGenerator, self.generators["G"])
+        return self.generators["G"]
 
 
 def save_weights(
     folder: Path,
     model: Any,
-    generators: dict[str, nn.Module],
-    discriminators: dict[str, nn.Module] | None = None,
+    generators: Mapping[str, nn.Module],
+    discriminators: Mapping[str, nn.Module] | None = None,
     *,
+    helpers: Mapping[str, nn.Module] | None = None,
+    translators: list[str] | None = None,
     about: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a weights folder, replacing one that is there.
 
+    Args:
+        helpers: frozen networks that translating or sampling needs.
+        translators: directions that the generators know; None takes the generators named by one.
+
     Raises:
         GanError: the disk is full or the folder not writable.
+        InputError: numbers too large for `dtype`.
     """
+    kinds = {"generator": generators, "discriminator": discriminators or {}, "helper": helpers or {}}
+    stored = {f"{kind}_{name}": _stored(network.state_dict(), dtype)
+              for kind, networks in kinds.items() for name, network in networks.items()}  # fmt: skip
+    names: dict[str, Any] = {f"{kind}s": sorted(networks) for kind, networks in kinds.items()}
+    if translators is not None:
+        names["translators"] = translators
+    record = {"format": FORMAT, "model": model.model_dump(mode="json"), **names, "about": about or {}}
 
     def fill(partial: Path) -> None:
-        for kind, networks in (("generator", generators), ("discriminator", discriminators or {})):
-            for name, network in networks.items():
-                save_file(_stored(network.state_dict(), dtype), partial / f"{kind}_{name}.safetensors")
-        names = {"generators": sorted(generators), "discriminators": sorted(discriminators or {})}
-        record = {"format": FORMAT, "model": model.model_dump(mode="json"), **names, "about": about or {}}
+        for name, tensors in stored.items():
+            save_file(tensors, partial / f"{name}.safetensors")
         (partial / "config.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     replace_folder(folder, fill)
 
 
 def load_weights(folder: Path | str, option: str = "--weights", only: str | None = None) -> Weights:
-    """Read the generators of a weights folder (or `only` the one so named), in fp32 on the CPU.
+    """Read the generators of a weights folder (or `only` those of one direction), in fp32 on the CPU.
 
     `folder` may be the name of shipped weights.
 
     Raises:
         InputError: no such folder, damaged or foreign files, or no generator of that name.
     """
-    from gan_baselines.models import build
-
     folder = find_weights(folder)
     record = read_record(folder, option)
     names = record["generators"]
-    if only is not None and only not in names:
-        raise InputError(option, f"'{folder}' with generators {', '.join(names)}", f"one with '{only}'")
     model = _checked_model(record, folder, option)
-    nets = build(without_sources(model)).generators
-    wanted = {name: nets[name] for name in names if name in nets and only in (None, name)}
-    for name, network in wanted.items():
-        _fill(network, folder / f"generator_{name}.safetensors", option)
-    return Weights(model, {name: net.eval() for name, net in wanted.items()}, record.get("about", {}))
+    network = build(without_sources(model))
+    wanted = names if only is None else network.parts(only)
+    if missing := [name for name in wanted if name not in names or name not in network.generators]:
+        raise InputError(option, f"'{folder}' with generators {', '.join(names)}", f"one with '{missing[0]}'")
+    files = {f"generator_{name}": network.generators[name] for name in wanted}
+    files |= {f"helper_{name}": network.helpers[name] for name in network.carried if name in network.helpers}
+    for name, net in files.items():
+        _fill(net, folder / f"{name}.safetensors", option)
+    network.requires_grad_(False).eval()
+    return Weights(model, {name: network.generators[name] for name in wanted}, record["about"], network)
+
+
+def started(config: Any) -> GanModel:
+    """Return the model as a training begins with it: built, and filled from the folders that its settings name.
+
+    Raises:
+        InputError: settings that no network fits, or a folder that lacks a network or has one of another shape.
+    """
+    network = build(config)
+    for source in network.sources():
+        _fill_all(source.networks, source.kind, getattr(config, source.setting), f"model.{source.setting}")
+    return network
 
 
 def load_discriminators(networks: nn.ModuleDict, folder: Path | str, option: str = "model.discriminators_from") -> None:
@@ -96,72 +129,53 @@ def load_discriminators(networks: nn.ModuleDict, folder: Path | str, option: str
     Raises:
         InputError: the folder lacks one of them, or its shape differs.
     """
-    folder = find_weights(folder)
-    record = read_record(folder, option)
-    for name, network in networks.items():
-        if name not in record["discriminators"]:
-            found = f"'{folder}' with discriminators {', '.join(record['discriminators']) or 'none'}"
-            raise InputError(option, found, f"one with '{name}'")
-        _fill(network, folder / f"discriminator_{name}.safetensors", option)
-
-
-def shipped_names() -> list[str]:
-    """Names of the weights that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
-
-
-def find_weights(folder: Path | str) -> Path:
-    """Return `folder`, or where the shipped weights of that name lie. A folder of that name comes first."""
-    return SHIPPED / folder if not Path(folder).exists() and str(folder) in shipped_names() else Path(folder)
-
-
-def read_record(folder: Path | str, option: str = "--weights") -> dict[str, Any]:
-    """Read the config.json of a weights folder, or of shipped weights by their name.
-
-    Raises:
-        InputError: missing, damaged, or of another format.
-    """
-    try:
-        record = json.loads((find_weights(folder) / "config.json").read_text(encoding="utf-8"))
-        known = record["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if (inside := Path(folder) / "weights" / "config.json").is_file():
-            raise InputError(option, f"the run '{folder}'", f"its weights folder '{inside.parent}'") from error
-        names = ", ".join(shipped_names())
-        allowed = f"{_FOLDER}, or the name of shipped weights: {names}" if names else _FOLDER
-        raise InputError(option, f"'{folder}' without a readable config.json", allowed) from error
-    if not known:
-        raise InputError(option, f"'{folder}' of format '{record['format']}'", FORMAT)
-    return record
+    _fill_all(networks, "discriminator", folder, option)
 
 
 def without_sources(model: Any) -> Any:
-    """Return the settings without the folder they start from: saved weights carry it, and the folder may be gone."""
-    return model.model_copy(update={"discriminators_from": None}) if hasattr(model, "discriminators_from") else model
+    """Return the settings without the folders they start from: saved weights carry them, and they may be gone."""
+    return model.model_copy(update={name: None for name in type(model).model_fields if name.endswith("_from")})
+
+
+def _fill_all(networks: nn.ModuleDict, kind: str, folder: Path | str, option: str) -> None:
+    folder = find_weights(folder)
+    record = read_record(folder, option)
+    # a frozen helper is what another training made as its generator, or carried on as a helper
+    kinds = ("helper", "generator") if kind == "helper" else (kind,)
+    for name, network in networks.items():
+        found = next((k for k in kinds if name in record[f"{k}s"]), None)
+        if found is None:
+            known = ", ".join(name for k in kinds for name in record[f"{k}s"])
+            raise InputError(option, f"'{folder}' with {kinds[-1]}s {known or 'none'}", f"one with '{name}'")
+        _fill(network, folder / f"{found}_{name}.safetensors", option)
 
 
 def _stored(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    return {
-        name: (t.to(dtype) if t.is_floating_point() else t).cpu().contiguous().clone() for name, t in tensors.items()
-    }
+    stored = {n: (t.to(dtype) if t.is_floating_point() else t).cpu().contiguous().clone() for n, t in tensors.items()}
+    for name, tensor in stored.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError("--dtype", f"'{name}' with numbers that {dtype} does not hold".replace("torch.", ""),
+                             "fp32, or weights that are finite")  # fmt: skip
+    return stored
 
 
 def _fill(network: nn.Module, path: Path, option: str) -> None:
     try:
-        network.load_state_dict(
-            {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
-        )
+        tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
+        network.load_state_dict(tensors)
     except FileNotFoundError as error:
-        raise InputError(option, f"no file '{path}'", _FOLDER) from error
+        raise InputError(option, f"no file '{path}'", FOLDER) from error
     except (OSError, SafetensorError) as error:
-        raise InputError(option, f"'{path}', damaged ({error})", _FOLDER) from error
+        raise InputError(option, f"'{path}', damaged ({error})", FOLDER) from error
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise InputError(option, f"'{path}' of another shape ({first})", "weights of the configured network") from error
+    if bad := [name for name, t in tensors.items() if not torch.isfinite(t).all()]:
+        raise InputError(option, f"'{path}' whose '{bad[0]}' is infinite or not a number", "weights that are finite")
 
 
 def _checked_model(record: dict[str, Any], folder: Path | str, option: str) -> Any:
     try:
         return _MODEL.validate_python(record["model"])
     except (ValidationError, KeyError) as error:
-        raise InputError(option, f"'{folder}' with model settings that do not fit", _FOLDER) from error
+        raise InputError(option, f"'{folder}' with model settings that do not fit", FOLDER) from error

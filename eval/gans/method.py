@@ -50,16 +50,19 @@ def direction_of(weights: Path | str, direction: str | None = None) -> str:
     from gan_baselines.weights import find_weights, read_record
 
     with translated_errors():
-        names = [name for name in read_record(weights, OPTION)["generators"] if name in ("AB", "BA")]
+        record = read_record(weights, OPTION)
+        names = record["translators"]
     chosen = direction or (names or ["AB"])[0]
     if chosen not in names:
         raise InputError(OPTION, f"'{weights}' without a generator {chosen}", "weights that translate that way")
-    path = find_weights(weights) / f"generator_{chosen}.safetensors"
-    try:
-        with safe_open(path, "pt"):  # reads the header, and sees whether the file is as long as it says
-            pass
-    except (OSError, SafetensorError) as error:
-        raise InputError(OPTION, f"'{path}', missing or damaged ({error})", FOLDER) from error
+    # where a direction has no network of its own, all of them take part in it
+    parts = [chosen] if chosen in record["generators"] else record["generators"]
+    for path in (find_weights(weights) / f"generator_{name}.safetensors" for name in parts):
+        try:
+            with safe_open(path, "pt"):  # reads the header, and sees whether the file is as long as it says
+                pass
+        except (OSError, SafetensorError) as error:
+            raise InputError(OPTION, f"'{path}', missing or damaged ({error})", FOLDER) from error
     return chosen
 
 
@@ -82,7 +85,7 @@ class Translator:
         chosen = direction_of(weights, direction)
         with translated_errors():
             loaded = load_weights(weights, OPTION, only=chosen)
-        self.generator = loaded.generators[chosen].to(device)
+        self.generator = loaded.translators[chosen].to(device)
         self.multiple, self.seed, self.device = loaded.multiple, seed, device
         self.label = f"{loaded.model.name} {chosen}"
         self.about: dict[str, Any] = {
@@ -108,12 +111,17 @@ def training_of(weights: Path | str) -> dict[str, Any]:
     steps, batch = about.get("steps"), about.get("batch_size")
     pictures = steps * batch if steps and batch else None
     log = find_weights(weights).parent / "losses.jsonl"
-    speeds = (
-        [json.loads(line).get("pictures_per_second") for line in log.read_text().splitlines()] if log.exists() else []
-    )
-    known = [speed for speed in speeds if speed]
+    known = [speed for line in log.read_text().splitlines() if (speed := _speed(line))] if log.exists() else []
     seconds = round(pictures / statistics.median(known), 1) if pictures and known else None
     return {"steps": steps, "pictures": pictures, "seconds": seconds}
+
+
+def _speed(line: str) -> float | None:
+    try:
+        speed = json.loads(line)["pictures_per_second"]
+    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be half written
+        return None
+    return speed if isinstance(speed, int | float) else None
 
 
 class GanSettings(BaseModel):

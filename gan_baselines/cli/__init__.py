@@ -1,12 +1,22 @@
 """The command line: `gan-baselines`. Nothing here imports torch before a command needs it."""
 
 import sys
+from typing import Annotated
 
 import typer
 
 from gan_baselines.cli import data, use
 from gan_baselines.cli.train import settings, train
 from gan_baselines.errors import GanError
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"gan-baselines {version('freectl')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="gan-baselines",
@@ -17,6 +27,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options before a command."""
+
+
 app.command("train")(train)
 app.command("settings")(settings)
 app.command("translate")(use.translate)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from gan_baselines.cli.output import Format, FormatOption, emit
+from gan_baselines.errors import InputError
 
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="dcgan, pix2pix, cyclegan or modified-cyclegan.", show_default=False)
@@ -18,12 +19,24 @@ SetOption = Annotated[
 ]
 
 
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="published: the papers' sizes; small: 64 px.  [default: published; small where there is no GPU and "
+        "neither --config nor --set says anything of model or data]",
+        show_default=False,
+    ),
+]
+
+
 def train(
     model: ModelArgument,
     data: Annotated[Path, typer.Option(help="Folder of pictures (see `gan-baselines data --help`).")],
     out: Annotated[Path, typer.Option(help="Folder of the run: new, or that of the run to resume.")],
     config: ConfigOption = None,
     sets: SetOption = None,
+    preset: PresetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     form: FormatOption = Format.human,
 ) -> None:
@@ -33,15 +46,19 @@ def train(
     """
     from gan_baselines.training.run import train as run
 
-    result = run(model, data, out, file=config, sets=sets or (), resume=resume)
+    if preset is not None and resume:
+        raise InputError("--preset", f"'{preset}' beside --resume", "the settings that the run began with")
+    result = run(model, data, out, file=config, sets=sets or (), resume=resume, preset=preset)
     if os.environ.get("RANK", "0") != "0":
         return
     text = f"{result['trained']} steps in {result['seconds']} s, weights in {result['weights']}"
     emit(result, text if result["trained"] else f"nothing left to train; weights in {result['weights']}", form)
 
 
-def settings(model: ModelArgument, config: ConfigOption = None, sets: SetOption = None) -> None:
-    """Print the settings a training would use, as JSON that --config takes."""
+def settings(
+    model: ModelArgument, config: ConfigOption = None, sets: SetOption = None, preset: PresetOption = None
+) -> None:
+    """Print the settings a training would use (--preset published where none is named), as JSON that --config takes."""
     from gan_baselines.settings import resolve
 
-    typer.echo(resolve(model, config, sets or ()).model_dump_json(indent=1))
+    typer.echo(resolve(model, config, sets or (), preset or "published").model_dump_json(indent=1))

@@ -38,7 +38,7 @@ def translate(
     if output.exists() and (source if source.is_dir() else source.parent).resolve() == output.resolve():
         raise InputError("--output", f"'{output}', where the input lies", "another folder")
     record = read_record(weights)
-    chosen = _direction(direction, record["generators"])
+    chosen = _direction(direction, record["translators"])
     for path in files:  # all of them before the first is written: decoding costs little beside a network
         pictures.read_picture(path, "--input")
     loaded = _load(weights, threads, only=chosen)
@@ -49,7 +49,7 @@ def translate(
     started = time.perf_counter()
     for path in files:
         picture = pictures.to_range(pictures.to_tensor(pictures.read_picture(path, "--input")))
-        net = loaded.generators[chosen]
+        net = loaded.translators[chosen]
         made = inference.translate(net, picture, loaded.multiple, dropout=dropout, seed=seed)
         pictures.save_image(pictures.to_image(made), output / f"{path.stem}.png")
     seconds = round(time.perf_counter() - started, 3)
@@ -104,6 +104,10 @@ def convert(
     out: Annotated[Path, typer.Option(help="Weights folder to write.")],
     dtype: Annotated[str, typer.Option(help="fp32 or fp16: how numbers are stored.")] = "fp32",
     direction: Annotated[str, typer.Option(help="AB or BA: what a legacy generator translates.")] = "AB",
+    dropout: Annotated[
+        bool | None,
+        typer.Option("--dropout/--no-dropout", help="Whether a legacy U-Net was trained with it.", show_default=False),
+    ] = None,
     form: FormatOption = Format.human,
 ) -> None:
     """Import a legacy generator, or store the generators of a weights folder anew (without discriminators)."""
@@ -125,16 +129,27 @@ def convert(
     if source.is_dir():
         loaded = load_weights(source, "--input")
         model, nets, about = loaded.model, loaded.generators, loaded.about
+        helpers = {name: loaded.network.helpers[name] for name in loaded.network.carried} if loaded.network else {}
+        ways: list[str] | None = sorted(loaded.translators)
     else:
-        model, network = read_legacy(source)
+        model, network = read_legacy(source, dropout=dropout)
         nets, about = {_direction(direction, ["AB"] if model.name == "pix2pix" else ["AB", "BA"]): network}, {}
-    save_weights(out, model, nets, about=about, dtype=torch.float16 if dtype == "fp16" else torch.float32)
+        helpers, ways = {}, None
+    save_weights(
+        out,
+        model,
+        nets,
+        helpers=helpers,
+        translators=ways,
+        about=about,
+        dtype=torch.float16 if dtype == "fp16" else torch.float32,
+    )
     report = {"out": str(out), "model": model.name, "generators": sorted(nets), "dtype": dtype}
     emit(report, f"{model.name} generator{'s' if len(nets) > 1 else ''} {', '.join(sorted(nets))} in {out}", form)
 
 
 def _direction(asked: str | None, known: list[str]) -> str:
-    if known == ["G"]:
+    if not known:
         raise InputError("--weights", "a model that starts from noise", "pix2pix, cyclegan or modified-cyclegan")
     if asked is None:
         return "AB" if "AB" in known else known[0]

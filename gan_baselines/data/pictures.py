@@ -1,17 +1,20 @@
-"""One picture: file to 8-bit RGB, tensor to file."""
+"""One picture: file to 8-bit RGB as a viewer shows it, tensor to file."""
 
 import warnings
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
 from gan_baselines.errors import GanError, InputError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+# what Pillow may take a file for: its other readers include one that runs Ghostscript on what a file holds
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
 _PICTURE = "a still picture (PNG, JPEG, WebP, BMP, TIFF) of at most 100 megapixels"
 
@@ -53,31 +56,36 @@ def picture_size(path: Path, option: str = "--data") -> tuple[int, int]:
     """Return (width, height) in px after EXIF rotation, from the header alone.
 
     Raises:
-        InputError: missing, not a picture, or too large.
+        InputError: missing, not a picture, animated or paged, or too large.
     """
     with _quiet():
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
+                paged = image.format != "MPO" and _has_second_frame(image)
                 # the base class's: a PNG's own looks behind the pixels too, and decodes them all for it
                 turned = Image.Image.getexif(image).get(0x0112, 1) >= 5
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise _unreadable(path, option, error) from error
+    if paged:
+        raise InputError(option, f"'{path}', animated or of several pages", _PICTURE)
     if width * height > MAX_PIXELS:
         raise InputError(option, f"'{path}' of {width}x{height} px", _PICTURE)
     return (height, width) if turned else (width, height)
 
 
 def read_picture(path: Path, option: str = "--data") -> Image.Image:
-    """Read `path` as 8-bit RGB: EXIF rotation applied, transparency on white, other modes converted.
+    """Read `path` as 8-bit RGB as a viewer shows it.
+
+    EXIF rotation and colour profile applied, transparency on white, 16-bit and float values scaled.
 
     Raises:
-        InputError: missing, truncated, not a picture, or too large.
+        InputError: missing, truncated, not a picture, animated, or too large.
     """
     picture_size(path, option)
     with _quiet():
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
         except Exception as error:  # decoders raise whatever the damaged bytes lead them to
@@ -116,12 +124,53 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I;16", "I;16L", "I;16B", "I"):
-        return Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _to_8bit(image).convert("RGB")
+    alpha = None
+    if image.has_transparency_data:
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        alpha = image.getchannel("A")
+    colours = _in_srgb(image)
+    if alpha is not None:
+        colours = Image.composite(colours, Image.new("RGB", colours.size, "white"), alpha)
+    colours.info.clear()  # a profile left here would be written into what is made of it, and applied twice
+    return colours
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """RGB by the picture's own profile, where it has a usable one."""
+    profile = image.info.get("icc_profile")
+    source = image.convert("RGB") if image.mode in ("RGBA", "P", "RGBX") else image
+    if profile and source.mode in ("RGB", "L", "CMYK", "LAB"):
+        try:
+            own = ImageCms.ImageCmsProfile(BytesIO(profile))
+            turned = ImageCms.profileToProfile(source, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            turned = None  # damaged, or of other channels than the picture: viewers pass over it too
+        if turned is not None:
+            return turned
+    return source.convert("RGB")
+
+
+def _to_8bit(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits by their range, floats of [0, 1] by theirs, anything else by its own extent."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high <= 65535):
+        values = values * (255 / 65535)
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        values = values * 255
+    elif low < 0 or high > 255:
+        values = (values - low) * (255 / (high - low))
+    return Image.fromarray(np.rint(values).astype(np.uint8))
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _unreadable(path: Path, option: str, error: Exception) -> InputError:

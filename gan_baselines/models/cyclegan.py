@@ -30,7 +30,7 @@ class CycleGanModel(GanModel):
         for side in "AB":
             self.discriminators[side] = initialise(patch_discriminator(config.discriminator, config.norm))
 
-    def generate(self, batch: Batch) -> Batch:
+    def generate(self, batch: Batch, progress: float) -> Batch:
         """G(a) and F(b); with the identity loss also G(b) and F(a), as "same_B" and "same_A"."""
         fakes: Batch = {}
         for source, target in SIDES:
@@ -41,7 +41,7 @@ class CycleGanModel(GanModel):
                 fakes[target], fakes["same_" + target] = _both(net, batch[source], batch[target])
         return fakes
 
-    def discriminator_terms(self, batch: Batch, fakes: Batch) -> Terms:
+    def discriminator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """For each side, half the loss on real pictures and pooled fakes (section 4)."""
         terms: Terms = {}
         for side in "AB":

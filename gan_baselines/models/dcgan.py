@@ -23,13 +23,13 @@ class DcganModel(GanModel):
         self.generators["G"] = initialise(DcganGenerator(config.size, config.noise, config.width))
         self.discriminators["D"] = initialise(DcganDiscriminator(config.size, config.width))
 
-    def generate(self, batch: Batch) -> Batch:
+    def generate(self, batch: Batch, progress: float) -> Batch:
         """Draw z from N(0, 1), one for each real picture."""
         real = batch["picture"]
         z = torch.randn(len(real), self.config.noise, device=real.device)
         return {"picture": self.generators["G"](z)}
 
-    def discriminator_terms(self, batch: Batch, fakes: Batch) -> Terms:
+    def discriminator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """The two logarithms, summed, not halved."""
         judged = judge_pair(self.discriminators["D"], batch["picture"], fakes["picture"])
         real, fake = discriminator_terms(self.config.loss, *judged)

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from gan_baselines.config import ModifiedCycleGan
 from gan_baselines.losses import l1, l2, realness
 from gan_baselines.models.cyclegan import CycleGanModel
 from gan_baselines.networks import Judgement
@@ -18,13 +17,6 @@ class ModifiedCycleGanModel(CycleGanModel):
     alpha_t growing linearly to below 1, lambda_t falling linearly to above 0, and q the quality of the translation in
     [0, 1] without gradient: the score of the fake ("fake"), of the real picture as printed ("real"), or 1 ("none").
     """
-
-    def __init__(self, config: ModifiedCycleGan) -> None:
-        super().__init__(config)
-        if config.discriminators_from:
-            from gan_baselines.weights import load_discriminators
-
-            load_discriminators(self.discriminators, config.discriminators_from)
 
     def cycle_term(self, side: str, real: Tensor, cycle: Tensor, fake_judgement: Judgement, progress: float) -> Tensor:
         """The term above for the side `side`."""

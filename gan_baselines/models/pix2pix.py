@@ -30,11 +30,11 @@ class Pix2PixModel(GanModel):
     def _condition(self, batch: Batch) -> Tensor | None:
         return batch["A"] if self.config.conditional else None
 
-    def generate(self, batch: Batch) -> Batch:
+    def generate(self, batch: Batch, progress: float) -> Batch:
         """G(x, z)."""
         return {"B": self.generators["AB"](batch["A"])}
 
-    def discriminator_terms(self, batch: Batch, fakes: Batch) -> Terms:
+    def discriminator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """Half of -E log D(x, y) - E log(1 - D(x, G(x, z))): halved to slow D (section 3.3)."""
         judged = judge_pair(self.discriminators["B"], batch["B"], fakes["B"], self._condition(batch))
         real, fake = discriminator_terms(self.config.loss, *judged)

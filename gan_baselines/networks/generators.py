@@ -68,8 +68,8 @@ class ResnetGenerator(nn.Module):
 class UnetGenerator(nn.Module):
     """4x4 strided encoder and mirrored decoder with skip connections (arXiv 1611.07004, appendix 6.1.1).
 
-    Widths w, 2w, 4w, then 8w. `skips=False` is its encoder-decoder. `dropout` sits in the innermost decoder layers,
-    where it is the noise z. Sides must be multiples of 2**downs.
+    Widths w, 2w, 4w, then 8w. `skips=False` is its encoder-decoder. `dropout` sits in the downs - 5 decoder layers
+    after the innermost, where it is the noise z (none with 5 halvings or fewer). Sides must be multiples of 2**downs.
     """
 
     def __init__(self, downs: int, width: int, norm: Norm, *, skips: bool = True, dropout: bool = False,
@@ -87,7 +87,7 @@ class UnetGenerator(nn.Module):
             if 0 < level < downs - 1:
                 layers.append(norm_layer(norm, out))
             self.downs.append(nn.Sequential(*layers))
-        noisy = range(downs - 2, downs - 2 - max(1, min(3, downs - 5)), -1) if dropout else range(0)
+        noisy = range(downs - 2, downs - 2 - max(0, downs - 5), -1) if dropout else range(0)
         for level in reversed(range(downs)):
             into = widths[level] * (2 if skips and level < downs - 1 else 1)
             out = widths[level - 1] if level else channels[1]

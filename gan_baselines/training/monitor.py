@@ -38,7 +38,7 @@ class RunLog:
         self.path, self.curves = path, Curves()
         kept = []
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 record = _parsed(line)
                 if record is not None and record["step"] <= keep_until:
                     kept.append(line)
@@ -75,6 +75,7 @@ def say(text: str) -> None:
 def _parsed(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:  # the last line of a killed run may be half written
+    except (ValueError, RecursionError):  # the last line of a killed run may be half written
         return None
-    return record if isinstance(record, dict) and "step" in record and "losses" in record else None
+    whole = isinstance(record, dict) and isinstance(record.get("step"), int)
+    return record if whole and isinstance(record.get("losses"), dict) else None

@@ -1,48 +1,53 @@
 """A training run from its folder's point of view: checks, start or resume, loop, results."""
 
 import json
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
 
-from gan_baselines.config import LEAST_SIDE, RunConfig, Train, layout_of
+from gan_baselines.config import RunConfig, layout_of
 from gan_baselines.data.batches import Batches
-from gan_baselines.data.sets import check_side
-from gan_baselines.errors import DivergedError, InputError
+from gan_baselines.data.folders import find_sources, same_names
+from gan_baselines.errors import DivergedError, InputError, TrainingStoppedError
 from gan_baselines.files import check_new, replace_text
 from gan_baselines.inference import presenting
 from gan_baselines.models import build
-from gan_baselines.settings import checked, override, resolve
+from gan_baselines.settings import resolve
 from gan_baselines.training import run_page, state
+from gan_baselines.training.checks import accelerator_for, check_sizes, stored_config, wants_small
 from gan_baselines.training.device import check_precision, set_threads
 from gan_baselines.training.monitor import RunLog, choose_tracker, say
+from gan_baselines.training.signals import stoppable
 from gan_baselines.training.trainer import Trainer, pictures_per_second
-from gan_baselines.weights import save_weights, without_sources
+from gan_baselines.weights import save_weights, started, without_sources
 
 GRID_ROWS = 6
-# what a resumed run may change: none of it alters a step's arithmetic except the length, which sets the schedules
-FREE = ("epochs", "decay_epochs", "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-        "tracker", "threads")  # fmt: skip
 
 
 def train(
-    model: str, data: Path, out: Path, *, file: Path | None = None, sets: Sequence[str] = (), resume: bool = False
-) -> dict[str, Any]:
+    model: str, data: Path, out: Path, *, file: Path | None = None, sets: Sequence[str] = (), resume: bool = False,
+    preset: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Train `model` on the folder `data` into the folder `out`; return what happened as JSON-ready values.
 
     Raises:
         InputError: settings, pictures or folder do not fit; found before anything is written.
         DivergedError: a loss was not finite; the last good checkpoint is kept.
+        TrainingStoppedError: SIGINT or SIGTERM; the step was finished and a checkpoint written.
     """
-    config = _stored_config(model, out, file, sets) if resume else resolve(model, file, sets)
+    small = preset is None and not resume and wants_small(file, sets)
+    chosen = preset or ("small" if small else "published")
+    config = stored_config(model, out, file, sets) if resume else resolve(model, file, sets, chosen)
     if not resume:
         check_new(out, allowed="a new folder, or --resume to go on with its run")
-    return Run(config, data, out, resume).go()
+    run = Run(config, data, out, resume)
+    if small:
+        say("no GPU: --preset small, 64 px and narrow networks (--preset published for the paper's)")
+    return run.go()
 
 
 class Run:
@@ -57,9 +62,9 @@ class Run:
         self.threads = set_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
         begun = resume and bool(state.checkpoints(out / "checkpoints"))
-        network = build(without_sources(config.model) if begun else config.model)
+        network = build(without_sources(config.model)) if begun else started(config.model)
         self.batches.load()  # last, since it takes longest: sizes and settings are known to fit
-        self.accelerator = _accelerator(config.train, tracker, out)
+        self.accelerator = accelerator_for(config.train, tracker, out)
         torch.set_num_threads(self.threads)
         torch.manual_seed(config.train.seed + 7919 * self.accelerator.process_index)
         self.trainer = Trainer(network, self.batches, config, self.accelerator)
@@ -70,28 +75,37 @@ class Run:
             (out / "samples").mkdir(parents=True, exist_ok=True)
             self._write_settings()
             self.log = RunLog(out / "losses.jsonl", self.trainer.step)
+        if not resume:
+            self._note_pairs(data)
         if tracker:
             self.accelerator.init_trackers(config.model.name)
         self.tracking = bool(tracker)
         self.last_losses: dict[str, float] = {}
 
     def go(self) -> dict[str, Any]:
-        """Train to the last step."""
-        trainer, every = self.trainer, self.config.train
+        """Train to the last step.
+
+        Raises:
+            DivergedError: a loss or weight was not finite.
+            TrainingStoppedError: a signal came; the step it fell into is finished and stored.
+        """
+        trainer = self.trainer
         started, first = time.perf_counter(), trainer.step
         self.since, self.since_step = started, first
         if first == trainer.total and self.main:
             self._save_weights()  # a run killed right after its last checkpoint has none of that step yet
+        elif first == 0:
+            self._sample()
         try:
-            while trainer.step < trainer.total:
-                trainer.advance()
-                last = trainer.step == trainer.total
-                if last or trainer.step % every.log_every == 0:
-                    self._report()
-                if last or trainer.step % every.sample_every == 0:
-                    self._sample()
-                if last or trainer.step % every.checkpoint_every == 0:
-                    self._checkpoint()
+            with stoppable() as stop:
+                while trainer.step < trainer.total:
+                    trainer.advance()
+                    if trainer.step == first + 1:
+                        self._announce(started)
+                    stopped = self._stopped(stop.number)
+                    self._keep(stopped)
+                    if stopped and trainer.step < trainer.total:
+                        raise TrainingStoppedError(stop.number or signal.SIGTERM, trainer.step, self.out)
         except DivergedError as error:
             good = state.checkpoints(self.out / "checkpoints")
             raise DivergedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
@@ -99,6 +113,33 @@ class Run:
             if self.tracking:
                 self.accelerator.end_training()  # trackers write late: without it the last losses would be missing
         return self._summary(first, time.perf_counter() - started)
+
+    def _keep(self, stopped: bool) -> None:
+        every, step = self.config.train, self.trainer.step
+        last = step == self.trainer.total
+        # a stop adds no line and no grid, so that the resumed run's log is that of an uninterrupted one
+        if last or step % every.log_every == 0:
+            self._report()
+        if last or step % every.sample_every == 0:
+            self._sample()
+        if last or stopped or step % every.checkpoint_every == 0:
+            self._checkpoint()
+
+    def _stopped(self, number: int) -> bool:
+        if self.trainer.world == 1:
+            return bool(number)
+        # all processes must agree on the last step: a signal may reach them in different ones
+        asked = torch.tensor(float(number > 0), device=self.accelerator.device)
+        return float(self.accelerator.reduce(asked, "sum")) > 0
+
+    def _announce(self, started: float) -> None:
+        if not self.main:
+            return
+        seconds, trainer = time.perf_counter() - started, self.trainer
+        batch = self.config.train.batch_size * trainer.world
+        left = seconds * (trainer.total - trainer.step)
+        say(f"first step: {seconds:.2f} s, {batch / seconds:.2f} pictures/s; at this rate {_duration(left)} for "
+            f"{trainer.total - trainer.step} steps more; samples in '{self.out / 'index.html'}'")  # fmt: skip
 
     def _report(self) -> None:
         trainer = self.trainer
@@ -143,7 +184,15 @@ class Run:
                  "height": height, "width": width, "seed": self.config.train.seed,
                  "averaged": trainer.ema is not None, "resized": self.config.data.load_size is not None}  # fmt: skip
         generators, discriminators = dict(trainer.best_generators), dict(trainer.model.discriminators)
-        save_weights(self.out / "weights", self.config.model, generators, discriminators, about=about)
+        helpers = {name: trainer.model.helpers[name] for name in trainer.model.carried}
+        save_weights(self.out / "weights", self.config.model, generators, discriminators, helpers=helpers,
+                     translators=sorted(trainer.model.translators), about=about)  # fmt: skip
+
+    def _note_pairs(self, data: Path) -> None:
+        name = self.config.model.name
+        if self.main and layout_of(name) == "unpaired" and same_names(find_sources(data, "unpaired")):
+            say(f"note: both sides of '{data}' hold files of equal names. {name} draws from each side by itself; "
+                "models such as pix2pix learn from the pairs")  # fmt: skip
 
     def _restore(self) -> None:
         stored = json.loads((self.out / "run.json").read_text(encoding="utf-8"))
@@ -170,49 +219,8 @@ class Run:
                 "weights": str(self.out / "weights")}  # fmt: skip
 
 
-def check_sizes(model: Any, size: tuple[int, int]) -> None:
-    """Refuse pictures of `size` = (height, width) that the networks of `model` cannot take.
-
-    Raises:
-        InputError: a side the generator cannot halve, or one too small for the discriminator.
-    """
-    height, width = size
-    if model.name == "dcgan":
-        if size != (model.size, model.size):
-            found = f"pictures of {width}x{height} px for model.size {model.size}"
-            raise InputError("--data", found, f"--set data.load_size={model.size} or a fitting --set model.size=N")
-        return
-    net = model.generator
-    hint = ", or a smaller model.generator.downs" if net.kind == "unet" else ""
-    check_side(width, height, net.stride, "--data", "pictures (after data.size)", hint)
-    if min(size) < LEAST_SIDE:
-        raise InputError("--data", f"pictures (after data.size) of {width}x{height} px", f"sides from {LEAST_SIDE} px")
-    if getattr(model, "gan", True) and min(size) < model.discriminator.smallest:
-        net = model.discriminator
-        found = f"{net.n_layers} with scales {net.scales} for pictures of {width}x{height} px"
-        raise InputError("model.discriminator.n_layers", found, f"less of either, or sides from {net.smallest} px")
-
-
-def _accelerator(train: Train, tracker: str | None, out: Path) -> Accelerator:
-    precision = "no" if train.precision == "fp32" else train.precision
-    # every step updates: a launcher's setting for accumulation would only divide the gradients
-    every_step = GradientAccumulationPlugin(num_steps=1)
-    return Accelerator(cpu=train.cpu, mixed_precision=precision, log_with=tracker, project_dir=str(out),
-                       gradient_accumulation_plugin=every_step)  # fmt: skip
-
-
-def _stored_config(model: str, out: Path, file: Path | None, sets: Sequence[str]) -> RunConfig:
-    if file:
-        raise InputError("--config", f"'{file}' beside --resume", "--set for what may change: " + ", ".join(FREE))
-    try:
-        tree = json.loads((out / "run.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError("--resume", f"no run in '{out}'", "the --out folder of an earlier run") from error
-    before = checked(RunConfig, tree, "--resume")
-    if before.model.name != model:
-        raise InputError("MODEL", f"'{model}' for a run of '{before.model.name}'", before.model.name)
-    for item in sets:
-        key = item.partition("=")[0]
-        if key.removeprefix("train.") not in FREE or not key.startswith("train."):
-            raise InputError("--set", f"'{key}' beside --resume", ", ".join(f"train.{name}" for name in FREE))
-    return checked(RunConfig, override(before.model_dump(), sets), "--set")
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {seconds:.0f} seconds"

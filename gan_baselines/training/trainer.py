@@ -61,16 +61,17 @@ class Trainer:
         self._set_rates()
         progress = self.step / max(1, self.total - 1)
         with self.accelerator.autocast():
-            fakes = self.model.generate(batch)
-        for player in self.model.order:
+            fakes = self.model.generate(batch, progress)
+        for player in self.model.turns(self.step):
             if player not in self.optimisers:
                 continue
             with self._turn_of(player), self.accelerator.autocast():
                 if player == "generator":
                     terms = self.model.generator_terms(batch, fakes, progress)
                 else:
-                    shown = {name: self.pools[name](fakes[name].detach()) for name in self.model.judged}
-                    terms = self.model.discriminator_terms(batch, shown)
+                    shown = {name: result.detach() for name, result in fakes.items()}
+                    shown |= {name: self.pools[name](shown[name]) for name in self.model.judged}
+                    terms = self.model.discriminator_terms(batch, shown, progress)
                 self._update(player, terms)
         if self.ema:
             self.ema.update(self.model.generators, self.step)

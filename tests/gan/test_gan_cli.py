@@ -174,8 +174,10 @@ def test_settings_round_trip(tmp_path):
         ),
         (["train", "modified-cyclegan", "--set", "model.feature_layer=4"], "feature_layer 4 of a discriminator with 4"),
         (["train", "modified-cyclegan", "--set", "model.alpha_start=0.95"], "alpha_end 0.9 is below alpha_start 0.95"),
-        (["train", "dcgan"], "pictures of 32x32 px for model.size 64"),
+        (["train", "dcgan", "--preset", "published"], "pictures of 32x32 px for model.size 64"),
         (["train", "cyclegan", "--resume"], "--resume: found no run"),
+        (["train", "cyclegan", "--resume", "--preset", "small"], "--preset: found 'small' beside --resume"),
+        (["train", "cyclegan", "--preset", "tiny"], "unknown name 'tiny'; allowed: published, small"),
     ],
 )
 def test_bad_settings_end_with_2_and_write_nothing(data, tmp_path, capsys, monkeypatch, arguments, message):
@@ -203,9 +205,12 @@ def test_bad_pictures_end_with_2(data, weights, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path / "empty")
     use = ["translate", "--weights", weights["cyclegan"], "--output", out, "--input"]
     for arguments, message in (
-        (["train", "cyclegan", "--data", tmp_path / "odd", "--out", out], "sides that 4 divides"),
+        (
+            ["train", "cyclegan", "--preset", "published", "--data", tmp_path / "odd", "--out", out],
+            "sides that 4 divides",
+        ),
         (["train", "cyclegan", "--data", tmp_path / "empty", "--out", out], "nothing in it"),
-        (["train", "cyclegan", "--data", tmp_path / "mixed", "--out", out], "mixed sizes"),
+        (["train", "cyclegan", "--preset", "published", "--data", tmp_path / "mixed", "--out", out], "mixed sizes"),
         (["train", "cyclegan", "--data", tmp_path / "torn", "--out", out], "3.png', damaged"),
         # what is cheap to see is seen before pictures are decoded
         (

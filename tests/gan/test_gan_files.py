@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from freectl.mini.export import scenes
 from freectl.mini.scene import render
-from gan_baselines import weights
+from gan_baselines import record
 from gan_baselines.cli import app
 from gan_baselines.data.folders import Source, find_sources
 from gan_baselines.data.pictures import read_picture, to_image, to_range, to_tensor
@@ -24,14 +24,13 @@ from gan_baselines.data.sets import PictureSet
 from gan_baselines.errors import InputError
 from gan_baselines.inference import translate
 from gan_baselines.legacy import read_legacy
-from gan_baselines.models import build
 from gan_baselines.settings import resolve
-from gan_baselines.weights import load_weights, save_weights
+from gan_baselines.weights import load_weights, save_weights, started
 
 
 def built(name, *sets):
     config = resolve(name, None, [*TINY[name], *sets]).model
-    return config, build(config)
+    return config, started(config)
 
 
 def test_weights_folder_alone_rebuilds_the_networks(tmp_path):
@@ -57,7 +56,7 @@ def test_half_precision_halves_the_file_and_keeps_the_picture(tmp_path):
 
 def test_shipped_weights_go_by_name(tmp_path, monkeypatch):
     config, net = built("cyclegan")
-    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(record, "SHIPPED", tmp_path / "shipped")
     save_weights(tmp_path / "shipped" / "some-name", config, dict(net.generators), about={"steps": 1})
     assert load_weights("some-name").about == {"steps": 1}
     monkeypatch.chdir(tmp_path)
@@ -67,9 +66,9 @@ def test_shipped_weights_go_by_name(tmp_path, monkeypatch):
         load_weights("other")
 
 
-@pytest.mark.parametrize("name", weights.shipped_names())
+@pytest.mark.parametrize("name", record.shipped_names())
 def test_shipped_weights_are_small_and_translate_scenes(name):
-    files = list((weights.SHIPPED / name).glob("*.safetensors"))
+    files = list((record.SHIPPED / name).glob("*.safetensors"))
     assert sum(path.stat().st_size for path in files) <= 6_000_000
     assert {t.dtype for path in files for t in load_file(path).values() if t.is_floating_point()} == {torch.float16}
     loaded = load_weights(name)
@@ -110,9 +109,9 @@ def test_damaged_weights_are_one_line(tmp_path, fault):
     elif fault == "weights":
         (folder / "generator_AB.safetensors").write_bytes(b"x" * 100)
     else:
-        record = json.loads((folder / "config.json").read_text())
-        record["model"]["generator"]["width"] = 5
-        (folder / "config.json").write_text(json.dumps(record))
+        stored = json.loads((folder / "config.json").read_text())
+        stored["model"]["generator"]["width"] = 5
+        (folder / "config.json").write_text(json.dumps(stored))
     with pytest.raises(InputError, match="^--weights: found ") as error:
         load_weights(folder)
     assert "\n" not in str(error.value)
@@ -193,10 +192,43 @@ def test_legacy_unet_gives_the_same_picture(tmp_path):
     net = nn.Module()
     net.model = LegacyUnetBlock(4, 4, inside, outermost=True)
     torch.save(net.state_dict(), tmp_path / "g.pth")
-    model, mine = read_legacy(tmp_path / "g.pth")
+    model, mine = read_legacy(tmp_path / "g.pth", dropout=False)
     assert (model.name, model.generator.downs, model.norm.kind) == ("pix2pix", 5, "batch")
     x = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(mine.eval()(x), net.eval().model(x), atol=1e-6, rtol=1e-5)
+
+
+def test_legacy_files_are_read_as_they_compute_or_refused(tmp_path):
+    torch.save(legacy_resnet(4, 2, True).state_dict(), tmp_path / "g.pth")
+    model, _ = read_legacy(tmp_path / "g.pth")
+    assert model.generator.dropout  # the second convolution of a block has the number 6 instead of 5
+    with pytest.raises(InputError, match="--no-dropout: found .* whose layers say --dropout"):
+        read_legacy(tmp_path / "g.pth", dropout=False)
+    plain = legacy_resnet(4, 2).state_dict()
+    refused = {
+        "zero": {name.replace("block.1.", "block.0.").replace("block.5.", "block.3."): t for name, t in plain.items()},
+        "resize": {**plain, "model.12.weight": torch.zeros(8, 16, 3, 3), "model.15.weight": torch.zeros(4, 8, 3, 3)},
+        "affine": {**plain, "model.2.weight": torch.ones(4), "model.5.weight": torch.ones(8)},
+    }
+    del refused["affine"]["model.2.running_mean"]
+    for name, state in refused.items():
+        torch.save(state, tmp_path / f"{name}.pth")
+    for name, message in (("zero", "zero padding"), ("resize", "interpolation"), ("affine", "no running statistics")):
+        with pytest.raises(InputError, match=message):
+            read_legacy(tmp_path / f"{name}.pth")
+
+
+def test_a_deep_legacy_unet_must_be_asked_for_its_dropout(tmp_path):
+    inside = LegacyUnetBlock(16, 16)
+    for outer, inner in ((16, 16), (8, 16), (4, 8), (2, 4)):
+        inside = LegacyUnetBlock(outer, inner, inside)
+    net = nn.Module()
+    net.model = LegacyUnetBlock(2, 2, inside, outermost=True)
+    torch.save(net.state_dict(), tmp_path / "g.pth")
+    with pytest.raises(InputError, match="--dropout: found nothing for the U-Net"):
+        read_legacy(tmp_path / "g.pth")
+    made = [read_legacy(tmp_path / "g.pth", dropout=asked)[1] for asked in (True, False)]
+    assert [any(isinstance(part, nn.Dropout) for part in net.modules()) for net in made] == [True, False]
 
 
 class Trap:

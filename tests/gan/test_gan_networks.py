@@ -97,14 +97,20 @@ def test_unet_skips_carry_detail_and_encoder_decoder_has_none():
 
 
 def test_unet_dropout_is_noise_in_training_mode():
-    net = UnetGenerator(5, 4, BATCH, dropout=True)
-    x = torch.randn(2, 3, 32, 32)
+    net = UnetGenerator(6, 4, BATCH, dropout=True)
+    x = torch.randn(2, 3, 64, 64)
     assert not torch.equal(net(x), net(x))
     assert torch.equal(net.eval()(x), net(x))
+
+
+@pytest.mark.parametrize(
+    ("downs", "layers"), [(4, []), (5, []), (6, [1]), (7, [1, 2]), (8, [1, 2, 3]), (9, [1, 2, 3, 4])]
+)
+def test_unet_dropout_follows_the_innermost_layer(downs, layers):
     with torch.device("meta"):
-        ups = UnetGenerator(8, 64, BATCH, dropout=True).ups
+        ups = UnetGenerator(downs, 1, BATCH, dropout=True).ups
     noisy = [index for index, up in enumerate(ups) if any(isinstance(part, nn.Dropout) for part in up)]
-    assert noisy == [1, 2, 3]  # of 512 channels, after the innermost
+    assert noisy == layers  # of 8 x width channels, downs - 5 of them
 
 
 @pytest.mark.parametrize("size", [8, 32, 64])

@@ -60,7 +60,14 @@ def test_killed_and_resumed_ends_in_the_bytes_of_an_uninterrupted_run(data, tmp_
 
 
 def test_pix2pix_resumes_between_log_lines(data, tmp_path):
-    sets = [*FAST, *TINY["pix2pix"], "model.generator.downs=5", "train.log_every=4", "train.checkpoint_every=3"]
+    sets = [
+        *FAST,
+        *TINY["pix2pix"],
+        "model.generator.downs=6",
+        "data.load_size=64",
+        "train.log_every=4",
+        "train.checkpoint_every=3",
+    ]
     train("pix2pix", data, tmp_path / "a", sets=[*sets, "train.steps=6", "train.decay_epochs=0"])
     train("pix2pix", data, tmp_path / "b", sets=[*sets, "train.steps=3", "train.decay_epochs=0"])
     train("pix2pix", data, tmp_path / "b", sets=["train.steps=6"], resume=True)
@@ -241,14 +248,14 @@ def test_discriminators_learn_from_pooled_fakes(data, tmp_path, monkeypatch):
     trainer = Run(resolve("cyclegan", None, sets), data, tmp_path / "r", False).trainer
     generate, judge, made, shown = trainer.model.generate, trainer.model.discriminator_terms, [], []
 
-    def generated(batch):
-        fakes = generate(batch)
+    def generated(batch, progress):
+        fakes = generate(batch, progress)
         made.append(fakes["A"].detach().clone())
         return fakes
 
-    def judged(batch, fakes):
+    def judged(batch, fakes, progress):
         shown.append(next(step for step, fake in enumerate(made) if torch.equal(fake, fakes["A"])))
-        return judge(batch, fakes)
+        return judge(batch, fakes, progress)
 
     monkeypatch.setattr(trainer.model, "generate", generated)
     monkeypatch.setattr(trainer.model, "discriminator_terms", judged)

@@ -99,7 +99,7 @@ def test_python_function_equals_the_command(cli, gan_weights: Path) -> None:
 
 
 def test_shipped_weights_go_by_their_name(cli, monkeypatch, gan_weights: Path) -> None:
-    monkeypatch.setattr("gan_baselines.weights.SHIPPED", gan_weights.parent)
+    monkeypatch.setattr("gan_baselines.record.SHIPPED", gan_weights.parent)
     code, out, _ = cli("--image", "in.png", "--method", "gan", "--gan-weights", "weights", "--format", "json")
     assert code == 0
     assert json.loads(out)["settings"]["gan_weights"] == "weights"

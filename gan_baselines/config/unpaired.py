@@ -1,0 +1,49 @@
+"""Settings of the models that learn from two collections without pairs."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from gan_baselines.config.base import Discriminator, Generator, LossMode, Model, Norm
+
+
+class CycleGan(Model):
+    """CycleGAN (arXiv 1703.10593). `lambda_identity` is relative to `lambda_cycle`; 0 saves two of six passes."""
+
+    name: Literal["cyclegan"] = "cyclegan"
+    generator: Generator = Generator()
+    discriminator: Discriminator = Discriminator()
+    norm: Norm = Norm(kind="instance")
+    loss: LossMode = "lsgan"
+    cycle_norm: Literal["l1", "l2"] = "l1"
+    lambda_cycle: float = Field(default=10.0, ge=0)
+    lambda_identity: float = Field(default=0.5, ge=0)
+    pool: int = Field(default=50, ge=0)
+
+
+class ModifiedCycleGan(CycleGan):
+    """CycleGAN with better cycles (arXiv 2408.15374): feature-level cycle, decaying weight, quality weighting.
+
+    alpha grows linearly from `alpha_start` to `alpha_end` < 1, lambda falls from `lambda_cycle` to `lambda_end` > 0.
+    `feature_layer` indexes the discriminator's feature list. Published with pretrained `discriminators_from`.
+    """
+
+    name: Literal["modified-cyclegan"] = "modified-cyclegan"  # type: ignore[assignment]
+    lambda_identity: float = Field(default=0.0, ge=0)
+    lambda_cycle: float = Field(default=10.0, gt=0)
+    lambda_end: float = Field(default=1.0, gt=0)
+    alpha_start: float = Field(default=0.0, ge=0, lt=1)
+    alpha_end: float = Field(default=0.9, ge=0, lt=1)
+    quality: Literal["none", "fake", "real"] = "fake"
+    feature_layer: int = -1
+
+    @model_validator(mode="after")
+    def _directions(self) -> Self:
+        if self.lambda_end > self.lambda_cycle:
+            raise ValueError(f"lambda_end {self.lambda_end} is above lambda_cycle {self.lambda_cycle}: it decays")
+        count = self.discriminator.features
+        if not -count <= self.feature_layer < count:
+            raise ValueError(f"feature_layer {self.feature_layer} of a discriminator with {count} feature maps")
+        if self.alpha_end < self.alpha_start:
+            raise ValueError(f"alpha_end {self.alpha_end} is below alpha_start {self.alpha_start}: it grows")
+        return self
