@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import gan_baselines
-from eval.gan_method import training_of
+from eval.gans.method import training_of
 from gan_baselines.data.pictures import read_picture
 from gan_baselines.errors import GanError, InputError, TrainingStoppedError
 from gan_baselines.inference import translate
