@@ -70,10 +70,14 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="Model folder whose weights a new run starts from.  [default: random ones]")
     ] = None,
-    bf16: Annotated[bool, typer.Option("--bf16/--fp32", help="Autocast to bfloat16 (CPUs with AVX-512 BF16).")] = True,
+    bf16: Annotated[
+        bool | None,
+        typer.Option("--bf16/--fp32", help="Autocast to bfloat16.  [default: where the CPU has AVX-512 BF16 or AMX]"),
+    ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the networks: minutes to start, a quarter faster after.")
     ] = False,
+    size: Annotated[int, typer.Option(help="Side of the pictures: 64 or 128.")] = 64,
 ) -> None:
     """Train the embedded model, or go on after an interruption: how the shipped weights were made."""
     import os
@@ -81,8 +85,11 @@ def train(
     from dataclasses import replace
 
     from freectl.errors import InputError, unknown
-    from freectl.mini.training.run import DEFAULTS, PARTS, train_part
+    from freectl.mini.training.recipe import RECIPES
+    from freectl.mini.training.run import PARTS, defaults, fast_bf16, train_part
 
+    if size not in RECIPES:
+        raise InputError("--size", str(size), " or ".join(map(str, RECIPES)))
     if part not in (*PARTS, "all"):
         raise unknown("--part", part, (*PARTS, "all"))
     if init is not None:
@@ -92,8 +99,9 @@ def train(
     given = {"pictures": pictures, "batch": batch, "learning_rate": learning_rate}
     changes = {name: value for name, value in given.items() if value is not None}
     for name in PARTS if part == "all" else (part,):
-        config = replace(DEFAULTS[name], seed=seed, bf16=bf16, **changes)  # type: ignore[arg-type]
-        train_part(name, config, out, model_dir, threads, init, compiled)
+        precision = fast_bf16() if bf16 is None else bf16
+        config = replace(defaults(name, size), seed=seed, bf16=precision, **changes)  # type: ignore[arg-type]
+        train_part(name, config, out, model_dir, threads, init, compiled, size)
 
 
 @app.command()

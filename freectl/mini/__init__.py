@@ -1,6 +1,9 @@
-"""The embedded world and model: pictures of emoji on named colours, and a latent diffusion model trained on them."""
+"""The embedded world and models: pictures of emoji on named colours, and diffusion models trained on them."""
 
 from pathlib import Path
 
 MODEL_DIR = Path(__file__).parent / "model"
 SPRITES = Path(__file__).parent / "sprites.webp"
+"""Cells of 96 px, for pictures of up to 64 px: what the shipped weights were trained on."""
+SPRITES_FINE = Path(__file__).parent / "sprites_fine.webp"
+"""Cells of 256 px, for larger pictures."""

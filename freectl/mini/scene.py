@@ -8,10 +8,12 @@ from functools import cache
 from PIL import Image, ImageChops, ImageFilter
 
 from freectl.files.pictures import FORMATS
-from freectl.mini import SPRITES
+from freectl.mini import SPRITES, SPRITES_FINE
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, PICTURE_SIZE, STYLES, caption
 
 SUPERSAMPLING = 2
+COARSE_SIZE = 64
+"""Up to this side pictures are drawn from the coarse sheet: the shipped weights know its drawings."""
 MAX_ROTATION = 15.0
 MIN_SCALE, MAX_SCALE = 0.6, 0.95
 INK = (35, 35, 40)
@@ -90,14 +92,18 @@ def random_scene(
 
 
 @cache
-def sprite(object: str, artwork: str, style: str) -> Image.Image:
-    """The RGBA sprite, premultiplied (mode "RGBa") so that resampling leaves no dark fringe."""
-    with Image.open(SPRITES, formats=FORMATS) as sheet:
+def sprite(object: str, artwork: str, style: str, fine: bool = False) -> Image.Image:
+    """The RGBA sprite, premultiplied (mode "RGBa") so that resampling leaves no dark fringe.
+
+    Args:
+        fine: from the sheet for pictures above `COARSE_SIZE`.
+    """
+    with Image.open(SPRITES_FINE if fine else SPRITES, formats=FORMATS) as sheet:
         side = sheet.height // len(ARTWORK)
         x, y = list(OBJECTS).index(object) * side, ARTWORK.index(artwork) * side
         art = sheet.convert("RGBA").crop((x, y, x + side, y + side))
     if style == "sketch":
-        art = _ink(art, _outline(art))
+        art = _ink(art, _outline(art, side))
     elif style == "silhouette":
         art = _ink(art, art.getchannel("A"))
     return art.convert("RGBa")
@@ -109,22 +115,24 @@ def _ink(art: Image.Image, alpha: Image.Image) -> Image.Image:
     return ink
 
 
-def _outline(art: Image.Image) -> Image.Image:
+def _outline(art: Image.Image, side: int) -> Image.Image:
     """Edge strength of the drawing over white, as an alpha channel: differences of dilated and eroded channels."""
+    blur, window = 0.8 * side / 96, 2 * round(side / 96) + 1
     flat = Image.new("RGB", art.size, (255, 255, 255))
     flat.paste(art, (0, 0), art)
     edges = Image.new("L", art.size)
     for channel in (*flat.split(), art.getchannel("A")):
-        smooth = channel.filter(ImageFilter.GaussianBlur(0.8))
-        spread = ImageChops.subtract(smooth.filter(ImageFilter.MaxFilter(3)), smooth.filter(ImageFilter.MinFilter(3)))
-        edges = ImageChops.lighter(edges, spread)
+        smooth = channel.filter(ImageFilter.GaussianBlur(blur))
+        most, least = (smooth.filter(kind(window)) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+        edges = ImageChops.lighter(edges, ImageChops.subtract(most, least))
     return edges.point(lambda e: max(0, min(255, int((e - 28) * 4.5))))
 
 
 def _placed(scene: Scene, size: int) -> Image.Image:
     """The object alone on a transparent picture, premultiplied."""
-    art = sprite(scene.object, scene.artwork, scene.style)
-    fine = size * SUPERSAMPLING
+    art = sprite(scene.object, scene.artwork, scene.style, size > COARSE_SIZE)
+    supersampling = SUPERSAMPLING
+    fine = size * supersampling
     per_pixel = art.width / (scene.scale * fine)
     angle = math.radians(scene.rotation)
     cos, sin = math.cos(angle) * per_pixel, math.sin(angle) * per_pixel
@@ -140,7 +148,7 @@ def _placed(scene: Scene, size: int) -> Image.Image:
         half - (sin * centre_x + cos * centre_y),
     )
     placed = art.transform((fine, fine), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-    return placed.reduce(SUPERSAMPLING)
+    return placed.reduce(supersampling)
 
 
 def render(scene: Scene, size: int = PICTURE_SIZE) -> Image.Image:

@@ -24,6 +24,7 @@ from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, PICTURE_SIZE, STY
 from freectl.mini.scene import Scene, random_scene, render
 from freectl.mini.training.augment import degrade
 from freectl.mini.training.data import DROP_WORD, batch_rng, scene_batch, to_tensor
+from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.tokenizer import MAX_TOKENS, write_tokenizer
 from freectl.mini.training.vae import tile
 
@@ -84,6 +85,7 @@ class ClipPart:
         sizes = {"drawing": len(DRAWINGS), "drawing_of_patches": len(DRAWINGS), "pose": 5}
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
         self.modules: dict[str, nn.Module] = {"clip": self.clip, "heads": self.heads}
+        self.facts = {"clip": self.config}
         self.tokens = torch.empty(0)
         self.clip.visual.ln_post.register_forward_hook(self._keep_tokens)
 
@@ -92,6 +94,11 @@ class ClipPart:
         from freectl.mini.clip import load_clip
 
         self.clip.load_state_dict(load_clip(folder / "clip").model.state_dict())
+
+    def matrices(self) -> list[str]:
+        """Those of the transformer blocks."""
+        found = hidden_matrices({"clip": self.clip})
+        return [name for name in found if "resblocks" in name]
 
     def _keep_tokens(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.tokens = output

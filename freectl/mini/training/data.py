@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from freectl.mini.domain import STYLES, caption
+from freectl.mini.domain import PICTURE_SIZE, STYLES, caption
 from freectl.mini.scene import Scene, random_scene, render
 
 DROP_CAPTION, DROP_WORD = 0.10, 0.10
@@ -26,11 +26,16 @@ def to_tensor(pictures: list) -> Tensor:
 
 
 def scene_batch(
-    rng: random.Random, count: int, *, held_out: bool | None = False, styles: tuple[str, ...] = STYLES
+    rng: random.Random,
+    count: int,
+    *,
+    held_out: bool | None = False,
+    styles: tuple[str, ...] = STYLES,
+    size: int = PICTURE_SIZE,
 ) -> tuple[list[Scene], Tensor]:
-    """Scenes and their pictures (count, 3, 64, 64)."""
+    """Scenes and their pictures (count, 3, size, size)."""
     scenes = [random_scene(rng, styles=styles, held_out=held_out) for _ in range(count)]
-    return scenes, to_tensor([render(scene) for scene in scenes])
+    return scenes, to_tensor([render(scene, size) for scene in scenes])
 
 
 def training_caption(scene: Scene, rng: random.Random, drop: float = DROP_CAPTION) -> str:

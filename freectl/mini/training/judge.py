@@ -13,6 +13,7 @@ from freectl.mini.judge import Judge, load_judge, save_judge
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 from freectl.mini.training.augment import degrade, distort
 from freectl.mini.training.data import batch_rng, scene_batch, to_tensor
+from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.vae import tile
 
 JUDGE_STYLES = (*STYLES, *["silhouette"] * 4)
@@ -35,6 +36,11 @@ class JudgePart:
         self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
         self.judge = Judge().to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"judge": self.judge}
+        self.facts: dict[str, object] = {}
+
+    def matrices(self) -> list[str]:
+        """The convolutions of all stages but the first."""
+        return hidden_matrices(self.modules, ("stages.0.0", "out", "mask"))
 
     def start_from(self, folder: Path) -> None:
         """Take the weights of a finished judge of the same sizes."""

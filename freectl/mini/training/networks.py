@@ -4,7 +4,6 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.training.recipe import SHIPPED, Recipe
 from freectl.mini.training.tokenizer import MAX_TOKENS
 
@@ -12,7 +11,7 @@ TEXT_WIDTH = 128
 
 
 def make_vae(recipe: Recipe = SHIPPED) -> AutoencoderKL:
-    """64 px to 16 x 16 x 8. Groups of 8 or more channels: fewer erase flat colours."""
+    """Pictures to latents of 16 x 16. Groups of 8 or more channels: fewer erase flat colours."""
     levels = len(recipe.vae_widths)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -21,7 +20,7 @@ def make_vae(recipe: Recipe = SHIPPED) -> AutoencoderKL:
         layers_per_block=1,
         norm_num_groups=2,
         latent_channels=recipe.latent_channels,
-        sample_size=PICTURE_SIZE,
+        sample_size=recipe.picture_size,
         mid_block_add_attention=False,
     )
 
@@ -31,7 +30,7 @@ def make_unet(recipe: Recipe = SHIPPED) -> UNet2DConditionModel:
     down = tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in recipe.attention)
     up = tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in reversed(recipe.attention))
     return UNet2DConditionModel(
-        sample_size=PICTURE_SIZE // 2 ** (len(recipe.vae_widths) - 1),
+        sample_size=recipe.picture_size // 2 ** (len(recipe.vae_widths) - 1),
         in_channels=recipe.latent_channels,
         out_channels=recipe.latent_channels,
         down_block_types=down,

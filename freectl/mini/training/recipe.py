@@ -11,9 +11,11 @@ class Recipe:
     """What shapes the networks and their loss.
 
     Attributes:
+        picture_size: side of the pictures, pixels.
         vae_widths: channels by level; as many levels as halve the picture one time less.
         latent_channels: channels of the latents.
-        widths: UNet channels at 16 x 16, 8 x 8, ... (with three VAE levels).
+        edges: weight of the absolute error of neighbouring pixels' differences in the VAE's loss.
+        widths: UNet channels at 16 x 16, 8 x 8, ...
         attention: which of these levels have attention; the middle always has.
         heads: of every attention.
         prediction: what the UNet is asked for.
@@ -22,8 +24,10 @@ class Recipe:
         train_text: whether the text encoder learns with the UNet, or stays random.
     """
 
+    picture_size: int = 64
     vae_widths: tuple[int, ...] = (16, 32, 64)
     latent_channels: int = 8
+    edges: float = 0.0
     widths: tuple[int, ...] = (64, 128, 192)
     attention: tuple[bool, ...] = (True, True, False)
     heads: int = 4
@@ -34,6 +38,9 @@ class Recipe:
 
 
 SHIPPED = Recipe()
+FINE = Recipe(picture_size=128, vae_widths=(16, 32, 64, 96), latent_channels=8, edges=0.3)
+RECIPES: dict[int, Recipe] = {64: SHIPPED, 128: FINE}
+"""By the side of the pictures."""
 GAMMA = 5.0
 
 

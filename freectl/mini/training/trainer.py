@@ -6,19 +6,25 @@ optimiser; a run that was killed repeats at most the steps since its last checkp
 
 import json
 import math
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+
+from freectl.errors import InputError
+from freectl.mini.training.optimizers import make_optimizers
+from freectl.mini.training.state import load_state, read_facts, save_state
+from freectl.mini.training.stopping import StoppedError, caught_signals
+
+MAY_CHANGE = ("pictures", "bf16", "checkpoint_seconds", "sheet_steps", "log_steps")
+"""Settings that a resumed run may be given anew: its length, and what depends on the machine or is only shown."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,8 @@ class TrainConfig:
         batch: pictures a step.
         learning_rate: peak, after `warmup` steps.
         ema_decay: ceiling of the EMA decay; it grows as (1 + step) / (10 + step).
-        muon: the matrices of transformer blocks by Muon, orthogonalised momentum at AdamW's step length (Jordan et al.
-            2024; Liu et al. 2025), everything else by AdamW.
-        bf16: autocast to bfloat16 (1.7 times the speed on a CPU with AVX-512 BF16).
+        muon: the part's matrices by `Muon`, everything else by AdamW.
+        bf16: autocast to bfloat16: 1.7 times the speed on a CPU with AVX-512 BF16, a quarter of it on one without.
         checkpoint_seconds, sheet_steps, log_steps: how often state, sample sheet and loss are written.
     """
 
@@ -71,6 +76,13 @@ class Part(Protocol):
     def modules(self) -> Mapping[str, nn.Module]:
         """The networks that are trained, by name."""
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Plain values that shape networks and loss; a run is resumed with the same ones only."""
+
+    def matrices(self) -> Iterable[str]:
+        """The parameters, as "module.name", that Muon takes where it is asked for."""
+
     def start_from(self, folder: Path) -> None:
         """Take the weights of a finished model folder in place of random ones."""
 
@@ -85,12 +97,15 @@ class Part(Protocol):
 
 
 class Trainer:
-    """Runs one part to its end, or until killed; call again to go on.
+    """Runs one part to its end, or until stopped; call again to go on.
 
     Args:
         part: networks and loss.
         config: see `TrainConfig`.
         folder: where state, log and sheets live; nothing in it is pickled.
+
+    Raises:
+        InputError: the folder holds a run of other settings.
     """
 
     def __init__(self, part: Part, config: TrainConfig, folder: Path) -> None:
@@ -100,31 +115,52 @@ class Trainer:
             for module, network in part.modules.items()
             for name, parameter in network.named_parameters()
         }
-        self.optimizers = _optimizers(self.parameters, config)
+        matrices = part.matrices() if config.muon else ()
+        self.optimizers = make_optimizers(self.parameters, matrices, config.learning_rate, config.weight_decay)
         self.ema = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.step = 0
-        if (folder / "state.safetensors").exists():
-            self._load()
+        self.step, self.seconds = 0, 0.0
+        self._resume()
 
     def run(self) -> None:
-        """Train to the configured end, then leave the EMA weights in the networks."""
+        """Train to the configured end, then leave the EMA weights in the networks.
+
+        Raises:
+            InputError: another process trains in the folder.
+            StoppedError: by SIGINT or SIGTERM, after the step and with a checkpoint.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        saved = time.monotonic()
-        bar = tqdm(total=self.config.steps, initial=self.step, desc=self.part.name, unit="step")
-        while self.step < self.config.steps:
-            terms = self._train_step()
-            bar.update()
-            if self.step % self.config.log_steps == 0:
-                self._log(terms, bar)
-            if self.step % self.config.sheet_steps == 0:
-                self._write_sheet()
-            if time.monotonic() - saved > self.config.checkpoint_seconds:
-                self.save()
-                saved = time.monotonic()
-        bar.close()
-        self.save()
-        self._write_sheet()
-        self.use_ema()
+        try:
+            lock = FileLock(self.folder / ".lock").acquire(timeout=0)
+        except Timeout:
+            found = f"'{self.folder}', where another training runs"
+            raise InputError("--out", found, "one training a folder") from None
+        with lock:
+            self._resume()  # what the holder of the lock may have written since
+            self._trim_log()
+            with caught_signals() as signals:
+                self._loop(signals)
+            self.save()
+            self._write_sheet()
+            self.use_ema()
+
+    def _loop(self, signals: list[int]) -> None:
+        saved, before = time.monotonic(), self.seconds
+        with tqdm(total=self.config.steps, initial=self.step, desc=self.part.name, unit="step") as bar:
+            while self.step < self.config.steps:
+                terms = self._train_step()
+                bar.update()
+                self.seconds = before + bar.format_dict["elapsed"]
+                if self.step % self.config.log_steps == 0:
+                    self._log(terms, bar)
+                if signals:
+                    self.save()
+                    told = f"stopped after step {self.step}; the same command goes on from '{self.folder}'"
+                    raise StoppedError(signals[0], told)
+                if self.step % self.config.sheet_steps == 0:
+                    self._write_sheet()
+                if time.monotonic() - saved > self.config.checkpoint_seconds:
+                    self.save()
+                    saved = time.monotonic()
 
     def _train_step(self) -> dict[str, Tensor]:
         for optimizer in self.optimizers:
@@ -150,50 +186,41 @@ class Trainer:
                 parameter.copy_(self.ema[name])
 
     def save(self) -> None:
-        """Write the state under a temporary name, then rename: a kill leaves the old state or the new one."""
-        tensors = {f"model/{k}": v.detach() for k, v in self.parameters.items()}
-        tensors |= {f"ema/{k}": v for k, v in self.ema.items()}
-        first = 0
-        for optimizer in self.optimizers:
-            for index, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer/{first + index}/{name}": value for name, value in state.items()}
-            first += sum(len(group["params"]) for group in optimizer.param_groups)
-        temporary = self.folder / "state.tmp"
-        save_file(
-            {k: v.clone().contiguous() for k, v in tensors.items()},
-            temporary,
-            {"step": str(self.step), "config": json.dumps(asdict(self.config))},
-        )
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / "state.safetensors")
+        """Write the state; a kill leaves the old one or the new one."""
+        facts = {"step": self.step, "seconds": round(self.seconds, 1), "run": self._facts()}
+        save_state(self.folder, self.parameters, self.ema, self.optimizers, facts)
 
-    def _load(self) -> None:
-        path = self.folder / "state.safetensors"
-        tensors = load_file(path)
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"model/{name}"])
-                self.ema[name].copy_(tensors[f"ema/{name}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer/"):
-                _, index, name = key.split("/")
-                state.setdefault(int(index), {})[name] = value
-        first = 0
-        for optimizer in self.optimizers:
-            groups = optimizer.state_dict()["param_groups"]
-            count = sum(len(group["params"]) for group in groups)
-            own = {place: state[first + place] for place in range(count) if first + place in state}
-            optimizer.load_state_dict({"state": own, "param_groups": groups})
-            first += count
-        with safe_open(path, framework="pt") as file:
-            self.step = int(file.metadata()["step"])
+    def _facts(self) -> dict[str, Any]:
+        """What must be the same when a run goes on."""
+        config = {name: value for name, value in asdict(self.config).items() if name not in MAY_CHANGE}
+        # through JSON, as they are read back
+        return json.loads(json.dumps(config | dict(self.part.facts)))
+
+    def _resume(self) -> None:
+        """Go on from the folder's state, where there is one."""
+        facts = read_facts(self.folder)
+        if facts is None or facts["step"] <= self.step:
+            return
+        for name, value in self._facts().items():
+            if (before := facts.get("run", {}).get(name)) != value:
+                found = f"{name} {value} for the run in '{self.folder}'"
+                raise InputError(_option(name), found, f"{before}, with which it began, or another --out")
+        load_state(self.folder, self.parameters, self.ema, self.optimizers)
+        self.step, self.seconds = facts["step"], facts["seconds"]
+
+    def _trim_log(self) -> None:
+        """Drop the lines of steps after the last checkpoint, which are trained again."""
+        log = self.folder / "log.jsonl"
+        if log.exists():
+            lines = log.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.step]
+            if kept != lines:
+                log.write_text("".join(kept))
 
     def _log(self, terms: dict[str, Tensor], bar: tqdm) -> None:
         values = {name: round(float(value.detach()), 6) for name, value in terms.items()}
         bar.set_postfix(loss=values["loss"])
-        line = {"step": self.step, "lr": self.config.rate(self.step), "seconds": round(bar.format_dict["elapsed"], 1)}
+        line = {"step": self.step, "lr": self.config.rate(self.step), "seconds": round(self.seconds, 1)}
         with open(self.folder / "log.jsonl", "a") as log:
             log.write(json.dumps(line | values) + "\n")
 
@@ -209,15 +236,6 @@ class Trainer:
                 parameter.copy_(kept[name])
 
 
-def _optimizers(parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, before it Muon where asked for; the state file numbers their parameters in this order."""
-    hidden = [p for name, p in parameters.items() if config.muon and p.ndim == 2 and "resblocks" in name]
-    taken = {id(p) for p in hidden}
-    rest = [p for p in parameters.values() if id(p) not in taken]
-    rate, decay = config.learning_rate, config.weight_decay
-    found: list[torch.optim.Optimizer] = []
-    if hidden:
-        found.append(torch.optim.Muon(hidden, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
-    if rest:
-        found.append(torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=decay, fused=True))
-    return found
+def _option(name: str) -> str:
+    """The option of `freectl mini train` that sets a value of the run; `--out` for what no option sets."""
+    return f"--{name.replace('_', '-')}" if name in ("batch", "learning_rate", "seed") else "--out"

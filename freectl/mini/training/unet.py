@@ -1,6 +1,7 @@
 """The generator part: UNet and text encoder, v-prediction with plain mean squared error, on fresh scenes each step."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, caption
 from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, training_caption
 from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet
+from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.recipe import SHIPPED, Recipe, loss_weights
 from freectl.mini.training.vae import tile
 
@@ -42,6 +44,11 @@ class UNetPart:
             self.modules["text_encoder"] = self.text_encoder
         else:
             self.text_encoder.requires_grad_(False)
+        self.facts = asdict(recipe)
+
+    def matrices(self) -> list[str]:
+        """Attention, feed-forward and convolutions of both networks."""
+        return hidden_matrices(self.modules, ("conv_in", "conv_out", "time_embedding", "embeddings"))
 
     def start_from(self, folder: Path) -> None:
         """Take the weights of a finished model of the same sizes."""

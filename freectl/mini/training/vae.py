@@ -1,5 +1,7 @@
 """The autoencoder part: L1 + L2, a small KL term, and noise on the latents so that the decoder forgives the UNet."""
 
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from freectl.mini.training.data import batch_rng, scene_batch
 from freectl.mini.training.networks import make_vae
+from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.recipe import SHIPPED, Recipe
 
 KL_WEIGHT = 2e-4
@@ -16,53 +19,74 @@ DECODER_NOISE = 0.1
 
 
 class VAEPart:
-    """64 px pictures to 16 x 16 x 8 latents and back."""
+    """Pictures to latents of 16 x 16 and back."""
 
     name = "vae"
 
     def __init__(self, recipe: Recipe = SHIPPED) -> None:
         torch.manual_seed(0)
+        self.recipe = recipe
         self.vae = make_vae(recipe).to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"vae": self.vae}
+        self.facts = asdict(recipe)
+
+    def matrices(self) -> list[str]:
+        """Every convolution between the pictures and the latents."""
+        return hidden_matrices(self.modules, ("conv_in", "conv_out", "quant_conv"))
 
     def start_from(self, folder: Path) -> None:
-        """Take the weights of a finished VAE of the same sizes."""
-        self.vae.load_state_dict(AutoencoderKL.from_pretrained(folder / "vae").float().state_dict())
+        """Take the weights of a finished VAE; of one with fewer levels, the layers next to the pixels."""
+        finished = AutoencoderKL.from_pretrained(folder / "vae").float()
+        more = len(self.recipe.vae_widths) - len(finished.config.block_out_channels)
+        own = self.vae.state_dict()
+        given = {_inward(name, more): value for name, value in finished.state_dict().items()}
+        own |= {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+        self.vae.load_state_dict(own)
+
+    def pictures(self, seed: int, step: int, count: int) -> Tensor:
+        """Fresh scenes (count, 3, H, W)."""
+        return scene_batch(batch_rng(seed, step), count, size=self.recipe.picture_size)[1]
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Reconstruction of fresh scenes through a noisy latent."""
-        _, pictures = scene_batch(batch_rng(seed, step), batch)
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        pictures = self.pictures(seed, step, batch).contiguous(memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         posterior = self.vae.encode(pictures).latent_dist
         latents = posterior.mode()
         noise = torch.randn(latents.shape, generator=generator)
-        decoded = self.vae.decode(latents + DECODER_NOISE * noise).sample.float()
-        error = decoded - pictures
-        square, absolute = error.square().mean(), error.abs().mean()
+        error = self.vae.decode(latents + DECODER_NOISE * noise).sample.float() - pictures
+        square = error.square().mean()
         latents = latents.float()
         # The spread is pulled to 1 in mean and variance; a learned posterior variance is of no use to a mode-only VAE.
         prior = latents.square().mean()
         smooth = (latents[..., 1:] - latents[..., :-1]).square().mean()
-        loss = square + 0.2 * absolute + KL_WEIGHT * prior + KL_WEIGHT * smooth
+        loss = square + 0.2 * error.abs().mean() + KL_WEIGHT * prior + KL_WEIGHT * smooth
+        if self.recipe.edges:
+            loss = loss + self.recipe.edges * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
         psnr = 10 * torch.log10(4 / square.detach())
         return {"loss": loss, "mse": square.detach(), "psnr": psnr, "latent_power": prior.detach()}
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
         """Eight scenes above their reconstructions."""
-        _, pictures = scene_batch(batch_rng(-1, 0), 8)
+        pictures = self.pictures(-1, 0, 8)
         decoded = self.vae.decode(self.vae.encode(pictures).latent_dist.mode()).sample
         return tile(torch.cat([pictures, decoded]), 8)
 
     @torch.no_grad()
     def export(self, folder: Path) -> None:
         """Write the VAE in fp16, its scaling factor set so that the latents have unit variance."""
-        _, pictures = scene_batch(batch_rng(-2, 0), 512)
+        pictures = self.pictures(-2, 0, 512)
         latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in pictures.split(64)])
-        self.vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 4))
+        # no shift: pipelines of the Stable Diffusion 3 kind read it, and fail on a VAE without one
+        self.vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 4), shift_factor=0.0)
         self.vae.half().save_pretrained(folder)
         self.vae.float()
+
+
+def _inward(name: str, levels: int) -> str:
+    """The name of a decoder's layer when so many levels are put in beside the latents; the encoder's stay."""
+    return re.sub(r"(decoder\.up_blocks\.)(\d+)", lambda found: f"{found[1]}{int(found[2]) + levels}", name)
 
 
 def tile(pictures: Tensor, columns: int, enlarge: int = 2) -> Image.Image:
