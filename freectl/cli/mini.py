@@ -35,7 +35,9 @@ def scenes(
     styles: Annotated[
         str | None, typer.Option(help="Comma-separated; paired and unpaired take two.  [default: all; noto,fluent]")
     ] = None,
-    size: Annotated[int, typer.Option(help="Side in pixels.", min=16, max=1024)] = 64,
+    size: Annotated[
+        int, typer.Option(help="Side in pixels; 64, 128 and 256 are drawn sharply.", min=16, max=1024)
+    ] = 64,
     form: FormatOption = Format.human,
 ) -> None:
     """Write pictures, exact masks and a JSONL of what they show."""
