@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
-from freectl.errors import FreectlError
+from freectl.errors import FreectlError, InputError
+from freectl.files.pictures import load_image
 from freectl.files.record import atomic_write
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
@@ -21,9 +22,8 @@ def read_picture(path: Path) -> Image.Image:
         FreectlError: missing or damaged.
     """
     try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+        return load_image(path, "--out").image
+    except InputError as error:
         text = f"'{path}' is missing or damaged; delete it and run eval.run into its folder again, which makes it anew"
         raise FreectlError(text) from error
 
@@ -40,6 +40,22 @@ def writing(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
             yield stream
     except OSError as error:
         raise FreectlError(f"{option}: could not write '{path}': {error.strerror or error}") from error
+
+
+def write_picture(path: Path, picture: Image.Image, option: str = "--out", **options: Any) -> None:
+    """Write a picture whole or not at all, in the format of its ending; errors as `writing`.
+
+    Args:
+        options: of Pillow's `save`.
+
+    Raises:
+        InputError: Pillow has no format of that ending.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in Image.registered_extensions():
+        raise InputError(option, f"'{path}'", "a picture's ending, such as .png or .webp")
+    with writing(path, option) as stream:
+        picture.save(stream, Image.registered_extensions()[suffix], **options)
 
 
 def write_text(path: Path, text: str, option: str = "--out") -> None:

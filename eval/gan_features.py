@@ -1,6 +1,7 @@
 """`python -m eval.gan_features`: see `eval.gans.features`."""
 
+from eval.command import guarded_main
 from eval.gans.features import main
 
 if __name__ == "__main__":
-    main()
+    guarded_main(main)

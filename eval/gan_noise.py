@@ -1,6 +1,7 @@
 """`python -m eval.gan_noise`: see `eval.gans.noise`."""
 
+from eval.command import guarded_main
 from eval.gans.noise import main
 
 if __name__ == "__main__":
-    main()
+    guarded_main(main)

@@ -9,7 +9,6 @@ and the same network untrained.
 import argparse
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from eval.files import write_text
+from eval.gans.training import run_training
 
 SIZE = 32
 WIDTH = 32
@@ -63,13 +65,8 @@ def train(pictures: Tensor, out: Path, steps: int, threads: int) -> Path:
         data.mkdir(parents=True)
         for index, picture in enumerate(pictures):
             save_image(to_image(picture.expand(3, -1, -1)), data / f"{index:05d}.png")
-    command = [sys.executable, "-m", "gan_baselines", "train", "dcgan", "--data", str(data.parent), "--out", str(run)]
-    if (run / "run.json").exists():
-        command.append("--resume")
-    else:
-        for text in [*SETTINGS, f"train.steps={steps}", f"train.threads={threads}", f"train.sample_every={steps}"]:
-            command += ["--set", text]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    own = [f"train.steps={steps}", f"train.threads={threads}", f"train.sample_every={steps}"]
+    run_training("dcgan", data.parent, run, [*SETTINGS, *own])
     return run
 
 
@@ -166,7 +163,7 @@ def main() -> None:
     names = arguments.only or ["digits", *(["mnist"] if known else [])]
     for name in names:
         results = study(name, arguments.out, arguments.steps, arguments.threads)
-        (arguments.out / f"{name}.json").write_text(json.dumps(results, indent=1))
+        write_text(arguments.out / f"{name}.json", json.dumps(results, indent=1))
         lines = [[name, "numbers", *(f"{n} labels a class" for n in LABELS)], ["---"] * (2 + len(LABELS))]
         for kind, values in results.items():
             cells = [f"{values[str(n)][0]:.1f} ± {values[str(n)][1]:.1f}" for n in LABELS]

@@ -8,7 +8,6 @@ loss curves and `noise.json`. Kill it and start it again: it goes on.
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eval.files import write_text
 from eval.gans.measure import judge_digest, judge_trunk
+from eval.gans.training import run_training
 
 CATEGORIES = ("Animals & Nature", "Food & Drink")
 COMMON = ["model.width=32", "train.batch_size=32", "train.tracker=none"]
@@ -45,14 +46,9 @@ def train(name: str, steps: int, out: Path, data: Path, settings: list[str]) -> 
     folder, kept = out / name, out / f"{name}-{steps}"
     if kept.exists():
         return kept
-    command = [sys.executable, "-m", "gan_baselines", "train", "dcgan", "--data", str(data), "--out", str(folder)]
-    if (folder / "run.json").exists():
-        command += ["--resume", "--set", f"train.steps={steps}"]
-    else:
-        every = ["train.log_every=25", "train.checkpoint_every=300", "train.sample_every=100000"]
-        for text in [*COMMON, *RUNS[name], *every, f"train.steps={steps}", *settings]:
-            command += ["--set", text]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    every = ["train.log_every=25", "train.checkpoint_every=300", "train.sample_every=100000"]
+    until = f"train.steps={steps}"
+    run_training("dcgan", data, folder, [*COMMON, *RUNS[name], *every, until, *settings], later=[until])
     return shutil.copytree(folder / "weights", kept)
 
 
@@ -134,7 +130,7 @@ def main() -> None:
             if results.get(key, {}).get("judge") != judge_digest():
                 results[key] = measure(kept, data)
                 grid(kept, out / f"{name}-{steps}.png")
-                path.write_text(json.dumps(results, indent=1))
+                write_text(path, json.dumps(results, indent=1))
         figure(name, out)
     seen, unseen = pictures(data / "train"), pictures(data / "test")
     real = {"(training pictures)": distances(seen, seen, unseen), "(test pictures)": distances(unseen, seen, unseen)}

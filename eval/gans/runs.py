@@ -8,14 +8,14 @@ of another judge are measured anew from the runs' weights.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eval.files import PROMPTS
+from eval.files import PROMPTS, write_text
+from eval.gans.training import run_training
 
 RUNS = PROMPTS / "gan_runs.yaml"
 SPEED_GROUP = "norms"
@@ -55,19 +55,6 @@ def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: f
     every = max(1, steps // 8)
     return [*sets, f"train.steps={steps}", f"train.checkpoint_every={every}", f"train.sample_every={steps}",
             f"train.log_every={max(1, steps // 40)}"]  # fmt: skip
-
-
-def train(folder: Path, data: Path, model: str, settings: list[str]) -> None:
-    """Train one run in a process of its own, or go on with it; a finished one stays as it is."""
-    if finished(folder):
-        return
-    command = [sys.executable, "-m", "gan_baselines", "train", model]
-    command += ["--data", str(data), "--out", str(folder)]
-    if (folder / "run.json").exists():
-        command.append("--resume")
-    else:
-        command += [part for text in settings for part in ("--set", text)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def finished(folder: Path) -> bool:
@@ -154,7 +141,7 @@ def _timed(arguments: argparse.Namespace, plan: dict[str, Any]) -> dict[str, flo
         configs = {
             name: resolve(plan["runs"][name][0], None, settings_of(name, plan, arguments.out, 0, 1.0)) for name in names
         }
-        path.write_text(json.dumps(speeds(configs, SPEED_ROUNDS), indent=1))
+        write_text(path, json.dumps(speeds(configs, SPEED_ROUNDS), indent=1))
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -178,10 +165,11 @@ def main() -> None:
             if arguments.phase != "measure":
                 own = settings_of(name, plan, arguments.out, seed, arguments.factor)
                 more = [f"train.threads={arguments.threads}", "train.tracker=none", *arguments.set]
-                train(folder, data, model, own + more)
+                if not finished(folder):  # a run is trained in a process of its own, or goes on
+                    run_training(model, data, folder, own + more)
             stale = results.get(key, {}).get("judge") != judge_digest()
             if arguments.phase != "train" and finished(folder) and stale:
                 results[key] = measure(folder, data, plan["data"]["styles"][1])
-                path.write_text(json.dumps(results, indent=1))
+                write_text(path, json.dumps(results, indent=1))
     same = {key: values for key, values in results.items() if values.get("judge") == judge_digest()}
     sys.stdout.write(table(same, plan, _timed(arguments, plan)) + "\n")

@@ -11,7 +11,7 @@ import typer
 import yaml
 from PIL import Image
 
-from eval.files import writing
+from eval.files import write_picture
 from eval.gans.runs import RUNS
 from freectl.errors import InputError
 from freectl.mini.export import scenes
@@ -64,5 +64,4 @@ def main(
         columns.append(
             [picture, made, render(scene.with_words(style=styles[1]), SIDE), *([back(made)] if back else [])]
         )
-    with writing(output, "--output") as stream:
-        sheet(columns, len(known)).save(stream, Image.registered_extensions()[output.suffix.lower()], quality=90)
+    write_picture(output, sheet(columns, len(known)), "--output", quality=90)

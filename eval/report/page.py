@@ -141,10 +141,8 @@ def _fewer(results: Results, rows: Sequence[Row]) -> list[str]:
         if fewer:
             alike.setdefault(", ".join(fewer), []).append(one.title)
     listed = "; ".join(f"{', '.join(titles)}: {fewer}" for fewer, titles in alike.items())
-    text = (
-        "Means of fewer cases, since the others lack a background or a source prompt, or have no finite value (PSNR of"
-    )
-    return [f'<p class="note">{escape(f"{text} equal pictures). {listed}.")}</p>'] if alike else []
+    text = "Means of fewer cases, since the others lack a background or a source prompt."
+    return [f'<p class="note">{escape(f"{text} {listed}.")}</p>'] if alike else []
 
 
 def _best(rows: Sequence[Row], one: Measure) -> float | None:

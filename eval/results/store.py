@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from eval.files import write_text, writing
+from eval.files import write_picture, write_text
 from freectl.errors import FreectlError, InputError
 from freectl.files.record import dumps
 
@@ -169,6 +169,5 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FreectlError(f"--out: could not make '{path.parent}': {error.strerror or error}") from error
-        with writing(path) as stream:
-            picture.save(stream, "PNG")
+        write_picture(path, picture)
         return relative

@@ -35,8 +35,8 @@ class Clip(Protocol):
     def picture_cosine(self, one: Image.Image, other: Image.Image) -> float:
         """Cosine of the embeddings of two pictures."""
 
-    def directional(self, picture: Image.Image, source: Image.Image, text: str, source_text: str) -> float:
-        """Cosine of the change from source to picture with the change from source text to text; may be NaN."""
+    def directional(self, picture: Image.Image, source: Image.Image, text: str, source_text: str) -> Value:
+        """Cosine of the changes of picture and text from their sources; None where the texts are equal."""
 
     def accuracy(self, picture: Image.Image, text: str, source_text: str) -> float:
         """1 where the picture is nearer to the text than to the source text, else 0."""
@@ -73,11 +73,15 @@ def pixel_mse(one: Image.Image, other: Image.Image, region: Image.Image | None =
 
 
 def rounded(scores: Mapping[str, Value]) -> dict[str, Value]:
-    """Numbers as they are stored; what is not finite (PSNR of equal pictures) becomes None."""
-    return {
-        key: None if value is None or not np.isfinite(value) else round(float(value), PICTURE_DIGITS)
-        for key, value in scores.items()
-    }
+    """Numbers as they are stored; None stays None.
+
+    Raises:
+        FreectlError: one is not finite: left out of a mean, it would flatter.
+    """
+    for key, value in scores.items():
+        if value is not None and not np.isfinite(value):
+            raise FreectlError(f"the score {key} is {value}: a network or a picture gives no numbers")
+    return {key: None if value is None else round(float(value), PICTURE_DIGITS) for key, value in scores.items()}
 
 
 def optional(load: Callable[[], Any], what: str, notes: list[str]) -> Any:

@@ -5,6 +5,11 @@ from dataclasses import dataclass, replace
 from eval.bench.cases import Layout
 from eval.scores.intervals import Estimate
 
+PSNR_MOST = 60.0
+"""dB that a PSNR counts as at most, so that equal pictures, whose own is infinite, stay in the mean.
+
+Pictures of 8 bits tell no more: rounding alone is 58.9 dB. libvmaf has the same limit for them (6 bits + 12)."""
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -46,6 +51,10 @@ class Measure:
         return self.title + {1: " ↑", -1: " ↓", 0: ""}[self.better]
 
 
+_TIMES = "both pictures times it, whole frame"
+_EQUAL = f"{PSNR_MOST:.0f} dB where nothing changed, at most"
+
+
 def _share(key: str, title: str, meaning: str) -> Measure:
     return Measure(key, title, 1, 1, 100.0, meaning, share=True)
 
@@ -68,7 +77,7 @@ _CHANGE = (
     _share("clip_accuracy", "CLIP acc. %", "nearer to the target prompt than to the source prompt"),
 )
 _MASKED = (
-    Measure("background_psnr", "bg PSNR", 1, 2, 1.0, "background, mean over its pixels"),
+    Measure("background_psnr", "bg PSNR", 1, 2, 1.0, f"background, mean over its pixels; {_EQUAL}"),
     Measure("background_mse", "bg MSE x10³", -1, 2, 1e3, "background, mean over its pixels"),
     Measure("background_ssim", "bg SSIM x10²", 1, 2, 1e2, "background, mean over its pixels"),
 )
@@ -79,7 +88,7 @@ _TI2I = (
     *_CHANGE,
 )
 _PIE_BACKGROUND = (
-    Measure("psnr", "PSNR", 1, 2, 1.0, "background, in PIE-Bench's convention: both pictures times it, whole frame"),
+    Measure("psnr", "PSNR", 1, 2, 1.0, f"background, in PIE-Bench's convention: {_TIMES}; {_EQUAL}"),
     Measure("lpips_x1e3", "LPIPS x10³", -1, 2, 1.0, "background, in PIE-Bench's convention"),
     Measure("mse_x1e4", "MSE x10⁴", -1, 2, 1.0, "background, in PIE-Bench's convention"),
     Measure("ssim_x1e2", "SSIM x10²", 1, 2, 1.0, "background, in PIE-Bench's convention"),

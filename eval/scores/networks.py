@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eval.scores.measures import PSNR_MOST
 from eval.scores.metrics import (
     ClipNetwork,
     KeyNetwork,
@@ -66,9 +67,10 @@ class ClipScores:
         """Cosine of the embeddings of two pictures."""
         return 1 - clip_distance(to_tensor(one), to_tensor(other), self.network).mean
 
-    def directional(self, picture: Image.Image, source: Image.Image, text: str, source_text: str) -> float:
-        """Directional similarity of the edit from source to picture; NaN where nothing changed."""
-        return clip_directional(to_tensor(picture), to_tensor(source), [text], [source_text], self.network).mean
+    def directional(self, picture: Image.Image, source: Image.Image, text: str, source_text: str) -> float | None:
+        """Directional similarity of the edit from source to picture; None where the texts have equal embeddings."""
+        value = clip_directional(to_tensor(picture), to_tensor(source), [text], [source_text], self.network).mean
+        return None if np.isnan(value) else value
 
     def accuracy(self, picture: Image.Image, text: str, source_text: str) -> float:
         """1 where the picture is nearer to the text than to the source text, else 0."""
@@ -76,7 +78,7 @@ class ClipScores:
 
 
 class PictureDistance:
-    """A metric of two pictures as `eval.scores.base.Distance`; None where it has no meaning.
+    """A metric of two pictures as `eval.scores.base.Distance`; None where the region is empty.
 
     Args:
         name: of the network, or "none". measure: pictures (1, 3, H, W) twice, and what is kept, to a result.
@@ -87,8 +89,10 @@ class PictureDistance:
 
     def __call__(self, one: Image.Image, other: Image.Image, region: Image.Image | None = None) -> float | None:
         """The distance of two pictures, of the region (mode "L", white inside) only where one is given."""
-        value = self._measure(to_tensor(one), to_tensor(other), to_keep(region)).mean
-        return None if np.isnan(value) else value
+        keep = to_keep(region)
+        if keep is not None and not keep.any():
+            return None
+        return self._measure(to_tensor(one), to_tensor(other), keep).mean
 
 
 def structure(network: KeyNetwork, mode: Mode = "splice") -> PictureDistance:
@@ -135,9 +139,15 @@ def background_distances(perceptual: PictureDistance | None) -> dict[str, tuple[
     """
     found: dict[str, tuple[PictureDistance | None, float]] = {"lpips_x1e3": (perceptual, 1e3)}
     for convention, scales in BACKGROUND.items():
-        for (key, scale), metric in zip(scales, (psnr, mse, ssim), strict=True):
+        for (key, scale), metric in zip(scales, (counted_psnr, mse, ssim), strict=True):
             found[key] = (PictureDistance("none", partial(_of_region, metric, convention)), scale)
     return found
+
+
+def counted_psnr(one: Tensor, other: Tensor, keep: Tensor | None, convention: Convention) -> MetricResult:
+    """PSNR as it goes into means: finite for equal pictures, see `PSNR_MOST`."""
+    found = psnr(one, other, keep, convention)
+    return MetricResult(found.name, found.values.clamp(max=PSNR_MOST), found.network, f"at most {PSNR_MOST:.0f} dB")
 
 
 def _of_region(

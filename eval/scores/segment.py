@@ -17,7 +17,7 @@ import typer
 from PIL import Image
 
 from eval.bench.files import must_exist, parsed, read
-from eval.files import writing
+from eval.files import write_picture
 from eval.scores.metrics import confusion, segmentation_scores
 from freectl.cli.output import Format, FormatOption, emit
 from freectl.errors import InputError
@@ -83,8 +83,7 @@ def labels(
         raise InputError("--out", f"'{out}', {error.strerror or error}", "a writable folder") from error
     for line in meant:
         inside = np.asarray(read(scenes / line.mask, "--scenes").convert("L")) > MIDDLE
-        with writing(out / f"{line.picture.stem}.png") as stream:
-            Image.fromarray((inside * line.label).astype(np.uint8)).save(stream, "PNG")
+        write_picture(out / f"{line.picture.stem}.png", Image.fromarray((inside * line.label).astype(np.uint8)))
     sys.stdout.write(f"{len(meant)} label maps in {out}\n")
 
 
@@ -134,9 +133,9 @@ def read_labels(path: Path) -> torch.Tensor:
         InputError: unreadable, or not of one channel.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:  # raw: `load_image` would give colours, not indices
             pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError("--labels", f"'{path}', unreadable", "a PNG with a class index a pixel") from error
     if pixels.ndim != 2:
         raise InputError("--labels", f"'{path}' in colours", "a PNG with a class index a pixel, gray or palette")

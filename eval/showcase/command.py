@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from PIL import Image
 
-from eval.files import PROMPTS
+from eval.files import PROMPTS, read_picture, write_picture, write_text
 from eval.showcase.edits import Case, judged, plan, ten_cases
 from freectl.files.pictures import compare_sheet
 from freectl.mini import MODEL_DIR
@@ -32,7 +32,7 @@ def inputs() -> None:
     """Write the four input pictures and the two conditions."""
     for name, fields in (plan()["inputs"] | plan()["control"]["conditions"]).items():
         scene = Scene(**{**fields, "shift": tuple(fields["shift"])})
-        render(scene).save(IMAGES / f"{name}.png")
+        write_picture(IMAGES / f"{name}.png", render(scene))
 
 
 @app.command()
@@ -42,7 +42,7 @@ def edits() -> None:
     for name, prompt in plan()["edits"]:
         result = editing.edit(IMAGES / f"{name}.png", prompt)
         pictures += [(f"{name}.png", result.source), (prompt, result.image)]
-    compare_sheet(pictures, columns=4).save(IMAGES / "edits.png")
+    write_picture(IMAGES / "edits.png", compare_sheet(pictures, columns=4))
 
 
 @app.command()
@@ -70,7 +70,7 @@ def control(output: Path = IMAGES / "control.png") -> None:
             verdict = judge_pictures(judge, [result])[0]
             iou = round(mask_iou(verdict.mask, render_mask(scene)), 3)
             rows.append({"condition": scene.caption, "prompt": target.caption, "seen": verdict.labels, "iou": iou})
-    compare_sheet(cells, columns=1 + len(ARTWORK)).save(output)
+    write_picture(output, compare_sheet(cells, columns=1 + len(ARTWORK)), "--output")
     sys.stdout.write(json.dumps(rows, indent=1) + "\n")
 
 
@@ -115,7 +115,8 @@ def methods(output: Path = IMAGES / "methods.png", steps: int = 50) -> None:
     entries = comparing.compare(
         IMAGES / f"{shown['input']}.png", shown["prompt"], source_prompt=shown["source_prompt"], steps=steps
     )
-    comparing.sheet(entries, Image.open(IMAGES / f"{shown['input']}.png"), columns=5).save(output)
+    sheet = comparing.sheet(entries, read_picture(IMAGES / f"{shown['input']}.png"), columns=5)
+    write_picture(output, sheet, "--output")
     for one in entries:
         sys.stdout.write(f"{one.label}{f' ({one.error})' if one.error else ''}\n")
 
@@ -148,7 +149,7 @@ def ten(
     pictures = []
     for case, result in zip(cases, results["freecontrol"], strict=True):
         pictures += [(case.source.caption, render(case.source)), (case.target.caption, result)]
-    compare_sheet(pictures, columns=4).save(output)
+    write_picture(output, compare_sheet(pictures, columns=4), "--output")
     rows = {name: judged(cases, found) for name, found in results.items()}
     summary = {
         name: {
@@ -160,5 +161,5 @@ def ten(
     }
     text = json.dumps({"summary": summary, "rows": rows}, indent=1)
     if table is not None:
-        table.write_text(text + "\n")
+        write_text(table, text + "\n", "--table")
     sys.stdout.write(text + "\n")

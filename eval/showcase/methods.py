@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
+from eval.files import write_picture, write_text
 from eval.scores.base import pixel_mse
 from eval.showcase.edits import Case, judged, ten_cases
 from freectl.cli.output import table
@@ -61,7 +62,8 @@ def ten_of_all(names: str, steps: int, output: Path | None) -> dict[str, Any]:
             cells.append((case.target.caption, render(case.source)))
             cells += [(one.method, one.result.image if one.result else Image.new("RGB", (64, 64))) for one in entries]
         sheet = compare_sheet(cells, columns=len(chosen) + 1, scale=2)
-        sheet.quantize(256, dither=Image.Dither.NONE).save(output, optimize=True)  # a quarter of the bytes
+        small = sheet.quantize(256, dither=Image.Dither.NONE)  # a quarter of the bytes
+        write_picture(output, small, "--output", optimize=True)
     rows = {name: _rows(cases, [entries[i] for entries in found]) for i, name in enumerate(chosen)}
     return {"steps": steps, "edits": len(cases), "summary": _summaries(rows), "rows": rows}
 
@@ -166,7 +168,7 @@ def _keep(case: Case, way: str, entries: Sequence[Entry], rows: dict[str, dict[s
 def tell(found: dict[str, Any], target: Path | None) -> None:
     """Write the figures as JSON to `target`, and print them as a table."""
     if target is not None:
-        target.write_text(json.dumps(found, indent=1) + "\n")
+        write_text(target, json.dumps(found, indent=1) + "\n", "--table")
     lines = []
     for name, values in found["summary"].items():
         flat = {key: value for key, value in values.items() if not isinstance(value, dict)}

@@ -17,6 +17,7 @@ import torch
 import typer
 from PIL import Image
 
+from eval.files import write_text
 from freectl.denoising.sampler import Prompt
 from freectl.files.cache import Cache
 from freectl.methods.base import Request
@@ -103,5 +104,5 @@ def main(
     for number in steps:
         rows.append(measured(number, None, count))
         if output is not None:
-            output.write_text(json.dumps(rows, indent=1) + "\n")
+            write_text(output, json.dumps(rows, indent=1) + "\n", "--output")
     sys.stdout.write("\n".join(table(sorted(rows, key=lambda row: (row["weight"], row["steps"])))) + "\n")

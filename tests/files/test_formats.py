@@ -12,7 +12,7 @@ from freectl.errors import InputError
 from freectl.files.pictures import FORMATS, load_image
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("freectl",)
+PACKAGES = ("freectl", "eval")
 DRAWS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n1 0 0 setrgbcolor 8 8 48 48 rectfill\nshowpage\n%%EOF\n"
 
 

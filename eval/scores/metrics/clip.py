@@ -18,6 +18,9 @@ CMMD_DEFAULT = "ViT-L-14-336-quickgelu/openai"
 """CMMD's own network: it takes the whole picture, resized bicubically to 336 px by its preprocessing."""
 
 
+SAME = 1e-6
+"""Distance of unit embeddings in single precision up to which they are equal."""
+
 CONFIG = "open_clip_config.json"
 """Marks a folder in open_clip's local-dir format."""
 
@@ -116,6 +119,13 @@ def tensor_transform(preprocess: Any) -> Callable[[Tensor], Tensor]:
 
 
 def _unit(x: Tensor) -> Tensor:
+    """Embeddings as unit vectors.
+
+    Raises:
+        FreectlError: some are not finite.
+    """
+    if not bool(x.isfinite().all()):
+        raise FreectlError("CLIP gives embeddings that are not finite: its weights are damaged, or need more precision")
     return torch.nn.functional.normalize(x.float(), dim=-1)
 
 
@@ -138,15 +148,18 @@ def clip_directional(
 ) -> MetricResult:
     """cos(E(picture) - E(source), E(text) - E(source text)) of unit embeddings (Gal et al. 2022, StyleGAN-NADA).
 
-    NaN where picture and source, or the two texts, have equal embeddings.
+    0 where picture and source have equal embeddings, as `torch.nn.functional.cosine_similarity` has it: an edit that
+    changes nothing is not left out of a mean. NaN where the two texts have, and there is no direction to compare with.
     """
     pictures, sources = check_pictures(pictures), check_pictures(sources, "sources")
     for given in (texts, source_texts):
         check_count(given, pictures)
     image = _unit(network.encode_image(pictures)) - _unit(network.encode_image(sources))
     text = _unit(network.encode_text(texts)) - _unit(network.encode_text(source_texts))
-    lengths = image.norm(dim=-1) * text.norm(dim=-1)
-    values = torch.where(lengths > 1e-6, (image * text).sum(-1) / lengths.clamp_min(1e-12), torch.nan)
+    along = torch.nn.functional.normalize(text, dim=-1)
+    cosine = (image * along).sum(-1) / image.norm(dim=-1).clamp_min(1e-12)
+    changed = image.norm(dim=-1) > SAME
+    values = torch.where(text.norm(dim=-1) > SAME, torch.where(changed, cosine, 0.0), torch.nan)
     return MetricResult("CLIP directional similarity", values, network.name)
 
 

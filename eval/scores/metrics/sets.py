@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from eval.scores.measures import SMALL_SET
 from eval.scores.metrics.base import MetricResult, check_pictures, missing_weights
+from freectl.errors import FreectlError
 
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
 BATCH = 32
@@ -20,8 +21,6 @@ def inception_features() -> tuple[Features, str]:
     Raises:
         FreectlError: torch-fidelity or its weights are missing.
     """
-    from freectl.errors import FreectlError
-
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -39,9 +38,16 @@ def inception_features() -> tuple[Features, str]:
 
 @torch.no_grad()
 def features_of(pictures: Tensor, network: Features | nn.Module) -> Tensor:
-    """Features (N, D) in float64, computed in batches."""
+    """Features (N, D) in float64, computed in batches.
+
+    Raises:
+        FreectlError: some are not finite.
+    """
     pictures = check_pictures(pictures)
-    return torch.cat([network(part).flatten(1).double() for part in pictures.split(BATCH)])
+    found = torch.cat([network(part).flatten(1).double() for part in pictures.split(BATCH)])
+    if not bool(found.isfinite().all()):
+        raise FreectlError("features that are not finite: the network's weights are damaged, or need more precision")
+    return found
 
 
 def fid(real: Tensor, made: Tensor, network_name: str) -> MetricResult:

@@ -170,7 +170,7 @@ def test_without_a_checkout_one_line_says_so(cli, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "eval", None)
     code, out, err = cli("--image", "in.png", "--method", "gan", "--gan-weights", "x")
     assert (code, out) == (2, "")
-    assert "'gan', whose module eval.gan_method is not installed" in err
+    assert "'gan', whose module eval.gans.method is not installed" in err
     assert "a checkout" in err
     assert [method.name for method in methods.available()] == list(methods.REGISTRY)
 

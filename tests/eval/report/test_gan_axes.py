@@ -1,5 +1,7 @@
 """Generators as one more method, and the table that sets them against training-free ones."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +61,20 @@ def test_unusable_weights_and_styles_are_named(tmp_path: Path, gan_weights: Path
         parse_styles("noto:noto")
     with pytest.raises(InputError, match="generator BA"):
         Translator(gan_weights, "BA")
+
+
+def test_a_torn_log_and_a_record_without_generators(tmp_path: Path, gan_weights: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(gan_weights.parent, run)
+    with (run / "losses.jsonl").open("a") as log:
+        log.write('\n[1]\n\n{"step": 3, "pictures_per_sec')
+    assert training_of(run / "weights") == training_of(gan_weights)
+    config = run / "weights" / "config.json"
+    record = json.loads(config.read_text())
+    for lost, named in (("generators", "without a generator AB"), ("model", "names no model")):
+        config.write_text(json.dumps({key: value for key, value in record.items() if key != lost}))
+        with pytest.raises(InputError, match=named):
+            parse_weights([str(run / "weights")]) and Translator(run / "weights")
 
 
 @pytest.fixture

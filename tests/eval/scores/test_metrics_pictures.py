@@ -8,6 +8,7 @@ import torch
 from metric_kit import flat, pictures, toy_clip
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 from torch import nn
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from eval.scores.metrics import (
     KeyNetwork,
@@ -37,6 +38,24 @@ def test_pixel_distances_equal_scikit_image() -> None:
             a, b, channel_axis=2, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
         assert float(ssim(one, other).values[index]) == pytest.approx(oracle, abs=2e-5)
+
+
+def test_ssim_of_pie_bench_leaves_out_the_border_that_newer_torchmetrics_counts() -> None:
+    """PIE-Bench's tables are by torchmetrics 1.2.1, whose mean leaves out five pixels at each side; 1.9 has all."""
+    one, other = pictures(0).double(), pictures(1).double()
+    keep = torch.ones(3, 1, 32, 32)
+    keep[..., 10:20, 12:22] = 0
+    like = {"channel_axis": 2, "data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    inner, whole = [], []
+    for pair in zip(one * keep, other * keep, strict=True):
+        a, b = (np.pad(p.permute(1, 2, 0).numpy(), ((5, 5), (5, 5), (0, 0)), mode="reflect") for p in pair)
+        maps = structural_similarity(a, b, full=True, **like)[1][5:-5, 5:-5]
+        inner.append(maps[5:-5, 5:-5].mean())
+        whole.append(maps.mean())
+    assert ssim(one, other, keep, "pie").values.tolist() == pytest.approx(inner, abs=1e-9)
+    installed = structural_similarity_index_measure(one * keep, other * keep, data_range=1.0, reduction="none")
+    assert installed.tolist() == pytest.approx(whole, abs=1e-9)
+    assert min(abs(a - b) for a, b in zip(inner, whole, strict=True)) > 1e-3
 
 
 def test_equal_pictures_give_the_extreme_value() -> None:
@@ -101,7 +120,9 @@ def test_directional_similarity_compares_the_directions_of_change() -> None:
     red, green = flat(1.0, 0.0, 0.0), flat(0.0, 1.0, 0.0)
     assert clip_directional(green, red, ["green"], ["red"], toy_clip()).mean == pytest.approx(1, abs=1e-5)
     assert clip_directional(red, green, ["green"], ["red"], toy_clip()).mean == pytest.approx(-1, abs=1e-5)
-    assert math.isnan(clip_directional(red, red, ["green"], ["red"], toy_clip()).mean)
+    # no change is no step towards the text: 0, as torch's cosine of a zero vector, and not left out of a mean
+    assert clip_directional(red, red, ["green"], ["red"], toy_clip()).mean == 0
+    assert math.isnan(clip_directional(green, red, ["red"], ["red"], toy_clip()).mean)
 
 
 def test_accuracy_asks_which_text_is_nearer() -> None:

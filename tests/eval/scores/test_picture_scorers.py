@@ -23,9 +23,10 @@ from eval.results.store import Store
 from eval.results.tables import summary_csv
 from eval.run.command import run
 from eval.scores import networks
-from eval.scores.measures import MEASURES
+from eval.scores.measures import MEASURES, PSNR_MOST
 from eval.scores.metrics import (
     ClipNetwork,
+    MetricResult,
     clip_accuracy,
     clip_directional,
     clip_score,
@@ -37,6 +38,7 @@ from eval.scores.metrics import (
 )
 from eval.scores.networks import to_keep, to_tensor
 from eval.scores.pictures import PictureScorer, PieScorer
+from freectl.errors import FreectlError
 from freectl.mini.scene import render
 
 
@@ -171,7 +173,41 @@ def test_pie_scores_are_those_of_the_background_in_the_papers_scales(clip_folder
     assert found["lpips_x1e3"] is None
     same = scorer(case, picture).scores
     assert same["ssim_x1e2"] == pytest.approx(100, abs=0.05)
-    assert same["clip_directional"] is None  # nothing changed: no direction
+    assert same["clip_directional"] == 0  # nothing changed
+
+
+def test_a_kept_background_counts_in_the_mean_of_psnr() -> None:
+    case = mini_cases(count=1)[2]
+    picture, mask = case.picture(), case.mask()
+    scorer = PictureScorer(background=networks.background_distances(None))
+
+    def found(result: Image.Image) -> list[float]:
+        scores = scorer(case, result).scores
+        return [scores["psnr"], scores["background_psnr"]]
+
+    kept = Image.composite(Image.new("RGB", picture.size, "red"), picture, mask)
+    assert found(kept) == [PSNR_MOST, PSNR_MOST]
+    nearly = np.array(picture)
+    nearly[0, 0, 0] ^= 1  # one level of one channel of one background pixel: 84 dB
+    assert found(Image.fromarray(nearly)) == [PSNR_MOST, PSNR_MOST]
+    other = np.array(picture)
+    other[:2] = 255 - other[:2]
+    assert all(0 < value < 30 for value in found(Image.fromarray(other)))
+
+
+@pytest.mark.parametrize("broken", ["clip", "structure", "lpips"])
+def test_a_network_that_gives_no_numbers_fails_the_case(broken: str) -> None:
+    def nan(pictures: Tensor, *_others: Any) -> Tensor:
+        return torch.full((len(pictures), 3), torch.nan)
+
+    given: dict[str, Any] = {
+        "clip": networks.ClipScores(ClipNetwork("NaN", nan, lambda texts: torch.ones(len(texts), 3))),
+        "structure": networks.PictureDistance("NaN", lambda a, b, _keep: MetricResult("", nan(a)[:, 0])),
+        "lpips": networks.PictureDistance("NaN", lambda a, b, _keep: MetricResult("", nan(a)[:, 0])),
+    }
+    case = mini_cases(count=1)[0]
+    with pytest.raises(FreectlError, match="not finite|is nan"):
+        PictureScorer(**{broken: given[broken]})(case, case.picture())
 
 
 def test_pictures_without_an_answer_are_compared_with_the_original_and_with_what_was_given() -> None:

@@ -121,6 +121,8 @@ def test_folders_that_do_not_fit_are_refused(scenes: Path, tmp_path: Path) -> No
     refused("--labels: found nothing for 'a.jpg'", *both)
     Image.new("RGB", (64, 64)).save(labels / "a.png")
     refused("in colours", *both)
+    (labels / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\nshowpage\n%%EOF\n")
+    refused("unreadable", *both)  # and Ghostscript does not run: PNG is the one format of label maps
     Image.new("L", (64, 64), 200).save(labels / "a.png")
     refused("labels 0 to 16", *both)
     refused("--ignore", *both, "--ignore", 200)

@@ -1,0 +1,72 @@
+"""How the commands end when there is no room: one line, an exit code, nothing half-written."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval.command import guarded_main
+from freectl.errors import FreectlError, InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+FULL = Path("/dev/full")
+RESULTS = str(ROOT / "prompts" / "mini_results")
+
+
+def report(*arguments: str, stdout: int = subprocess.PIPE, most_bytes: int | None = None) -> tuple[int, str]:
+    """Exit code and stderr of eval.report, which may write files of `most_bytes` only."""
+
+    def limited() -> None:
+        if most_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    command = [sys.executable, "-m", "eval.report", RESULTS, *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=90,
+                          check=False, preexec_fn=limited)  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
+def test_a_full_standard_output_is_one_line(tmp_path: Path) -> None:
+    handle = os.open(FULL, os.O_WRONLY)
+    try:
+        code, told = report("--out", str(tmp_path / "r.html"), stdout=handle)
+    finally:
+        os.close(handle)
+    assert code == 1
+    assert told == "standard output or error: No space left on device\n"
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    code, told = report("--out", str(tmp_path / "r.html"), most_bytes=4096)
+    assert code == 1
+    assert told.startswith(f"--out: could not write '{tmp_path / 'r.html'}'")
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (FreectlError("the training failed"), 1, "the training failed\n"),
+        (InputError("--out", "'x'", "a folder"), 2, "--out: found 'x'; allowed: a folder\n"),
+        (FileNotFoundError(2, "No such file or directory", "x.json"), 1, "x.json: No such file or directory\n"),
+        (KeyboardInterrupt(), 130, "interrupted; start again to go on\n"),
+    ],
+)
+def test_commands_with_their_own_parsers_end_alike(
+    error: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        assert sys.argv[1:] == ["--out", "x", "--set", "a=1", "b=2"]  # the parser's, untouched
+        raise error
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # which the command may close
+    monkeypatch.setattr(sys, "argv", ["eval.gan_runs", "--out", "x", "--set", "a=1", "b=2"])
+    with pytest.raises(SystemExit) as ended:
+        guarded_main(main)
+    assert ended.value.code == code
+    assert capsys.readouterr().err == told
