@@ -59,10 +59,7 @@ def parse_weights(texts: list[str]) -> dict[str, Path]:
         folder = Path(path if equals else text)
         with translated_errors():
             record = read_record(folder, OPTION)
-        model = record.get("model")
-        if not isinstance(model, dict) or "name" not in model:
-            raise InputError(OPTION, f"'{folder}', whose config.json names no model", _FOLDER)
-        name = name if equals else str(model["name"])
+        name = name if equals else str(record["model"]["name"])
         if name in found:
             raise InputError(OPTION, f"two folders named '{name}'", _FOLDER)
         found[name] = folder

@@ -71,7 +71,7 @@ def test_a_torn_log_and_a_record_without_generators(tmp_path: Path, gan_weights:
     assert training_of(run / "weights") == training_of(gan_weights)
     config = run / "weights" / "config.json"
     record = json.loads(config.read_text())
-    for lost, named in (("generators", "without a generator AB"), ("model", "names no model")):
+    for lost, named in (("generators", "lists no generators"), ("model", "lacks generators, model")):
         config.write_text(json.dumps({key: value for key, value in record.items() if key != lost}))
         with pytest.raises(InputError, match=named):
             parse_weights([str(run / "weights")]) and Translator(run / "weights")
