@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from gan_baselines.config import LEAST_SIDE
 from gan_baselines.errors import GanError
-from gan_baselines.networks import DcganGenerator
 
 _DROPOUTS = (nn.Dropout, nn.Dropout2d)
 
@@ -44,11 +43,13 @@ def presenting(*networks: nn.Module, dropout: bool = True, seed: int = 0) -> Ite
 
 
 @torch.inference_mode()
-def translate(generator: nn.Module, picture: Tensor, multiple: int, *, dropout: bool = True, seed: int = 0) -> Tensor:
-    """Translate one picture (3, H, W) in [-1, 1] to the same size.
+def translate(generator: nn.Module, picture: Tensor, multiple: int, *, dropout: bool = True, seed: int = 0,
+              style: Tensor | None = None) -> Tensor:  # fmt: skip
+    """Translate one picture (C, H, W) to one of the same size in [-1, 1].
 
     Sides that `multiple` does not divide, or below 8 px, are padded by their edges and cut back. One picture at a time,
-    so that its translation does not depend on what else is translated; equal seeds give equal pictures.
+    so that its translation does not depend on what else is translated; equal seeds give equal pictures. Where the
+    network has several answers, the seed or the `style` (1, numbers) chooses.
 
     Raises:
         GanError: the result is not finite.
@@ -57,25 +58,47 @@ def translate(generator: nn.Module, picture: Tensor, multiple: int, *, dropout: 
     below, right = (ceil(max(side, LEAST_SIDE) / multiple) * multiple - side for side in (height, width))
     padded = functional.pad(picture[None], (0, right, 0, below), mode="replicate")
     with presenting(generator, dropout=dropout, seed=seed):
-        return checked(generator(padded)[0, :, :height, :width])
+        made = generator(padded) if style is None else generator(padded, style)
+        return checked(made[0, :, :height, :width])
 
 
 @torch.inference_mode()
-def sample(generator: DcganGenerator, count: int, seed: int, batch: int = 64) -> Iterator[Tensor]:
+def sample(
+    generator: nn.Module, count: int, seed: int, batch: int = 64, *, condition: Tensor | None = None, line: bool = False
+) -> Iterator[Tensor]:
     """Yield `count` pictures (3, S, S) in [-1, 1] from noise; picture i depends on seed + i alone.
 
     Batch norm uses its running statistics here, so that a picture does not depend on its neighbours.
+
+    Args:
+        condition: (numbers,) for all pictures or (count, numbers), for networks that take one.
+        line: the noise moves on a line from that of `seed` to that of seed + 1 instead.
+
+    Raises:
+        GanError: the result is not finite.
     """
     device = next(generator.parameters()).device
     was = generator.training
     generator.eval()
+    if condition is not None and condition.dim() == 1:
+        condition = condition.expand(count, -1)
+    noise = _noise(int(generator.noise), count, seed, line)  # type: ignore[arg-type]
     try:
         for start in range(0, count, batch):
-            seeds = range(seed + start, seed + min(start + batch, count))
-            noise = [torch.randn(generator.noise, generator=torch.Generator().manual_seed(s)) for s in seeds]
-            yield from checked(generator(torch.stack(noise).to(device)))
+            part = slice(start, start + batch)
+            extra = () if condition is None else (condition[part].to(device),)
+            yield from checked(generator(noise[part].to(device), *extra))
     finally:
         generator.train(was)
+
+
+def _noise(numbers: int, count: int, seed: int, line: bool) -> Tensor:
+    ends = [torch.randn(numbers, generator=torch.Generator().manual_seed(s))
+            for s in range(seed, seed + (2 if line else count))]  # fmt: skip
+    if not line:
+        return torch.stack(ends)
+    share = torch.linspace(0, 1, count)[:, None]
+    return (1 - share) * ends[0] + share * ends[1]
 
 
 def checked(pictures: Tensor) -> Tensor:

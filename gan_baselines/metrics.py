@@ -60,3 +60,16 @@ def pooled_features(network: nn.Module, pictures: Iterable[Tensor], batch: int =
         maps = network(chunk).flatten(2)
         parts.append(torch.cat([maps.mean(2), maps.std(2, unbiased=False)], 1))
     return torch.cat(parts)
+
+
+def diversity(pictures: Tensor) -> float:
+    """Mean L1 between the answers (N, 3, H, W) to one input, over all pairs."""
+    flat = pictures.flatten(1)
+    distances = torch.cdist(flat, flat, p=1) / flat.shape[1]
+    return float(distances.sum() / max(1, len(flat) * (len(flat) - 1)))
+
+
+def coverage(pictures: Tensor, answers: Tensor) -> float:
+    """Share of the true `answers` (M, 3, H, W) that are the nearest one, in L1, of some picture (N, 3, H, W)."""
+    nearest = torch.cdist(pictures.flatten(1), answers.flatten(1), p=1).argmin(1)
+    return len(set(nearest.tolist())) / len(answers)

@@ -46,8 +46,8 @@ class Weights:
 
     @property
     def noise_generator(self) -> Any:
-        """The generator of a noise model."""
-        return self.generators["G"]
+        """The network that draws pictures from noise; None for a model that translates."""
+        return self.network.sampler if self.network else self.generators.get("G")
 
 
 def save_weights(

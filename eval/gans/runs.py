@@ -34,7 +34,7 @@ COLUMNS = {
 def make_data(out: Path, plan: dict[str, Any]) -> dict[str, Path]:
     """Folders of paired and unpaired pictures; made once."""
     from freectl.mini.export import write_scenes
-    from gan_baselines.data.prepare import from_scenes
+    from gan_baselines.data.scenes import from_scenes
 
     folders = {"paired": out / "data" / "paired", "unpaired": out / "data" / "unpaired"}
     scenes = out / "data" / "scenes"

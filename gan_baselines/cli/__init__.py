@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from gan_baselines.cli import data, use
+from gan_baselines.cli.sample import sample
 from gan_baselines.cli.train import settings, train
+from gan_baselines.cli.translate import translate
 from gan_baselines.errors import GanError
 
 
@@ -40,8 +42,8 @@ def _options(
 
 app.command("train")(train)
 app.command("settings")(settings)
-app.command("translate")(use.translate)
-app.command("sample")(use.sample)
+app.command("translate")(translate)
+app.command("sample")(sample)
 app.command("evaluate")(use.evaluate)
 app.command("convert")(use.convert)
 app.add_typer(data.app, name="data")

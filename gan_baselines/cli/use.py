@@ -1,90 +1,20 @@
-"""`gan-baselines translate`, `sample`, `evaluate`, `convert`: commands on weights folders."""
+"""`gan-baselines evaluate` and `convert`: weights folders measured, imported, stored anew."""
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gan_baselines.cli.output import Format, FormatOption, columns, emit
-from gan_baselines.errors import GanError, InputError
-
-if TYPE_CHECKING:
-    from gan_baselines.weights import Weights
-
-WeightsOption = Annotated[
-    Path, typer.Option(help="Weights folder, as a training writes it, or the name of shipped weights.")
-]
-ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads.  [default: all cores]", min=1)]
-SeedOption = Annotated[int, typer.Option(help="Of noise and dropout.", min=0, max=2**31 - 1)]
-
-
-def translate(
-    weights: WeightsOption,
-    source: Annotated[Path, typer.Option("--input", help="A picture or a folder of pictures.")],
-    output: Annotated[Path, typer.Option(help="Folder for the PNG files; created.")],
-    direction: Annotated[str | None, typer.Option(help="AB or BA.  [default: AB, or the only one]")] = None,
-    dropout: Annotated[bool, typer.Option(help="Keep dropout on, which is Pix2Pix's noise.")] = True,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
-    form: FormatOption = Format.human,
-) -> None:
-    """Translate pictures of any size; each keeps its size and, but for the ending, its name."""
-    from gan_baselines.data import pictures
-    from gan_baselines.weights import read_record
-
-    files = [source] if not source.is_dir() else pictures.picture_files(source, "--input")
-    pictures.by_stem(files, "--input")
-    if output.exists() and (source if source.is_dir() else source.parent).resolve() == output.resolve():
-        raise InputError("--output", f"'{output}', where the input lies", "another folder")
-    record = read_record(weights)
-    chosen = _direction(direction, record["translators"])
-    for path in files:  # all of them before the first is written: decoding costs little beside a network
-        pictures.read_picture(path, "--input")
-    loaded = _load(weights, threads, only=chosen)
-
-    from gan_baselines import inference
-
-    _make(output)
-    started = time.perf_counter()
-    for path in files:
-        picture = pictures.to_range(pictures.to_tensor(pictures.read_picture(path, "--input")))
-        net = loaded.translators[chosen]
-        made = inference.translate(net, picture, loaded.multiple, dropout=dropout, seed=seed)
-        pictures.save_image(pictures.to_image(made), output / f"{path.stem}.png")
-    seconds = round(time.perf_counter() - started, 3)
-    value = {"output": str(output), "direction": chosen, "pictures": len(files), "seconds": seconds}
-    emit(value, f"{len(files)} pictures in {output}, {seconds} s", form)
-
-
-def sample(
-    weights: WeightsOption,
-    output: Annotated[Path, typer.Option(help="Folder for the PNG files; created.")],
-    count: Annotated[int, typer.Option(help="Pictures.", min=1, max=1_000_000)] = 16,
-    seed: SeedOption = 0,
-    threads: ThreadsOption = None,
-    form: FormatOption = Format.human,
-) -> None:
-    """Draw pictures from noise (DCGAN): picture i depends on seed + i alone."""
-    from gan_baselines.weights import read_record
-
-    if read_record(weights)["generators"] != ["G"]:
-        raise InputError("--weights", f"'{weights}', which translates pictures", "weights of a dcgan")
-    loaded = _load(weights, threads)
-
-    from gan_baselines import inference
-    from gan_baselines.data.pictures import save_image, to_image
-
-    _make(output)
-    for index, picture in enumerate(inference.sample(loaded.noise_generator, count, seed)):
-        save_image(to_image(picture), output / f"{seed + index:06d}.png")
-    emit({"output": str(output), "pictures": count, "seed": seed}, f"{count} pictures in {output}", form)
+from gan_baselines.cli.weights import SeedOption, ThreadsOption, WeightsOption, direction_of, loaded
+from gan_baselines.errors import InputError
 
 
 def evaluate(
     weights: WeightsOption,
     data: Annotated[Path, typer.Option(help="Data folder; its test split where it has one.")],
     limit: Annotated[int | None, typer.Option(help="Pictures a side at most.", min=2)] = None,
+    samples: Annotated[int, typer.Option(help="Answers to each picture, for models that have several.", min=1)] = 1,
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
     form: FormatOption = Format.human,
@@ -93,9 +23,8 @@ def evaluate(
     from gan_baselines.evaluate import evaluate as measure
     from gan_baselines.evaluate import table
 
-    report = measure(_load(weights, threads), data, limit=limit, seed=seed)
-    header = ["direction", "method", "l1", "psnr", "kid", "cycle_l1"]
-    text = f"kid {report['kid']:.5f}" if "kid" in report else columns([header, *table(report)])
+    report = measure(loaded(weights, threads), data, limit=limit, seed=seed, samples=samples)
+    text = f"kid {report['kid']:.5f}" if "kid" in report else columns(table(report))
     emit({"weights": str(weights), "data": str(data), **report}, f"{text}\nKID with a {report['kid_network']}", form)
 
 
@@ -127,13 +56,13 @@ def convert(
 
     source = find_weights(source)
     if source.is_dir():
-        loaded = load_weights(source, "--input")
-        model, nets, about = loaded.model, loaded.generators, loaded.about
-        helpers = {name: loaded.network.helpers[name] for name in loaded.network.carried} if loaded.network else {}
-        ways: list[str] | None = sorted(loaded.translators)
+        stored = load_weights(source, "--input")
+        model, nets, about = stored.model, stored.generators, stored.about
+        helpers = {name: stored.network.helpers[name] for name in stored.network.carried} if stored.network else {}
+        ways: list[str] | None = sorted(stored.translators)
     else:
         model, network = read_legacy(source, dropout=dropout)
-        nets, about = {_direction(direction, ["AB"] if model.name == "pix2pix" else ["AB", "BA"]): network}, {}
+        nets, about = {direction_of(direction, ["AB"] if model.name == "pix2pix" else ["AB", "BA"]): network}, {}
         helpers, ways = {}, None
     save_weights(
         out,
@@ -146,30 +75,3 @@ def convert(
     )
     report = {"out": str(out), "model": model.name, "generators": sorted(nets), "dtype": dtype}
     emit(report, f"{model.name} generator{'s' if len(nets) > 1 else ''} {', '.join(sorted(nets))} in {out}", form)
-
-
-def _direction(asked: str | None, known: list[str]) -> str:
-    if not known:
-        raise InputError("--weights", "a model that starts from noise", "pix2pix, cyclegan or modified-cyclegan")
-    if asked is None:
-        return "AB" if "AB" in known else known[0]
-    if asked not in known:
-        raise InputError("--direction", f"'{asked}'", ", ".join(known))
-    return asked
-
-
-def _load(weights: Path, threads: int | None, only: str | None = None) -> "Weights":
-    from gan_baselines.training.device import set_threads
-    from gan_baselines.weights import load_weights
-
-    set_threads(threads)
-    return load_weights(weights, only=only)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError("--output", f"'{folder}' ({error.strerror})", "a folder that can be written") from error
-    if not folder.is_dir():
-        raise GanError(f"'{folder}' is not a folder")

@@ -5,11 +5,13 @@ from gan_baselines.config.base import (
     Closed,
     Discriminator,
     Generator,
+    InitKind,
     Layout,
     LossMode,
     Model,
     Norm,
     NormKind,
+    ScaleLoss,
 )
 from gan_baselines.config.noise import Dcgan
 from gan_baselines.config.paired import Pix2Pix
@@ -27,6 +29,7 @@ __all__ = [
     "Dcgan",
     "Discriminator",
     "Generator",
+    "InitKind",
     "Layout",
     "LossMode",
     "Model",
@@ -36,6 +39,7 @@ __all__ = [
     "NormKind",
     "Pix2Pix",
     "RunConfig",
+    "ScaleLoss",
     "Train",
     "layout_of",
 ]

@@ -4,9 +4,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-LossMode = Literal["vanilla", "lsgan", "hinge"]
+LossMode = Literal["vanilla", "lsgan", "hinge", "wgangp"]
+ScaleLoss = Literal["mean", "sum"]
+InitKind = Literal["normal", "xavier", "kaiming"]
 NormKind = Literal["batch", "instance", "group", "spectral", "none"]
-Layout = Literal["single", "paired", "unpaired"]
+Layout = Literal["single", "paired", "unpaired", "labelled", "captioned", "classed"]
 LEAST_SIDE = 8  # px: on less a norm or a mirrored edge inside a generator has one position to work on
 
 
@@ -59,11 +61,15 @@ class Generator(Closed):
 
 
 class Discriminator(Closed):
-    """A patch discriminator. `n_layers` 0, 1, 2, 3, 4, 5 see 1, 16, 34, 70, 142, 286 px; `scales` halve the picture."""
+    """A patch discriminator. `n_layers` 0, 1, 2, 3, 4, 5 see 1, 16, 34, 70, 142, 286 px; `scales` halve the picture.
+
+    `scale_loss`: the terms of the scales are averaged, or added up as the codes with published weights do.
+    """
 
     n_layers: int = Field(default=3, ge=0, le=6)
     width: int = Field(default=64, ge=1)
     scales: int = Field(default=1, ge=1, le=4)
+    scale_loss: ScaleLoss = "mean"
 
     @property
     def smallest(self) -> int:
@@ -83,11 +89,12 @@ class Model(Closed):
     """What the settings of every model have.
 
     `generators_from` and `discriminators_from` are weights folders to train on from: all networks of that side must be
-    in it and have the configured shapes.
+    in it and have the configured shapes. `init` draws the weights otherwise.
     """
 
     layout: ClassVar[Layout] = "unpaired"
 
+    init: InitKind = "normal"
     generators_from: str | None = None
     discriminators_from: str | None = None
 

@@ -36,6 +36,7 @@ class Data(Closed):
 class Train(Closed):
     """Optimisation and bookkeeping. `steps` overrides `epochs`; the last decay_epochs/epochs of the run decay linearly.
 
+    `halve_every` steps the learning rates are halved (0 never), beside that decay. `weight_decay` is Adam's L2 term.
     `ema` 0 switches the average off. `threads` None takes every core this process may use. Intervals are in steps.
     """
 
@@ -45,6 +46,8 @@ class Train(Closed):
     batch_size: int = Field(default=1, ge=1)
     lr: float = Field(default=2e-4, gt=0)
     lr_discriminator: float | None = Field(default=None, gt=0)
+    halve_every: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     beta1: float = Field(default=0.5, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
     ema: float = Field(default=0.0, ge=0, lt=1)

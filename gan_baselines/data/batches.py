@@ -10,7 +10,9 @@ import torch
 
 from gan_baselines.config import Layout, RunConfig
 from gan_baselines.data.augment import crop_flip, distort
+from gan_baselines.data.complete import completed
 from gan_baselines.data.folders import Split, find_sources
+from gan_baselines.data.marks import marked
 from gan_baselines.data.pictures import to_range
 from gan_baselines.data.sets import PictureSet
 from gan_baselines.errors import InputError
@@ -22,13 +24,20 @@ class Batches:
     """Shuffled, augmented batches of a folder.
 
     Paired sides share order, crop and flip; unpaired sides have their own. An epoch is one pass over the larger side.
-    The stream runs on over epoch ends, so no picture is dropped and no batch is short.
+    The stream runs on over epoch ends, so no picture is dropped and no batch is short. Label maps, "A", keep their
+    numbers, instances as a second channel; classes come as "class" (N,), captions as "words" (N, length).
+
+    Attributes:
+        config: the settings, completed by what only the data knows.
     """
 
     def __init__(self, root: Path, config: RunConfig, layout: Layout, split: Split = "train") -> None:
-        self.config, self.paired = config, layout == "paired"
-        data = config.data
         sources = find_sources(root, layout, split)
+        self.config = config = completed(config, sources)
+        self.paired, data = layout in ("paired", "labelled"), config.data
+        if layout == "labelled" and (data.rotate or data.stretch):
+            raise InputError("--set data.rotate", "distortions of label maps", "data.rotate=0 and data.stretch=0")
+        self.marks = next((marked(config.model, source.marks) for source in sources.values() if source.marks), {})
         self.sets = {side: PictureSet(found, data.load_size) for side, found in sources.items()}
         first = next(iter(self.sets.values()))
         if any((s.width, s.height) != (first.width, first.height) for s in self.sets.values()):
@@ -64,7 +73,7 @@ class Batches:
         return train.steps or ceil(train.epochs * len(self) / (train.batch_size * world))
 
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The batch of `step` (0-based) for process `rank`: float (batch, 3, H, W) in [-1, 1] for each side."""
+        """The batch of `step` (0-based) for process `rank`: pictures are float (batch, 3, H, W) in [-1, 1]."""
         if all(part.in_memory for part in self.sets.values()):
             return self._made(step, rank, world)
         # files are read one step ahead; a batch depends on nothing but its step, so this changes no result
@@ -83,7 +92,8 @@ class Batches:
             indices = [_index(self.config.train.seed, name, len(part), start + i) for i in range(size)]
             rng = torch.Generator().manual_seed(_seed(self.config.train.seed, name, start))
             batch[side] = self._augmented(part.take(indices), rng)
-        return batch
+            batch |= {name: values[indices] for name, values in self.marks.items()}
+        return merged(batch)
 
     def fixed(self, count: int) -> Batch:
         """The first `count` pictures of each side, cropped in the middle: for sample grids."""
@@ -92,15 +102,29 @@ class Batches:
         for side, part in self.sets.items():
             top, left = (part.height - height) // 2, (part.width - width) // 2
             pictures = part.take(list(range(min(count, *(len(s) for s in self.sets.values())))))
-            shown[side] = to_range(pictures[:, :, top : top + height, left : left + width])
-        return shown
+            cut = pictures[:, :, top : top + height, left : left + width]
+            shown[side] = _ranged(cut)
+            shown |= {name: values[: len(pictures)] for name, values in self.marks.items()}
+        return merged(shown)
 
     def _augmented(self, pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         data = self.config.data
         if data.rotate or data.stretch:
             floats = distort(to_range(pictures), data.rotate, data.stretch, rng)
             return crop_flip(floats, self.size, data.flip, rng)
-        return to_range(crop_flip(pictures, self.size, data.flip, rng))
+        return _ranged(crop_flip(pictures, self.size, data.flip, rng))
+
+
+def merged(batch: Batch) -> Batch:
+    """Instance numbers become a second channel of the label maps A."""
+    if "I" not in batch:
+        return batch
+    return {**{name: part for name, part in batch.items() if name != "I"}, "A": torch.cat([batch["A"], batch["I"]], 1)}
+
+
+def _ranged(pixels: torch.Tensor) -> torch.Tensor:
+    # label maps stay whole numbers, in floats as everything that networks take
+    return to_range(pixels) if pixels.dtype == torch.uint8 else pixels.float()
 
 
 def _index(seed: int, name: str, count: int, position: int) -> int:

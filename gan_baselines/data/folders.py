@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from gan_baselines.config import Layout
+from gan_baselines.data.marks import read_captions
 from gan_baselines.data.pictures import by_stem, has_pictures, picture_files
 from gan_baselines.errors import InputError
 
@@ -13,19 +14,31 @@ LAYOUTS = {
     "unpaired": "trainA/ and trainB/ (or train/A/ and train/B/)",
     "paired": "train/A/ and train/B/ with equal file names, or train/ with side-by-side sheets (A left, B right)",
     "single": "pictures in train/, in pictures/ or in the folder itself",
+    "labelled": "train/labels/ (PNG, a class index a pixel) and train/pictures/ with equal file names, and "
+    "train/instances/ (PNG, a number an object) where there are instances",
+    "captioned": 'pictures in train/ and train/metadata.jsonl with lines of "file_name" and "text"',
+    "classed": "a folder of pictures for each class in train/",
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """Pictures of one side. `half` 0 or 1 takes the left or right half of each file; None the whole."""
+    """Pictures of one side.
+
+    Attributes:
+        half: 0 or 1 takes the left or right half of each file; None the whole.
+        labels: the files hold class indices or instance numbers, not colours.
+        marks: the class or the caption of each file, where the layout has them.
+    """
 
     files: tuple[Path, ...]
     half: int | None = None
+    labels: bool = False
+    marks: tuple[str, ...] = ()
 
 
 def find_sources(root: Path, layout: Layout, split: Split = "train", option: str = "--data") -> dict[str, Source]:
-    """Return the sources by side: "A" and "B", or "picture".
+    """Return the sources by side: "A" and "B" (and "I" for instances), or "picture".
 
     Raises:
         InputError: the folder is missing, empty, or laid out otherwise.
@@ -34,6 +47,8 @@ def find_sources(root: Path, layout: Layout, split: Split = "train", option: str
         raise InputError(option, f"no folder '{root}'", "an existing folder")
     if layout == "single":
         return {"picture": _single(root, split, option)}
+    if layout in _MARKED and (root / split).is_dir():
+        return _MARKED[layout](root / split, option)
     beside, below = (root / f"{split}A", root / f"{split}B"), (root / split / "A", root / split / "B")
     if layout == "unpaired":
         for pair in (beside, below):
@@ -52,6 +67,8 @@ def has_split(root: Path, layout: Layout, split: Split) -> bool:
     """Whether `root` has a folder for `split` in this layout."""
     if layout == "unpaired":
         return (root / f"{split}A").is_dir() or (root / split / "A").is_dir()
+    if layout in _MARKED:
+        return (root / split).is_dir()
     return (root / split).is_dir() and (layout == "paired" or has_pictures(root / split))
 
 
@@ -66,6 +83,33 @@ def _pairs(a: Path, b: Path, option: str) -> dict[str, Source]:
     if lonely:
         raise InputError(option, f"'{lonely[0]}' on one side only of '{a.parent}'", "equal file names in A/ and B/")
     return {side: Source(tuple(found[name] for name in sorted(found))) for side, found in files.items()}
+
+
+def _labelled(folder: Path, option: str) -> dict[str, Source]:
+    sides = {"A": "labels", "B": "pictures", "I": "instances"}
+    there = {side: folder / name for side, name in sides.items() if side != "I" or (folder / name).is_dir()}
+    files = {side: by_stem(picture_files(found, option), option) for side, found in there.items()}
+    for side, found in files.items():
+        if lonely := sorted(found.keys() ^ files["B"].keys()):
+            allowed = "equal file names in all of them"
+            raise InputError(option, f"'{lonely[0]}' in only one of '{there[side]}' and '{there['B']}'", allowed)
+    return {side: Source(tuple(found[n] for n in sorted(found)), labels=side != "B") for side, found in files.items()}
+
+
+def _captioned(folder: Path, option: str) -> dict[str, Source]:
+    files = tuple(picture_files(folder, option))
+    return {"picture": Source(files, marks=tuple(read_captions(folder, [path.name for path in files], option)))}
+
+
+def _classed(folder: Path, option: str) -> dict[str, Source]:
+    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    if not classes:
+        raise InputError(option, f"'{folder}' with {_contents(folder)}", "a folder of pictures for each class")
+    files = [path for found in classes for path in picture_files(found, option)]
+    return {"picture": Source(tuple(files), marks=tuple(path.parent.name for path in files))}
+
+
+_MARKED = {"labelled": _labelled, "captioned": _captioned, "classed": _classed}
 
 
 def _single(root: Path, split: Split, option: str) -> Source:

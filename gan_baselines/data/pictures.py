@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
@@ -90,6 +91,24 @@ def read_picture(path: Path, option: str = "--data") -> Image.Image:
                 return _to_rgb(ImageOps.exif_transpose(image))
         except Exception as error:  # decoders raise whatever the damaged bytes lead them to
             raise _unreadable(path, option, error) from error
+
+
+def read_labels(path: Path, option: str = "--data") -> NDArray[np.int32]:
+    """Read a map of class indices or instance numbers, (H, W): a grey or palette PNG of 8 or 16 bits, not turned.
+
+    Raises:
+        InputError: missing, damaged, or in colours.
+    """
+    allowed = "a grey or palette PNG with a number a pixel"
+    with _quiet():
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                values = np.asarray(image)
+        except Exception as error:  # decoders raise whatever the damaged bytes lead them to
+            raise InputError(option, f"'{path}', unreadable ({error})", allowed) from error
+    if values.ndim != 2 or values.dtype.kind not in "ui":
+        raise InputError(option, f"'{path}' in colours", allowed)
+    return values.astype(np.int32)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

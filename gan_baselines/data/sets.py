@@ -3,17 +3,18 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from gan_baselines.data.folders import Source
-from gan_baselines.data.pictures import picture_size, read_picture, to_tensor
+from gan_baselines.data.pictures import picture_size, read_labels, read_picture, to_tensor
 from gan_baselines.errors import InputError
 
 
 class PictureSet:
-    """Random access to equally sized pictures, uint8 (3, H, W).
+    """Random access to equally sized pictures, uint8 (3, H, W), or label maps, int32 (1, H, W).
 
     Args:
         source: the files.
@@ -71,17 +72,26 @@ class PictureSet:
         return digest.hexdigest()[:16]
 
     def _read(self, path: Path) -> Tensor:
+        if self.source.labels:
+            return self._read_labels(path)
         image = read_picture(path)
         if self.source.half is not None:
             middle = image.width // 2
             left = self.source.half * middle
             image = image.crop((left, 0, left + middle, image.height))
-        if self.load_size and image.size != (self.load_size, self.load_size):
-            image = image.resize((self.load_size, self.load_size), Image.Resampling.BICUBIC)
+        image = _fitted(image, self.load_size, Image.Resampling.BICUBIC)
         if image.size != (self.width, self.height):
             found = f"'{path}', which its decoder turns to {image.width}x{image.height} px"
             raise InputError("--data", found, f"{self.width}x{self.height} px, or --set data.load_size=N")
         return to_tensor(image)
+
+    def _read_labels(self, path: Path) -> Tensor:
+        image = _fitted(Image.fromarray(read_labels(path)), self.load_size, Image.Resampling.NEAREST)
+        return torch.from_numpy(np.array(image, dtype=np.int32))[None]
+
+
+def _fitted(image: Image.Image, side: int | None, how: Image.Resampling) -> Image.Image:
+    return image.resize((side, side), how) if side and image.size != (side, side) else image
 
 
 def check_side(width: int, height: int, multiple: int, option: str, what: str, hint: str = "") -> None:

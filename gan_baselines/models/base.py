@@ -5,6 +5,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from torch import Tensor, nn
 
+from gan_baselines.errors import InputError
+
 Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]
 Player = Literal["generator", "discriminator"]
@@ -86,3 +88,48 @@ class GanModel(nn.Module, ABC):
     def parts(self, direction: str) -> tuple[str, ...]:
         """Names of the generators that a direction needs."""
         return (direction,)
+
+    def translate(self, direction: str, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """What a `Direction` of this model computes. `style` (N, numbers) chooses among answers; None draws it."""
+        raise NotImplementedError
+
+    def style_of(self, direction: str, picture: Tensor) -> Tensor:
+        """The style (1, numbers) of a target picture (1, 3, H, W), for `translate`.
+
+        Raises:
+            InputError: the model gives one answer to a picture.
+        """
+        raise InputError("--style", f"a picture, beside weights of a {self.config.name}", "bicyclegan or munit weights")
+
+    @property
+    def sampler(self) -> nn.Module | None:
+        """The network from noise (N, numbers) and condition to pictures; `noise` says how many numbers."""
+        return None
+
+    def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor | None:
+        """The condition (numbers,) of samples: a class, words, or latent numbers in their places.
+
+        Raises:
+            InputError: one that the model does not know.
+        """
+        asked = {"--class": label, "--prompt": prompt, "--code": code}
+        for option, value in asked.items():
+            if value is not None:
+                raise InputError(option, f"'{value}' for a {self.config.name}", "nothing: it draws from noise alone")
+        return None
+
+    def conditions(self, marks: dict[str, Tensor]) -> Tensor | None:
+        """Conditions (N, numbers) of the classes or captions of N pictures, as they come in a batch."""
+        return None
+
+
+class Direction(nn.Module):
+    """A direction of a model whose networks share work between directions, as a network of its own."""
+
+    def __init__(self, model: GanModel, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) to a picture of the same size."""
+        return self.model.translate(self.name, x, style)

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from gan_baselines.config import CycleGan
-from gan_baselines.losses import discriminator_terms, generator_term, l1, l2
+from gan_baselines.losses import l1, l2
 from gan_baselines.models.base import Batch, GanModel, Terms
-from gan_baselines.networks import Judgement, initialise, judge_pair, picture_generator
+from gan_baselines.models.game import adversarial, discriminator_game
+from gan_baselines.networks import Judgement, initialise, picture_generator
 from gan_baselines.networks.discriminators import patch_discriminator
 from gan_baselines.networks.norms import mixes_samples
 
@@ -26,9 +27,9 @@ class CycleGanModel(GanModel):
         super().__init__(config)
         self.pool_size = config.pool
         for source, target in SIDES:
-            self.generators[source + target] = initialise(picture_generator(config.generator, config.norm))
+            self.generators[source + target] = initialise(picture_generator(config.generator, config.norm), config.init)
         for side in "AB":
-            self.discriminators[side] = initialise(patch_discriminator(config.discriminator, config.norm))
+            self.discriminators[side] = initialise(patch_discriminator(config.discriminator, config.norm), config.init)
 
     def generate(self, batch: Batch, progress: float) -> Batch:
         """G(a) and F(b); with the identity loss also G(b) and F(a), as "same_B" and "same_A"."""
@@ -45,9 +46,8 @@ class CycleGanModel(GanModel):
         """For each side, half the loss on real pictures and pooled fakes (section 4)."""
         terms: Terms = {}
         for side in "AB":
-            judged = judge_pair(self.discriminators[side], batch[side], fakes[side])
-            real, fake = discriminator_terms(self.config.loss, *judged)
-            terms |= {f"D_{side}_real": 0.5 * real, f"D_{side}_fake": 0.5 * fake}
+            net = self.discriminators[side]
+            terms |= discriminator_game(self.config, net, batch[side], fakes[side], weight=0.5, name=f"D_{side}")
         return terms
 
     def generator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
@@ -55,7 +55,7 @@ class CycleGanModel(GanModel):
         terms: Terms = {}
         for source, target in SIDES:
             judgement = self.discriminators[target](fakes[target])
-            terms[f"G_{source}{target}"] = generator_term(self.config.loss, judgement.logits)
+            terms[f"G_{source}{target}"] = adversarial(self.config, judgement)
             cycle = self.generators[target + source](fakes[target])
             terms[f"cycle_{source}"] = self.cycle_term(source, batch[source], cycle, judgement, progress)
             if weight := self._identity_weight():

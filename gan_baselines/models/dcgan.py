@@ -1,12 +1,12 @@
 """DCGAN: pictures from noise."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_baselines.config import Dcgan
-from gan_baselines.losses import discriminator_terms, generator_term
 from gan_baselines.models.base import Batch, GanModel, Terms
-from gan_baselines.networks import DcganDiscriminator, DcganGenerator, initialise, judge_pair
+from gan_baselines.models.game import adversarial, discriminator_game
+from gan_baselines.networks import DcganDiscriminator, DcganGenerator, initialise
 
 
 class DcganModel(GanModel):
@@ -20,8 +20,8 @@ class DcganModel(GanModel):
 
     def __init__(self, config: Dcgan) -> None:
         super().__init__(config)
-        self.generators["G"] = initialise(DcganGenerator(config.size, config.noise, config.width))
-        self.discriminators["D"] = initialise(DcganDiscriminator(config.size, config.width))
+        self.generators["G"] = initialise(DcganGenerator(config.size, config.noise, config.width), config.init)
+        self.discriminators["D"] = initialise(DcganDiscriminator(config.size, config.width), config.init)
 
     def generate(self, batch: Batch, progress: float) -> Batch:
         """Draw z from N(0, 1), one for each real picture."""
@@ -31,14 +31,16 @@ class DcganModel(GanModel):
 
     def discriminator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """The two logarithms, summed, not halved."""
-        judged = judge_pair(self.discriminators["D"], batch["picture"], fakes["picture"])
-        real, fake = discriminator_terms(self.config.loss, *judged)
-        return {"D_real": real, "D_fake": fake}
+        return discriminator_game(self.config, self.discriminators["D"], batch["picture"], fakes["picture"])
 
     def generator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """-E log D(G(z)): the non-saturating form."""
-        logits = self.discriminators["D"](fakes["picture"]).logits
-        return {"G_adversarial": generator_term(self.config.loss, logits)}
+        return {"G_adversarial": adversarial(self.config, self.discriminators["D"](fakes["picture"]))}
+
+    @property
+    def sampler(self) -> nn.Module:
+        """G."""
+        return self.generators["G"]
 
     @torch.no_grad()
     def preview(self, batch: Batch) -> list[Tensor]:

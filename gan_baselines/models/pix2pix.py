@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from gan_baselines.config import Pix2Pix
-from gan_baselines.losses import discriminator_terms, generator_term, l1
+from gan_baselines.losses import l1
 from gan_baselines.models.base import Batch, GanModel, Terms
-from gan_baselines.networks import initialise, judge_pair, picture_generator
+from gan_baselines.models.game import adversarial, discriminator_game
+from gan_baselines.networks import initialise, picture_generator
 from gan_baselines.networks.discriminators import patch_discriminator
 
 
@@ -21,11 +22,11 @@ class Pix2PixModel(GanModel):
 
     def __init__(self, config: Pix2Pix) -> None:
         super().__init__(config)
-        self.generators["AB"] = initialise(picture_generator(config.generator, config.norm))
+        self.generators["AB"] = initialise(picture_generator(config.generator, config.norm), config.init)
         if config.gan:
             self.judged = ("B",)  # type: ignore[misc]
             net = patch_discriminator(config.discriminator, config.norm, config.conditional)
-            self.discriminators["B"] = initialise(net)
+            self.discriminators["B"] = initialise(net, config.init)
 
     def _condition(self, batch: Batch) -> Tensor | None:
         return batch["A"] if self.config.conditional else None
@@ -36,16 +37,15 @@ class Pix2PixModel(GanModel):
 
     def discriminator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """Half of -E log D(x, y) - E log(1 - D(x, G(x, z))): halved to slow D (section 3.3)."""
-        judged = judge_pair(self.discriminators["B"], batch["B"], fakes["B"], self._condition(batch))
-        real, fake = discriminator_terms(self.config.loss, *judged)
-        return {"D_real": 0.5 * real, "D_fake": 0.5 * fake}
+        net = self.discriminators["B"]
+        return discriminator_game(self.config, net, batch["B"], fakes["B"], self._condition(batch), weight=0.5)
 
     def generator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """-E log D(x, G(x, z)) + lambda E |y - G(x, z)|."""
         terms: Terms = {}
         if self.config.gan:
-            logits = self.discriminators["B"](fakes["B"], self._condition(batch)).logits
-            terms["G_adversarial"] = generator_term(self.config.loss, logits)
+            judgement = self.discriminators["B"](fakes["B"], self._condition(batch))
+            terms["G_adversarial"] = adversarial(self.config, judgement)
         if self.config.lambda_l1:
             terms["G_l1"] = self.config.lambda_l1 * l1(fakes["B"], batch["B"]).mean()
         return terms

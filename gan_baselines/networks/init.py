@@ -5,18 +5,27 @@ from typing import Any
 import torch
 from torch import nn
 
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+from gan_baselines.config import InitKind
+
+_WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def initialise(network: nn.Module, std: float = 0.02) -> nn.Module:
-    """Draw convolution weights from N(0, std), norm weights from N(1, std), set biases to 0.
+def initialise(network: nn.Module, kind: InitKind = "normal", std: float = 0.02) -> nn.Module:
+    """Draw the weights of convolutions and linear layers, norm weights from N(1, std), set biases to 0.
 
-    As arXiv 1511.06434, section 4. Uses torch's global generator. Returns `network`.
+    normal: N(0, std) (arXiv 1511.06434, section 4). xavier: Glorot's normal with gain `std`, as the multimodal codes
+    have it. kaiming: He's normal by the number of inputs (arXiv 1502.01852). Uses torch's global generator. Returns
+    `network`.
     """
     with torch.no_grad():
         for part in network.modules():
-            if isinstance(part, _CONVOLUTIONS):
-                nn.init.normal_(_weight(part), 0.0, std)
+            if isinstance(part, _WEIGHTED):
+                if kind == "normal":
+                    nn.init.normal_(_weight(part), 0.0, std)
+                elif kind == "xavier":
+                    nn.init.xavier_normal_(_weight(part), gain=std)
+                else:
+                    nn.init.kaiming_normal_(_weight(part))
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
             elif isinstance(part, nn.BatchNorm2d | nn.GroupNorm) and part.affine:
@@ -30,7 +39,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
-def _weight(conv: Any) -> torch.Tensor:
+def _weight(layer: Any) -> torch.Tensor:
     # under spectral normalisation `conv.weight` is computed; the drawn tensor lies below it
-    parametrized = getattr(conv, "parametrizations", None)
-    return parametrized.weight.original if parametrized is not None else conv.weight
+    parametrized = getattr(layer, "parametrizations", None)
+    return parametrized.weight.original if parametrized is not None else layer.weight

@@ -58,6 +58,7 @@ class Run:
         check_precision(config.train.precision, config.train.cpu)
         tracker = choose_tracker(config.train.tracker)
         self.batches = Batches(data, config, layout_of(config.model.name))
+        self.config = config = self.batches.config
         check_sizes(config.model, self.batches.size)
         self.threads = set_threads(config.train.threads)
         torch.manual_seed(config.train.seed)

@@ -160,7 +160,8 @@ class Trainer:
         train = self.config.train
         betas = (train.beta1, train.beta2)
         # the fused kernel takes one pass over the weights where the default takes one for each operation
-        adam = torch.optim.Adam(networks.parameters(), lr=rate, betas=betas, fused=train.fused_adam or None)
+        adam = torch.optim.Adam(networks.parameters(), lr=rate, betas=betas, fused=train.fused_adam or None,
+                                weight_decay=train.weight_decay)  # fmt: skip
         return self.accelerator.prepare(adam)
 
     def _set_rates(self) -> None:
@@ -205,11 +206,12 @@ class Trainer:
 def rate_factor(config: RunConfig, step: int, total: int, epoch_size: int, world: int = 1) -> float:
     """Learning-rate factor of the 0-based `step`: by epochs where the run is given in epochs, by steps otherwise."""
     train = config.train
+    halved = 0.5 ** (step // train.halve_every) if train.halve_every else 1.0
     if train.steps is None:
         epoch = min(step * train.batch_size * world // epoch_size, train.epochs - 1)
-        return decay_factor(epoch, train.epochs - train.decay_epochs, train.decay_epochs)
+        return halved * decay_factor(epoch, train.epochs - train.decay_epochs, train.decay_epochs)
     decaying = round(total * train.decay_epochs / train.epochs)
-    return decay_factor(step, total - decaying, decaying)
+    return halved * decay_factor(step, total - decaying, decaying)
 
 
 def pictures_per_second(steps: int, batch_size: int, since: float) -> float:

@@ -19,7 +19,8 @@ from gan_baselines import record
 from gan_baselines.cli import app
 from gan_baselines.data.folders import Source, find_sources
 from gan_baselines.data.pictures import read_picture, to_image, to_range, to_tensor
-from gan_baselines.data.prepare import check_folder, from_scenes, split_sheets
+from gan_baselines.data.prepare import check_folder, split_sheets
+from gan_baselines.data.scenes import from_scenes
 from gan_baselines.data.sets import PictureSet
 from gan_baselines.errors import InputError
 from gan_baselines.inference import translate

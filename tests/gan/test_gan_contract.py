@@ -1,0 +1,221 @@
+"""What all models may rely on: who moves when, what each side gets, layouts with labels and words, penalties."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from gan_toy import FAST, TINY, picture
+from PIL import Image
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+
+from gan_baselines.data.batches import Batches
+from gan_baselines.data.folders import find_sources
+from gan_baselines.data.marks import word_ids
+from gan_baselines.data.pictures import read_labels
+from gan_baselines.data.prepare import check_folder
+from gan_baselines.data.scenes import from_scenes
+from gan_baselines.errors import InputError
+from gan_baselines.losses import (
+    discriminator_terms,
+    feature_matching,
+    generator_term,
+    gradient_penalty,
+    kl_to_normal,
+    mean_feature_matching,
+    total_variation,
+)
+from gan_baselines.metrics import coverage, diversity
+from gan_baselines.models.game import discriminator_game
+from gan_baselines.networks import PatchDiscriminator, initialise
+from gan_baselines.settings import resolve
+from gan_baselines.training.run import Run, train
+from gan_baselines.training.trainer import rate_factor
+from gan_baselines.weights import load_weights
+
+
+@pytest.fixture
+def marked(tmp_path):
+    """Scenes of one collection with masks, objects, backgrounds and captions."""
+    lines = []
+    for index in range(8):
+        for folder in ("pictures", "masks"):
+            (tmp_path / "scenes" / folder).mkdir(parents=True, exist_ok=True)
+        picture(index).save(tmp_path / "scenes" / "pictures" / f"{index}.png")
+        mask = Image.new("L", (32, 32))
+        mask.paste(255, (index, 4, index + 10, 20))
+        mask.save(tmp_path / "scenes" / "masks" / f"{index}.png")
+        words = {"object": f"thing{index % 3}", "background": "red" if index % 2 else "blue"}
+        caption = f"A {words['object']} on {words['background']}"
+        files = {"picture": f"pictures/{index}.png", "mask": f"masks/{index}.png"}
+        lines.append(json.dumps({**files, **words, "caption": caption}))
+    (tmp_path / "scenes" / "scenes.jsonl").write_text("\n".join(lines))
+
+    def arranged(layout):
+        from_scenes(tmp_path / "scenes", tmp_path / layout, layout)
+        return tmp_path / layout
+
+    return arranged
+
+
+def test_label_maps_follow_mask_object_and_background(marked):
+    folder = marked("labelled")
+    assert json.loads((folder / "labels.json").read_text()) == [
+        "background blue", "background red", "thing0", "thing1", "thing2"
+    ]  # fmt: skip
+    for path in folder.rglob("labels/*.png"):
+        index, labels = int(path.stem), read_labels(path)
+        assert labels[10, index + 5] == 2 + index % 3
+        assert labels[30, 30] == index % 2
+        assert set(np.unique(labels)) == {index % 2, 2 + index % 3}
+        instances = read_labels(path.parent.parent / "instances" / path.name)
+        assert np.array_equal(instances == 1, labels >= 2)
+    assert check_folder(folder, "labelled")["test"]["I"]["pictures"] == 2
+
+
+def test_labels_in_colours_or_lonely_are_refused(marked):
+    folder = marked("labelled")
+    path = next((folder / "train" / "labels").iterdir())
+    picture(0).save(path)
+    with pytest.raises(InputError, match="in colours"):
+        read_labels(path)
+    path.unlink()
+    with pytest.raises(InputError, match="only one of"):
+        find_sources(folder, "labelled")
+
+
+def test_captions_become_word_numbers(marked):
+    folder = marked("captioned")
+    sources = find_sources(folder, "captioned")["picture"]
+    for path, text in zip(sources.files, sources.marks, strict=True):
+        assert text.endswith("red" if int(path.stem) % 2 else "blue")
+    assert word_ids("Red, a", ("a", "on", "red"), 4).tolist() == [3, 1, 0, 0]
+    for text, message in (("green", "the word 'green'"), ("a a a a a", "5 words")):
+        with pytest.raises(InputError, match=message):
+            word_ids(text, ("a",), 4)
+    (folder / "train" / "metadata.jsonl").write_text('{"file_name": "x.png"}\n')
+    with pytest.raises(InputError, match="metadata.jsonl"):
+        find_sources(folder, "captioned")
+
+
+def test_classes_are_the_folders(marked):
+    sources = find_sources(marked("classed"), "classed")["picture"]
+    assert all(name == f"thing{int(path.stem) % 3}" for path, name in zip(sources.files, sources.marks, strict=True))
+
+
+def test_training_goes_on_from_earlier_generators(data, tmp_path):
+    sets = [*FAST, *TINY["cyclegan"], "train.steps=2"]
+    train("cyclegan", data, tmp_path / "first", sets=sets)
+    first = tmp_path / "first" / "weights"
+    train("cyclegan", data, tmp_path / "second", sets=[*sets, "train.lr=1e-12", f"model.generators_from={first}"])
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    ends = [load_weights(tmp_path / run / "weights").generators["AB"](x) for run in ("first", "second")]
+    torch.testing.assert_close(*ends)
+    other = [*sets, f"model.generators_from={first}", "model.generator.width=5"]
+    with pytest.raises(InputError, match="model.generators_from: found .* of another shape"):
+        train("cyclegan", data, tmp_path / "third", sets=other)
+    assert not (tmp_path / "third").exists()
+
+
+def test_players_take_the_turns_the_model_gives_and_see_all_results(data, tmp_path, monkeypatch):
+    sets = [*FAST, *TINY["cyclegan"], "train.steps=4", "model.pool=3"]
+    run = Run(resolve("cyclegan", None, sets), data, tmp_path / "r", False)
+    model, seen = run.trainer.model, []
+    generate, judge = model.generate, model.discriminator_terms
+
+    def generated(batch, progress):
+        return {**generate(batch, progress), "extra": next(model.generators.parameters()).sum().expand(1)}
+
+    def judged(batch, fakes, progress):
+        seen.append((run.trainer.step, progress, fakes["extra"].requires_grad))
+        return judge(batch, fakes, progress)
+
+    monkeypatch.setattr(model, "generate", generated)
+    monkeypatch.setattr(model, "discriminator_terms", judged)
+    monkeypatch.setattr(model, "turns", lambda step: ("discriminator",) if step % 2 else ("generator",))
+    sides = [next(nets.parameters()) for nets in (model.generators, model.discriminators)]
+    for step in range(4):
+        before = [weight.clone() for weight in sides]
+        run.trainer.advance()
+        moved = [not torch.equal(b, weight) for b, weight in zip(before, sides, strict=True)]
+        assert moved == [step % 2 == 0, step % 2 == 1]
+    assert seen == [(1, pytest.approx(1 / 3), False), (3, 1.0, False)]
+
+
+def test_penalty_of_a_linear_judge_is_known():
+    weight = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
+    real, fake = torch.zeros(3, 2, 1, 1), torch.ones(3, 2, 1, 1)
+    penalty = gradient_penalty(lambda x: [(x * weight).sum((1, 2, 3), keepdim=True)], real, fake)
+    assert float(penalty) == pytest.approx((5 - 1) ** 2)
+    real, fake = discriminator_terms("wgangp", [torch.tensor([1.0, 3.0])], [torch.tensor([5.0])])
+    assert (float(real), float(fake), float(generator_term("wgangp", [torch.tensor([5.0])]))) == (-2.0, 5.0, -5.0)
+
+
+def test_penalty_reaches_every_weight_of_a_discriminator():
+    config = resolve("cyclegan", None, ["model.loss=wgangp"]).model
+    net = PatchDiscriminator(2, width=4)
+    terms = discriminator_game(config, net, torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32))
+    assert set(terms) == {"D_real", "D_fake", "D_penalty"}
+    terms["D_penalty"].backward()
+    weights = [part.weight.grad for part in net.modules() if isinstance(part, nn.Conv2d)]
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in weights)
+
+
+def test_scales_add_up_where_asked():
+    two = [torch.full((1, 1, 4, 4), 1.0), torch.full((1, 1, 2, 2), 3.0)]
+    assert float(generator_term("lsgan", two, "sum")) == 0 + 4
+    assert float(generator_term("lsgan", two, "sum", towards=0.0)) == 1 + 9
+
+
+def test_further_losses_by_their_formulas():
+    mean, log_variance = torch.randn(3, 5), torch.randn(3, 5)
+    wanted = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(kl_to_normal(mean, log_variance), wanted)
+    a, b = torch.zeros(2, 1, 1, 2), torch.tensor([[[[1.0, -3.0]]], [[[0.0, 1.0]]]])
+    assert float(feature_matching([a, a], [b, b])) == 2 * 5 / 4
+    assert float(mean_feature_matching([a], [b])) == pytest.approx((0.25 + 1) / 2)
+    varied = torch.tensor([[[[1.0, 3.0], [1.0, 0.0]]]])
+    assert float(total_variation(varied)) == pytest.approx((0 + 9) / 2 + (4 + 1) / 2)
+
+
+def test_initial_weights_of_each_kind():
+    torch.manual_seed(0)
+    stds = {}
+    for kind in ("normal", "xavier", "kaiming"):
+        net = nn.Sequential(nn.Linear(400, 100), nn.Conv2d(40, 80, 3))
+        initialise(net, kind)
+        assert all(part.bias.abs().sum() == 0 for part in net)
+        stds[kind] = [float(part.weight.detach().std()) for part in net]
+    assert stds["normal"] == pytest.approx([0.02, 0.02], rel=0.03)
+    assert stds["xavier"] == pytest.approx([0.02 * (2 / 500) ** 0.5, 0.02 * (2 / (9 * 120)) ** 0.5], rel=0.03)
+    assert stds["kaiming"] == pytest.approx([(2 / 400) ** 0.5, (2 / 360) ** 0.5], rel=0.03)
+
+
+def test_rates_halve_and_weights_decay(data, tmp_path):
+    config = resolve("cyclegan", None, ["train.steps=8", "train.decay_epochs=0", "train.halve_every=3"])
+    assert [rate_factor(config, step, 8, 8) for step in range(8)] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
+    decaying = resolve("cyclegan", None, [*FAST, *TINY["cyclegan"], "train.weight_decay=0.1"])
+    run = Run(decaying, data, tmp_path / "r", False)
+    assert {group["weight_decay"] for o in run.trainer.optimisers.values() for group in o.param_groups} == {0.1}
+
+
+def test_diversity_and_coverage_by_hand():
+    answers = torch.stack([torch.full((3, 2, 2), value) for value in (-1.0, 0.0, 1.0)])
+    made = answers[[0, 0, 2]] + 0.1
+    assert coverage(made, answers) == pytest.approx(2 / 3)
+    assert diversity(made) == pytest.approx((0 + 2 + 2) / 3)
+    assert diversity(answers[:1]) == 0
+
+
+def test_label_batches_keep_numbers_and_pairs(marked):
+    folder = marked("labelled")
+    for path in (folder / "train" / "pictures").iterdir():  # pictures that show their label in red
+        labels = read_labels(folder / "train" / "labels" / path.name)
+        Image.fromarray(np.repeat((labels * 40).astype(np.uint8)[..., None], 3, 2)).save(path)
+    config = resolve("pix2pix", None, ["train.batch_size=3", "data.load_size=32", "data.size=16"])
+    batch = Batches(folder, config, "labelled").at(0)
+    assert batch["A"].shape == (3, 2, 16, 16)
+    torch.testing.assert_close(batch["A"][:, :1] * 40, (batch["B"][:, :1] + 1) * 127.5, atol=1e-3, rtol=0)
+    with pytest.raises(InputError, match="distortions of label maps"):
+        Batches(folder, resolve("pix2pix", None, ["data.rotate=5"]), "labelled")
