@@ -20,6 +20,7 @@ from eval.bench.cases import Case
 from eval.files import PROMPTS, read_picture, write_text
 from eval.gans import GAN
 from eval.results.store import Store
+from eval.scores.measures import FEWEST
 from freectl.errors import InputError, unknown
 from freectl.mini.domain import OBJECTS
 
@@ -188,8 +189,9 @@ def _quality(same: Sequence[Found]) -> list[str]:
     mse = statistics.mean(one.line["scores"]["mse"] for one in same)
     first = [one for one in same if one.seed == min(other.seed for other in same)]
     kid, covered = _sets(first)
+    shown = 1e3 * kid if len(first) >= FEWEST else None
     spread, seeds = spread_over_seeds(same)
-    return [_number(1e3 * mse, 1), _number(1e3 * kid, 2), _number(100 * covered, 0), str(seeds),
+    return [_number(1e3 * mse, 1), _number(shown, 2), _number(100 * covered, 0), str(seeds),
             "-" if spread is None else _number(1e3 * spread, 2)]  # fmt: skip
 
 

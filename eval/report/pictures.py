@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from eval.files import read_picture
+from eval.report.html import boxed
 from eval.results.reading import Line, Results
 from eval.results.summary import Row, disagreement, summary
 
@@ -80,7 +81,7 @@ def grid(results: Results, rows: int) -> str:
             cells.append(_cell(reference(results, case, "answers"), "exact answer"))
         cells += [_result(results, line) for line in found]
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="wide"><table class="pictures">{"".join(lines)}</table></div>'
+    return boxed(f'<table class="pictures">{"".join(lines)}</table>', "Pictures")
 
 
 def reference(results: Results, case: str, kind: str) -> Path | None:

@@ -112,6 +112,9 @@ COSTS = (SECONDS, ROWS, BACKWARDS, MEMORY)
 
 SMALL_SET = 1000
 """Pictures below which FID is too biased to lead."""
+FEWEST = 50
+"""Pictures below which KID and FID are not printed."""
+DISTRIBUTION = ("kid", "fid")
 SETS = {
     one.key: one
     for one in (

@@ -2,8 +2,8 @@
 domain at several step counts with the same weights, and prints the table of freectl/README.md.
 
 Structure distance, three ways: the structure energy of the last guided step; the energy between input and finished
-result, both inverted on one grid of 20 steps whatever the run's was, mean over the guided window; and 1 - overlap of
-the result's outline, as the judge sees it, with the input's true one.
+result, both inverted on one grid of 20 steps whatever the run's was, mean over the guided window; and how the result's
+outline, as the judge sees it, overlaps with the input's true one.
 """
 
 import json
@@ -74,7 +74,7 @@ def measured(steps: int, weight: float | None, count: int = 8) -> dict[str, Any]
         "weight": output.settings.structure_weight,
         "energy": output.trace[-1]["structure"] if output.trace else None,
         "distance": structure_distance(pipe, pictures, output.images, output.settings),
-        "outline_distance": 1 - sum(overlaps) / len(overlaps),
+        "outline_overlap": sum(overlaps) / len(overlaps),
         "edits": count,
         "object_right": sum(v.labels["object"] == t.object for v, (_, t) in zip(verdicts, pairs, strict=True)),
     }
@@ -82,13 +82,13 @@ def measured(steps: int, weight: float | None, count: int = 8) -> dict[str, Any]
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Markdown lines."""
-    yield "| steps | energy, last guided step | energy of the result | 1 - outline overlap | object right |"
+    yield "| steps | energy, last guided step | energy of the result | outline overlap | object right |"
     yield "|---|---|---|---|---|"
     for row in rows:
         energy = "" if row["energy"] is None else f"{row['energy']:.4f}"
         name = f"{row['steps']}{'' if row['weight'] else ', unguided'}"
         yield (
-            f"| {name} | {energy} | {row['distance']:.4f} | {row['outline_distance']:.3f} "
+            f"| {name} | {energy} | {row['distance']:.4f} | {row['outline_overlap']:.3f} "
             f"| {row['object_right']} of {row['edits']} |"
         )
 

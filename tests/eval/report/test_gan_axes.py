@@ -118,6 +118,17 @@ def test_table_has_break_even_and_spread(folders: Path) -> None:
     assert lines[2].split("|")[-2].strip() == "0.00"
 
 
+def test_kid_of_few_pictures_is_not_printed(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kids() -> list[str]:
+        head, _, *rows = table(read(folders), group_of(("noto", "fluent"), ["fox"])).splitlines()
+        column = [cell.strip() for cell in head.split("|")].index("KID x10³")
+        return [row.split("|")[column].strip() for row in rows]
+
+    assert kids() == ["-", "-"]
+    monkeypatch.setattr("eval.report.axes.FEWEST", 8)
+    assert all(float(text) > 0 for text in kids())
+
+
 def test_quality_is_that_of_the_cases_that_all_variants_have(folders: Path, tmp_path: Path) -> None:
     before = table(read(folders), group_of(("noto", "fluent"), ["fox"]))
     bench = load_mini(BENCH)

@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 from eval.bench.mini_files import load_mini
 from eval.files import write_text
 from eval.report.command import published_for, report
+from eval.report.overview import best_variants
 from eval.report.page import page
 from eval.report.pictures import grid_variants
 from eval.report.plots import curves, pareto_svg, without_outliers
@@ -168,11 +171,62 @@ def test_folders_of_one_benchmark_join_and_others_are_refused(results_folder: Pa
 def test_page_is_one_file_and_shows_words_as_words(made: Path) -> None:
     text = made.read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
-    assert "<script" not in text
+    assert re.findall(r"<script[^>]*>", text) == ["<script>"]
     assert "a &lt;processor&gt;" in text
     assert "a &lt;word&gt;" in text
     assert "python -m eval.run --bench mini" in text
     assert text.count("<polyline") >= 1
+
+
+def made_up(folder: Path, scores: dict[str, list[float]], key: str = "iou", **run: object) -> Path:
+    """Results of the benchmark's first cases by variant."""
+    bench, store = load_mini(), Store(folder)
+    with store.locked():
+        store.begin(about(bench) | run, "made up")
+        for variant, values in scores.items():
+            for case, value in zip(bench.cases, values, strict=False):
+                store.append(line(case, variant, {key: value}) | run)
+    return folder
+
+
+def test_best_is_said_of_rows_with_the_same_cases_and_steps_only(tmp_path: Path) -> None:
+    one = made_up(tmp_path / "one", {"a": [0.5, 0.6], "b": [0.4, 0.6], "part": [0.9]})
+    other = made_up(tmp_path / "other", {"c": [0.8, 0.9], "d": [0.8, 0.8]}, steps=200)
+    lone = made_up(tmp_path / "lone", {"e": [1.0, 1.0]}, steps=999)
+    results = read([one, other, lone])
+    (iou,) = results.measured
+    assert best_variants(results, summary(results), iou) == {"a", "c"}
+    lower = replace(iou, better=-1)
+    assert best_variants(results, summary(results), lower) == {"b", "d"}
+    assert best_variants(results, summary(results), replace(iou, better=0)) == set()
+    text = page(results, baseline=None, rows=0, published=None)
+    assert text.count('<td class="best">') == 2
+    assert "of the same cases and steps" in text
+    assert ">steps</th>" in text
+    alone = page(read([lone]), baseline=None, rows=0, published=None)
+    assert 'class="best"' not in alone
+    assert "of the same cases" not in alone
+    assert ">steps</th>" not in alone
+
+
+def test_kid_and_fid_of_few_pictures_are_not_printed(tmp_path: Path) -> None:
+    made_up(tmp_path, {"a": [0.5, 0.6], "b": [0.4, 0.6]})
+
+    def text(**counts: int) -> str:
+        rows = {
+            name: {"count": n, "kid": 0.12345, "fid": 67.8, "cmmd": 1.25, "coverage": 0.5} for name, n in counts.items()
+        }
+        found = {"variants": rows, "reference": "exact answers", "networks": {}, "notes": []}
+        Store(tmp_path).write_text("sets.json", json.dumps(found))
+        return page(read([tmp_path]), baseline=None, rows=0, published=None)
+
+    few, mixed, many = text(a=49, b=48), text(a=50, b=49), text(a=50, b=60)
+    assert ("123.45" in few, mixed.count("123.45"), many.count("123.45")) == (False, 1, 2)
+    assert ("67.8" in few, mixed.count("67.8"), many.count("67.8")) == (False, 1, 2)
+    assert "KID x10³" not in few
+    assert few.count("1.250") == many.count("1.250") == 2
+    told = "of fewer than 50 pictures are not printed"
+    assert [told in one for one in (few, mixed, many)] == [True, True, False]
 
 
 def test_one_failure_does_not_squeeze_a_plot_but_is_named(tmp_path: Path) -> None:
@@ -396,6 +450,31 @@ def test_report_in_a_real_browser(made: Path, tmp_path: Path) -> None:
             assert tab.run("[...document.querySelectorAll('svg[role]')].every(s => s.getBoundingClientRect().height)")
             plots = "[...document.querySelectorAll('.plot svg[role]')]"
             assert tab.run(f"Math.max(...{plots}.map(s => s.getBoundingClientRect().right))") <= width
+        assert tab.errors == []
+
+
+@needs_chromium
+def test_wide_tables_say_that_they_scroll_and_sort_by_their_headings(made: Path, tmp_path: Path) -> None:
+    first = "document.querySelector('table.sorts')"
+    names = f"[...{first}.tBodies[0].rows].map(r => r.cells[0].textContent)"
+    head = f"[...{first}.tHead.rows[0].cells].find(c => c.textContent.startsWith('WHICH'))"
+    with browser(tmp_path / "profile") as tab:
+        for width, wide in ((2400, False), (400, True)):
+            tab.open(made, width)
+            box = f"{first}.closest('.box')"
+            assert tab.run(f"getComputedStyle({box}, '::before').content.includes('scrolls')") == wide
+            assert tab.run(f"getComputedStyle({box}, '::after').width") == ("22px" if wide else "auto")
+        tab.run(f"{box}.firstElementChild.scrollLeft = 1e6")
+        tab.wait(f"getComputedStyle({box}, '::after').width === 'auto'")  # the end: nothing more on the right
+        given = tab.run(names)
+        assert given == list(VARIANTS)
+        for which, ranked in (("IoU", given[::-1]), ("MSE", given), ("variant", sorted(given))):
+            orders = []
+            for _ in range(3):
+                tab.run(f"{head.replace('WHICH', which)}.querySelector('button').click()")
+                orders.append(tab.run(names))
+            assert orders == [ranked, ranked[::-1], given]
+            assert tab.run(f"{head.replace('WHICH', which)}.hasAttribute('aria-sort')") is False
         assert tab.errors == []
 
 
