@@ -119,7 +119,11 @@ def started(config: Any) -> GanModel:
     """
     network = build(config)
     for source in network.sources():
-        _fill_all(source.networks, source.kind, getattr(config, source.setting), f"model.{source.setting}")
+        folder, option = getattr(config, source.setting), f"model.{source.setting}"
+        if folder is None:
+            raise InputError(option, "nothing", "weights for a network that stays as it is, or random")
+        if source.kind != "helper" or folder != "random":
+            _fill_all(source.networks, source.kind, folder, option)
     return network
 
 
@@ -139,6 +143,10 @@ def without_sources(model: Any) -> Any:
 
 def _fill_all(networks: nn.ModuleDict, kind: str, folder: Path | str, option: str) -> None:
     folder = find_weights(folder)
+    if kind == "helper" and folder.suffix == ".safetensors":
+        for network in networks.values():
+            _fill(network, folder, option, partly=True)
+        return
     record = read_record(folder, option)
     # a frozen helper is what another training made as its generator, or carried on as a helper
     kinds = ("helper", "generator") if kind == "helper" else (kind,)
@@ -159,9 +167,12 @@ def _stored(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
     return stored
 
 
-def _fill(network: nn.Module, path: Path, option: str) -> None:
+def _fill(network: nn.Module, path: Path, option: str, partly: bool = False) -> None:
+    """Fill `network` from a file; `partly` leaves out what the file has beside it, as a classifier's last layers."""
     try:
         tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
+        if partly:
+            tensors = {name: tensor for name, tensor in tensors.items() if name in network.state_dict()}
         network.load_state_dict(tensors)
     except FileNotFoundError as error:
         raise InputError(option, f"no file '{path}'", FOLDER) from error

@@ -27,8 +27,7 @@ def sample(
     """Draw pictures from noise: picture i depends on seed + i alone. CoGAN draws pairs, side by side."""
     from gan_baselines.weights import read_record
 
-    if read_record(weights)["translators"]:
-        raise InputError("--weights", f"'{weights}', which translates pictures", "weights of a dcgan or its kin")
+    read_record(weights)
     numbers = None if code is None else _numbers(code)
     net = loaded(weights, threads)
     if net.network is None or net.noise_generator is None:

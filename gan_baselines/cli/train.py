@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from gan_baselines.cli.output import Format, FormatOption, emit
+from gan_baselines.config import MODELS
 from gan_baselines.errors import InputError
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="dcgan, pix2pix, cyclegan or modified-cyclegan.", show_default=False)
+    str, typer.Argument(metavar="MODEL", help="One of: " + ", ".join(MODELS) + ".", show_default=False)
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="JSON or YAML with sections model, data, train.")]
 SetOption = Annotated[

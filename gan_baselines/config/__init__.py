@@ -4,6 +4,7 @@ from gan_baselines.config.base import (
     LEAST_SIDE,
     Closed,
     Discriminator,
+    Features,
     Generator,
     InitKind,
     Layout,
@@ -15,19 +16,40 @@ from gan_baselines.config.base import (
 )
 from gan_baselines.config.noise import Dcgan
 from gan_baselines.config.paired import Pix2Pix
-from gan_baselines.config.presets import MODELS, PRESETS, layout_of
+from gan_baselines.config.presets import PRESETS
+from gan_baselines.config.registry import MODELS, layout_of
 from gan_baselines.config.run import Data, ModelConfig, RunConfig, Train
+from gan_baselines.config.transfer import (
+    BiGan,
+    Classifier,
+    CoGan,
+    DiscoGan,
+    Dtn,
+    FeatureGan,
+    GcGan,
+    Munit,
+    SimGan,
+    Unit,
+)
 from gan_baselines.config.unpaired import CycleGan, ModifiedCycleGan
 
 __all__ = [
     "LEAST_SIDE",
     "MODELS",
     "PRESETS",
+    "BiGan",
+    "Classifier",
     "Closed",
+    "CoGan",
     "CycleGan",
     "Data",
     "Dcgan",
+    "DiscoGan",
     "Discriminator",
+    "Dtn",
+    "FeatureGan",
+    "Features",
+    "GcGan",
     "Generator",
     "InitKind",
     "Layout",
@@ -35,11 +57,14 @@ __all__ = [
     "Model",
     "ModelConfig",
     "ModifiedCycleGan",
+    "Munit",
     "Norm",
     "NormKind",
     "Pix2Pix",
     "RunConfig",
     "ScaleLoss",
+    "SimGan",
     "Train",
+    "Unit",
     "layout_of",
 ]

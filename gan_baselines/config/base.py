@@ -1,8 +1,8 @@
 """What the settings of all models share: closed, frozen, checked once. Nothing here imports torch."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 LossMode = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 ScaleLoss = Literal["mean", "sum"]
@@ -83,6 +83,29 @@ class Discriminator(Closed):
     def features(self) -> int:
         """Maps in the feature list: one for each layer before the logits, scale after scale."""
         return (self.n_layers + 1 if self.n_layers else 2) * self.scales
+
+
+class Features(Closed):
+    """A feature network: `small` with `width` and `stages` (each halves the picture), or torchvision's VGG."""
+
+    kind: Literal["small", "vgg16", "vgg19"] = "small"
+    width: int = Field(default=24, ge=1)
+    stages: int = Field(default=4, ge=1, le=6)
+
+    @model_validator(mode="after")
+    def _vgg_has_five(self) -> Self:
+        if self.kind != "small" and self.stages != 5:
+            raise ValueError(f"{self.kind} has 5 stages, not {self.stages}")
+        return self
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise ValueError(f"{value} is not a power of two")
+    return value
+
+
+PowerOfTwo = Annotated[int, AfterValidator(_power_of_two)]
 
 
 class Model(Closed):

@@ -1,37 +1,40 @@
-"""The models by name, and the sizes they come in: as published, and small enough for a CPU."""
+"""The sizes that models come in: as published, and small enough for a CPU."""
 
 from typing import Any
 
-from gan_baselines.config.base import Layout, Model
-from gan_baselines.config.noise import Dcgan
-from gan_baselines.config.paired import Pix2Pix
-from gan_baselines.config.unpaired import CycleGan, ModifiedCycleGan
-
-MODELS: dict[str, type[Model]] = {
-    "dcgan": Dcgan,
-    "pix2pix": Pix2Pix,
-    "cyclegan": CycleGan,
-    "modified-cyclegan": ModifiedCycleGan,
-}
-
 _SMALL_PICTURES = {"size": 64, "load_size": 64}
 _SMALL_RESNET = {"generator": {"blocks": 6, "width": 24}, "discriminator": {"width": 32}}
+_SMALL_BASELINE = {"generator": {"blocks": 6, "width": 24}, "discriminator": {"width": 32, "n_layers": 2}}
+_TWO_SCALES = {"discriminator": {"width": 32, "scales": 2}}
+_CONSTANT = {"decay_epochs": 0}
 _SMALL_UNET = {"generator": {"downs": 6, "width": 16}, "discriminator": {"width": 32}}
 
 # "published": the papers' and their codes' settings where they differ from the field defaults; "small": 64 px, over it
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "published": {
         "dcgan": {"data": {"flip": False}, "train": {"batch_size": 64, "epochs": 25, "decay_epochs": 0}},
+        "discogan": {"data": {"flip": False}, "train": {"batch_size": 64, "weight_decay": 1e-5, **_CONSTANT}},
+        "dtn": {"train": {"batch_size": 100, "lr": 3e-4, **_CONSTANT}},
+        "cogan": {"data": {"flip": False}, "train": {"batch_size": 64, "weight_decay": 5e-4, **_CONSTANT}},
+        "unit": {"train": {"lr": 1e-4, "weight_decay": 1e-4, "steps": 500_000, **_CONSTANT}},
+        "munit": {"train": {"lr": 1e-4, "weight_decay": 1e-4, "steps": 1_000_000, "halve_every": 100_000, **_CONSTANT}},
+        "gcgan": {"model": {"generator": {"blocks": 6}}, "train": {"batch_size": 12}},
+        "classifier": {"train": {"batch_size": 64, "lr": 1e-3, "beta1": 0.9, "epochs": 30, "decay_epochs": 30}},
     },
     "small": {
         "dcgan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
         "pix2pix": {"model": _SMALL_UNET, "data": _SMALL_PICTURES},
         "cyclegan": {"model": _SMALL_RESNET, "data": _SMALL_PICTURES},
         "modified-cyclegan": {"model": _SMALL_RESNET, "data": _SMALL_PICTURES},
+        "discogan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
+        "dtn": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 16}},
+        "simgan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES},
+        "feature-gan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES},
+        "bigan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES},
+        "cogan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
+        "unit": {"model": {"width": 24, "blocks": 2, **_TWO_SCALES}, "data": _SMALL_PICTURES},
+        "munit": {"model": {"width": 24, "blocks": 3, **_TWO_SCALES}, "data": _SMALL_PICTURES},
+        "gcgan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES, "train": {"batch_size": 1}},
+        "classifier": {"data": _SMALL_PICTURES},
     },
 }
-
-
-def layout_of(model: str) -> Layout:
-    """The folder layout that a model trains on."""
-    return MODELS[model].layout

@@ -1,15 +1,18 @@
 """Settings of pictures and training, and of a whole run."""
 
-from typing import Annotated, Literal, Self
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gan_baselines.config.base import Closed
-from gan_baselines.config.noise import Dcgan
-from gan_baselines.config.paired import Pix2Pix
-from gan_baselines.config.unpaired import CycleGan, ModifiedCycleGan
+from gan_baselines.config.registry import MODELS
 
-ModelConfig = Annotated[Dcgan | Pix2Pix | CycleGan | ModifiedCycleGan, Field(discriminator="name")]
+if TYPE_CHECKING:
+    ModelConfig = Any
+else:  # the class by the setting `name`, of those in the registry
+    ModelConfig = Annotated[reduce(or_, MODELS.values()), Field(discriminator="name")]
 
 
 class Data(Closed):

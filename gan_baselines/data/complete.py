@@ -14,16 +14,16 @@ def completed(config: RunConfig, sources: dict[str, Source]) -> RunConfig:
     model, found = config.model, dict[str, Any]()
     fields = type(model).model_fields
     marks = next((source.marks for source in sources.values() if source.marks), ())
-    if "classes" in fields and not model.classes:  # type: ignore[union-attr]
+    if "classes" in fields and not model.classes:
         found["classes"] = tuple(sorted(set(marks)))
-    if "words" in fields and not model.words:  # type: ignore[union-attr]
+    if "words" in fields and not model.words:
         found["words"] = tuple(sorted({word for text in marks for word in words_of(text)}))
         found["length"] = max(len(words_of(text)) for text in marks)
     if "labels" in fields:
         highest, path = max((int(read_labels(path).max()), path) for path in sources["A"].files)
-        if model.labels and highest >= model.labels:  # type: ignore[union-attr]
+        if model.labels and highest >= model.labels:
             found_text = f"the label {highest} in '{path}'"
-            raise InputError("--data", found_text, f"0 to {model.labels - 1}, or another model.labels")  # type: ignore[union-attr]
-        found["labels"] = model.labels or 1 + highest  # type: ignore[union-attr]
+            raise InputError("--data", found_text, f"0 to {model.labels - 1}, or another model.labels")
+        found["labels"] = model.labels or 1 + highest
         found["instances"] = "I" in sources
     return config.model_copy(update={"model": type(model).model_validate({**model.model_dump(), **found})})

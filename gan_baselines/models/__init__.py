@@ -1,32 +1,43 @@
 """The models: each declares networks and returns named loss terms; optimisers, devices and logs are the trainer's."""
 
-from gan_baselines.config import ModelConfig
+from typing import Any
+
 from gan_baselines.models.base import Batch, GanModel, Terms
+from gan_baselines.models.bigan import BiGanModel
+from gan_baselines.models.classifier import ClassifierModel
+from gan_baselines.models.cogan import CoGanModel
 from gan_baselines.models.cyclegan import CycleGanModel
 from gan_baselines.models.dcgan import DcganModel
+from gan_baselines.models.discogan import DiscoGanModel
+from gan_baselines.models.dtn import DtnModel
+from gan_baselines.models.gcgan import GcGanModel
 from gan_baselines.models.modified_cyclegan import ModifiedCycleGanModel
+from gan_baselines.models.munit import MunitModel
 from gan_baselines.models.pix2pix import Pix2PixModel
+from gan_baselines.models.simgan import FeatureGanModel, SimGanModel
+from gan_baselines.models.unit import UnitModel
 
-__all__ = [
-    "Batch",
-    "CycleGanModel",
-    "DcganModel",
-    "GanModel",
-    "ModifiedCycleGanModel",
-    "Pix2PixModel",
-    "Terms",
-    "build",
-]
+__all__ = ["Batch", "GanModel", "Terms", "build"]
 
 _CLASSES: dict[str, type[GanModel]] = {
     "dcgan": DcganModel,
     "pix2pix": Pix2PixModel,
     "cyclegan": CycleGanModel,
     "modified-cyclegan": ModifiedCycleGanModel,
+    "discogan": DiscoGanModel,
+    "dtn": DtnModel,
+    "simgan": SimGanModel,
+    "feature-gan": FeatureGanModel,
+    "bigan": BiGanModel,
+    "cogan": CoGanModel,
+    "unit": UnitModel,
+    "munit": MunitModel,
+    "gcgan": GcGanModel,
+    "classifier": ClassifierModel,
 }
 
 
-def build(config: ModelConfig) -> GanModel:
+def build(config: Any) -> GanModel:
     """Return the model that `config` describes, initialised from torch's global generator.
 
     Raises:

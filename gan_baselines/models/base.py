@@ -14,7 +14,10 @@ DIRECTIONS = ("AB", "BA")
 
 
 class Source(NamedTuple):
-    """Networks that start from the weights folder named by a setting of the model."""
+    """Networks that start from the weights folder named by a setting of the model.
+
+    A helper needs one: it stays as it is. "random" leaves it as it was drawn.
+    """
 
     setting: str
     kind: Literal["generator", "discriminator", "helper"]
@@ -39,9 +42,10 @@ class GanModel(nn.Module, ABC):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.generators = nn.ModuleDict()
+        # Any: networks have methods of their own, such as `style`, which the type of ModuleDict hides
+        self.generators: Any = nn.ModuleDict()
         self.discriminators = nn.ModuleDict()
-        self.helpers = nn.ModuleDict()
+        self.helpers: Any = nn.ModuleDict()
 
     def turns(self, step: int) -> tuple[Player, ...]:
         """Who moves in the 0-based `step`; by default both, as `order` says."""

@@ -56,8 +56,9 @@ class CycleGanModel(GanModel):
         for source, target in SIDES:
             judgement = self.discriminators[target](fakes[target])
             terms[f"G_{source}{target}"] = adversarial(self.config, judgement)
-            cycle = self.generators[target + source](fakes[target])
-            terms[f"cycle_{source}"] = self.cycle_term(source, batch[source], cycle, judgement, progress)
+            if self.config.cycles in ("both", "forward" if source == "A" else "backward"):
+                cycle = self.generators[target + source](fakes[target])
+                terms[f"cycle_{source}"] = self.cycle_term(source, batch[source], cycle, judgement, progress)
             if weight := self._identity_weight():
                 terms[f"identity_{target}"] = weight * l1(fakes["same_" + target], batch[target]).mean()
         return terms

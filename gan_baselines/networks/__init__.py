@@ -1,18 +1,54 @@
 """Networks shared by all models: generators, discriminators, norms, initialisation."""
 
-from gan_baselines.networks.discriminators import DcganDiscriminator, Judgement, PatchDiscriminator, judge_pair
-from gan_baselines.networks.generators import DcganGenerator, ResnetGenerator, UnetGenerator, picture_generator
+from gan_baselines.config import Norm
+from gan_baselines.networks.autoencoders import (
+    ContentEncoder,
+    PictureDecoder,
+    StyledAutoencoder,
+    StyleEncoder,
+    adain,
+    noisy,
+)
+from gan_baselines.networks.coupled import CoupledDiscriminator, CoupledGenerator
+from gan_baselines.networks.discriminators import (
+    DcganDiscriminator,
+    Judgement,
+    PatchDiscriminator,
+    judge_features,
+    judge_pair,
+)
+from gan_baselines.networks.features import CodeDecoder, FeatureNet
+from gan_baselines.networks.generators import (
+    DcganGenerator,
+    ResidualBlock,
+    ResnetGenerator,
+    UnetGenerator,
+    picture_generator,
+)
 from gan_baselines.networks.init import count_parameters, initialise
 
 __all__ = [
+    "CodeDecoder",
+    "ContentEncoder",
+    "CoupledDiscriminator",
+    "CoupledGenerator",
     "DcganDiscriminator",
     "DcganGenerator",
+    "FeatureNet",
     "Judgement",
+    "Norm",
     "PatchDiscriminator",
+    "PictureDecoder",
+    "ResidualBlock",
     "ResnetGenerator",
+    "StyleEncoder",
+    "StyledAutoencoder",
     "UnetGenerator",
+    "adain",
     "count_parameters",
     "initialise",
+    "judge_features",
     "judge_pair",
+    "noisy",
     "picture_generator",
 ]

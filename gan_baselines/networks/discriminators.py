@@ -55,9 +55,12 @@ class PatchDiscriminator(nn.Module):
 
 
 class DcganDiscriminator(nn.Module):
-    """Strided 4x4 convolutions down to 4x4, then one logit a picture (arXiv 1511.06434); no norm on the first layer."""
+    """Strided 4x4 convolutions down to 4x4, then one logit a picture (arXiv 1511.06434); no norm on the first layer.
 
-    def __init__(self, size: int = 64, width: int = 64, channels: int = 3) -> None:
+    `outputs` logits where pictures are sorted into more kinds than two.
+    """
+
+    def __init__(self, size: int = 64, width: int = 64, channels: int = 3, outputs: int = 1) -> None:
         super().__init__()
         stages, into = [], channels
         for level in range(size.bit_length() - 3):
@@ -66,10 +69,10 @@ class DcganDiscriminator(nn.Module):
             conv = Conv2d(into, out, 4, stride=2, padding=1, bias=False)
             stages.append(nn.Sequential(conv, *norm, nn.LeakyReLU(0.2)))
             into = out
-        self.stages = nn.ModuleList([*stages, Conv2d(into, 1, 4, bias=False)])
+        self.stages = nn.ModuleList([*stages, Conv2d(into, outputs, 4, bias=False)])
 
     def forward(self, picture: Tensor) -> Judgement:
-        """Judge (N, 3, size, size) in [-1, 1]; the logits are (N, 1, 1, 1)."""
+        """Judge (N, 3, size, size) in [-1, 1]; the logits are (N, outputs, 1, 1)."""
         features, h = [], picture
         for stage in self.stages[:-1]:
             h = stage(h)
@@ -96,6 +99,16 @@ def judge_pair(
     twice = tuple(torch.cat([c, c]) for c in extra)
     halves = [logits.chunk(2) for logits in discriminator(torch.cat([real, fake]), *twice).logits]
     return [half[0] for half in halves], [half[1] for half in halves]
+
+
+def judge_features(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, condition: Tensor | None = None, first: int = 0
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the features of real pictures, without gradient, and of fakes, from the layer `first` on."""
+    extra = () if condition is None else (condition,)
+    with torch.no_grad():
+        wanted = discriminator(real, *extra).features
+    return wanted[first:], discriminator(fake, *extra).features[first:]
 
 
 def _stages(n_layers: int, into: int, width: int, norm: Norm) -> list[nn.Module]:

@@ -26,4 +26,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sheet.save(root / "sheets" / f"{index}.png")
         lines += [json.dumps({"picture": f"train/{s}/{index}.png", "object": f"thing{index % 4}"}) for s in "AB"]
     (root / "scenes.jsonl").write_text("\n".join(lines))
+    _marked(root)
     return root
+
+
+def _marked(root: Path) -> None:
+    """The same pictures with label maps and instances, captions, and in folders of two classes."""
+    for split in ("train", "test"):
+        write(root / "labelled" / split / "pictures")
+        for index in range(8):
+            for name, values in (("labels", 2), ("instances", 1)):
+                labels = Image.new("L", (32, 32))
+                labels.paste(values - index % values, (index, 4, index + 12, 24))
+                folder = root / "labelled" / split / name
+                folder.mkdir(exist_ok=True)
+                labels.save(folder / f"{index}.png")
+            folder = root / "classed" / split / ("even" if index % 2 == 0 else "odd")
+            folder.mkdir(parents=True, exist_ok=True)
+            picture(index).save(folder / f"{index}.png")
+        write(root / "captioned" / split)
+        lines = [json.dumps({"file_name": f"{i}.png", "text": f"disc {'a' if i % 2 else 'b'}"}) for i in range(8)]
+        (root / "captioned" / split / "metadata.jsonl").write_text("\n".join(lines))

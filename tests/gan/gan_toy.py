@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from gan_baselines.config import layout_of
 
 FAST = ["train.cpu=true", "train.threads=1", "train.tracker=none", "train.log_every=2"]
 TINY = {
@@ -12,6 +15,38 @@ TINY = {
     "cyclegan": ["model.generator.width=4", "model.generator.blocks=1", "model.discriminator.width=4"],
 }
 TINY["modified-cyclegan"] = TINY["cyclegan"]
+for _name in ("simgan", "bigan", "gcgan"):
+    TINY[_name] = TINY["cyclegan"]
+_FEATURES = ["model.features.width=2", "model.features.stages=2"]
+TINY["feature-gan"] = [*TINY["cyclegan"], *_FEATURES, "model.features_from=random"]
+TINY["classifier"] = [*_FEATURES, "train.batch_size=4"]
+TINY["dtn"] = ["model.size=32", "model.width=4", *_FEATURES, "model.features_from=random", "train.batch_size=2"]
+TINY["discogan"] = ["model.size=32", "model.width=4", "train.batch_size=2"]
+TINY["cogan"] = ["model.size=32", "model.width=4", "model.noise=6", "model.search=3", "train.batch_size=2"]
+_CODES = ["model.width=4", "model.blocks=1", "model.discriminator.width=4", "model.discriminator.scales=1"]
+TINY["unit"] = _CODES
+TINY["munit"] = [*_CODES, "model.style=3"]
+
+
+def folder_for(data: Path, model: str) -> Path:
+    """Where the toy folder holds pictures in the layout of a model."""
+    return data / layout_of(model) if (data / layout_of(model)).exists() else data
+
+
+def batch_for(model: str, size: int = 32, count: int = 2) -> dict[str, torch.Tensor]:
+    """Random pictures (and labels, classes, words) as a batch of a model."""
+    rng = torch.Generator().manual_seed(0)
+    sides = [torch.rand(count, 3, size, size, generator=rng) * 2 - 1 for _ in range(2)]
+    batch = {"A": sides[0], "B": sides[1], "picture": sides[0]}
+    kind = layout_of(model)
+    if kind == "labelled":
+        batch["A"] = torch.stack([torch.arange(size * size).view(size, size) // (8 * size) % (3 - i) for i in range(2)])
+        batch["A"] = batch["A"].expand(count, -1, -1, -1).float()
+    if kind == "classed":
+        batch["class"] = torch.arange(count) % 2
+    if kind == "captioned":
+        batch["words"] = torch.tensor([[1, 2, 0], [3, 0, 0]]).repeat(count, 1)[:count]
+    return batch
 
 
 def picture(index: int, size: int = 32, invert: bool = False) -> Image.Image:

@@ -1,0 +1,40 @@
+"""The models by name."""
+
+from gan_baselines.config.base import Layout, Model
+from gan_baselines.config.noise import Dcgan
+from gan_baselines.config.paired import Pix2Pix
+from gan_baselines.config.transfer import (
+    BiGan,
+    Classifier,
+    CoGan,
+    DiscoGan,
+    Dtn,
+    FeatureGan,
+    GcGan,
+    Munit,
+    SimGan,
+    Unit,
+)
+from gan_baselines.config.unpaired import CycleGan, ModifiedCycleGan
+
+MODELS: dict[str, type[Model]] = {
+    "dcgan": Dcgan,
+    "pix2pix": Pix2Pix,
+    "cyclegan": CycleGan,
+    "modified-cyclegan": ModifiedCycleGan,
+    "discogan": DiscoGan,
+    "dtn": Dtn,
+    "simgan": SimGan,
+    "feature-gan": FeatureGan,
+    "bigan": BiGan,
+    "cogan": CoGan,
+    "unit": Unit,
+    "munit": Munit,
+    "gcgan": GcGan,
+    "classifier": Classifier,
+}
+
+
+def layout_of(model: str) -> Layout:
+    """The folder layout that a model trains on."""
+    return MODELS[model].layout
