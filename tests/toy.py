@@ -15,6 +15,12 @@ from diffusers import (
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from freectl.denoising import path
+from freectl.denoising.path import Path as NoisePath
+from freectl.denoising.path import path_of
+from freectl.denoising.sampler import Denoiser
+from freectl.models.families.unet import unet_call
+
 Family = Literal["sd1", "sd2", "sdxl"]
 Prediction = Literal["epsilon", "v_prediction"]
 TEXT_WIDTH = 16
@@ -240,3 +246,29 @@ def true_pipeline(family: Family, folder: Path) -> StableDiffusionPipeline | Sta
         )
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def denoiser_of(unet: torch.nn.Module) -> Denoiser:
+    """A UNet, or what is called like one, as the loop takes it."""
+    return Denoiser(unet, unet_call)
+
+
+def on_path(scheduler: DDIMScheduler) -> NoisePath:
+    """The path of a scheduler whose grid has been set."""
+    return path_of(scheduler).on(len(scheduler.timesteps))
+
+
+def alpha_bar(scheduler: DDIMScheduler, timestep: int) -> Tensor:
+    """Cumulative alpha of a timestep; below 0 the scheduler's value for the clean picture. float64 scalar."""
+    value = scheduler.alphas_cumprod[timestep] if timestep >= 0 else scheduler.final_alpha_cumprod
+    return value.double()
+
+
+def previous_timestep(scheduler: DDIMScheduler, timestep: int) -> int:
+    """The next lower timestep of a scheduler's grid; negative = the clean picture."""
+    return on_path(scheduler).below(timestep)
+
+
+def clean_and_noise(kind: str, output: Tensor, latents: Tensor, abar: Tensor) -> tuple[Tensor, Tensor]:
+    """Predicted clean latents and noise at cumulative alpha `abar`."""
+    return path.clean_and_noise(kind, output, latents, abar.sqrt().to(latents), (1 - abar).sqrt().to(latents))

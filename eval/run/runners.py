@@ -13,7 +13,7 @@ from freectl.denoising.cost import Cost
 from freectl.errors import InputError
 from freectl.files import pictures
 from freectl.files.cache import Cache, Content
-from freectl.models import families
+from freectl.models.sizes import working_size
 from freectl.pipelines import loading
 from freectl.pipelines.call_inputs import resized
 
@@ -60,9 +60,7 @@ class Model:
 
     def size(self, picture: Image.Image) -> tuple[int, int]:
         """Working size of a picture, as `freectl edit` chooses it."""
-        factor = 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
-        base = int(self.pipe.unet.config.sample_size) * factor
-        return pictures.working_size(picture.size, base, square=families.of(self.pipe.unet) is families.MINI)
+        return working_size(picture.size, self.pipe)
 
 
 def load_model(name: str, steps: int, seed: int, *, device: str, dtype: str, reuse: bool = False) -> Model:

@@ -35,8 +35,8 @@ SEEDS, STORED = 20, 64
 
 def concept_bases(engine: Engine, concept: str) -> SemanticBases:
     """Bases of one concept by the default settings."""
-    sites = tuple(engine.family.sites(engine.unet))
-    prompts = store.seed_prompts(engine.family.name, concept, "")
+    sites = tuple(engine.family.structure_sites(engine.network))
+    prompts = store.seed_prompts(engine.family.words, concept, "")
     spec = store.BasesSpec(prompts, SEEDS, STORED, "sampling", store.PUBLISHED_STOP, sites)
     return store.obtain(engine, spec)
 

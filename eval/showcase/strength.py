@@ -47,7 +47,7 @@ def structure_distance(
     """Mean structure energy between the inverted inputs and the inverted results."""
     engine = Engine(pipe, cache=Cache())
     request = Request([], Prompt(torch.empty(0)), [""], [], results[0].size, steps=GRID)
-    analyser = Analyser(engine, request, settings, engine.family.sites(engine.unet, settings.layers))
+    analyser = Analyser(engine, request, settings, engine.family.structure_sites(engine.network, settings.layers))
     each = [[analyser.analysed(one, "", None, None) for one in several] for several in (pictures, results)]
     inputs, outputs = (stacked(one).coordinates for one in each)
     return float(torch.stack([structure_energy(outputs[site], inputs[site]).mean() for site in inputs]).mean())

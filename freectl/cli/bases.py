@@ -123,12 +123,12 @@ def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
 def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, layers: str) -> Any:
     from freectl.semantics import store as bases_store
 
-    prompts = bases_store.seed_prompts(engine.family.name, concept, prompt or "a picture")
+    prompts = bases_store.seed_prompts(engine.family.words, concept, prompt or "a picture")
     if prompt is not None:
         prompts = bases_store.SeedPrompts((prompt,), prompts.negative, concept or prompt)
-    sites = tuple(engine.family.sites(engine.unet, layers))
+    sites = tuple(engine.family.structure_sites(engine.network, layers))
     spec = bases_store.BasesSpec(prompts=prompts, sites=sites, **numbers)
-    with engine.cost.counting(engine.unet), engine.cost.stage("analysis"):
+    with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
         return bases_store.obtain(engine, spec)
 
 

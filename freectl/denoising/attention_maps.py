@@ -127,12 +127,6 @@ class WordMaps:
         return name in self._sums
 
 
-def word_sites(unet: nn.Module, blocks: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs (to_q, to_k) of all cross-attentions in `blocks`, in execution order; blocks without any add none."""
-    names = [name for name, _ in unet.named_modules() if name.endswith(".attn2")]
-    return [(f"{n}.to_q", f"{n}.to_k") for block in blocks for n in names if n.startswith(f"{block}.")]
-
-
 def running_masks(maps: Mapping[int, Tensor], threshold: float = THRESHOLD) -> dict[int, Tensor]:
     """Binary masks (B, tokens) by timestep: mean of the maps of all noisier timesteps, min-max scaled, thresholded.
 
@@ -153,10 +147,10 @@ def running_masks(maps: Mapping[int, Tensor], threshold: float = THRESHOLD) -> d
 
 
 def cross_attention_maps(
-    unet: nn.Module, captured: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], positions: Sequence[int]
+    network: nn.Module, captured: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], positions: Sequence[int]
 ) -> Tensor:
     """Mean over layers of `attention_maps`, from captured (to_q, to_k) outputs; (B, tokens)."""
-    modules = dict(unet.named_modules())
+    modules = dict(network.named_modules())
     layers = [
         attention_maps(modules[query.removesuffix(".to_q")], captured[query], captured[key], positions)
         for query, key in pairs

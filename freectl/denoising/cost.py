@@ -1,6 +1,6 @@
-"""What an edit costs: UNet work in row forwards and row backwards, wall time, peak memory.
+"""What an edit costs: network work in row forwards and row backwards, wall time, peak memory.
 
-A row forward is one latent through the UNet once. A forward ended early by `taps` counts its executed share of
+A row forward is one latent through the network once. A forward ended early by `taps` counts its executed share of
 the multiply-adds, taken from the architecture alone, so adapters do not change it.
 """
 
@@ -36,7 +36,7 @@ class Cost:
     """Cost record of one run.
 
     Attributes:
-        row_forwards: rows through the UNet; fractional when forwards were ended early.
+        row_forwards: rows through the network; fractional when forwards were ended early.
         row_backwards: rows whose gradient was computed.
         seconds: wall seconds of each stage (nested stages inclusive); total is the sum of the outermost stages.
         peak_memory_mb: MiB, see `record_memory`; None where the platform does not tell.
@@ -73,15 +73,15 @@ class Cost:
                 self.seconds["total"] += elapsed
 
     @contextmanager
-    def counting(self, unet: nn.Module) -> Iterator["Cost"]:
-        """Count every forward of `unet` in the `with` body; do not nest it on one UNet.
+    def counting(self, network: nn.Module) -> Iterator["Cost"]:
+        """Count every forward of `network` in the `with` body; do not nest it on one network.
 
         Whole forwards count when they end, early-ended ones when the `with` ends (their share is measured then, off
         the hot path), forwards that fail count nothing.
         """
         truncated: Counter[_Truncated] = Counter()
 
-        def count(_unet: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        def count(_network: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
             sample: Tensor = args[0] if args else kwargs["sample"]
             error = sys.exception()
             if output is not None:
@@ -91,16 +91,16 @@ class Cost:
                 height, width = sample.shape[-2:]
                 truncated[error.sites, (height, width), encoder.shape[1]] += sample.shape[0]
 
-        handle = unet.register_forward_hook(count, with_kwargs=True, always_call=True)
+        handle = network.register_forward_hook(count, with_kwargs=True, always_call=True)
         try:
             yield self
         finally:
             handle.remove()
             for (sites, size, tokens), rows in truncated.items():
-                self.row_forwards += rows * truncated_share(unet, sites, size, tokens)
+                self.row_forwards += rows * truncated_share(network, sites, size, tokens)
 
     def add_backward(self, rows: int) -> None:
-        """Count a backward pass through the UNet for `rows` rows."""
+        """Count a backward pass through the network for `rows` rows."""
         self.row_backwards += rows
 
     def record_memory(self, device: torch.device | str) -> None:
@@ -160,7 +160,7 @@ def truncated_share(unet: nn.Module, sites: Sequence[str], sample_shape: Sequenc
 
     Args:
         unet: a diffusers UNet2DConditionModel.
-        sites: module names, as for `freectl.denoising.taps.tap`.
+        sites: module names, as for `taps.tap`.
         sample_shape: latent shape ending in (height, width); the batch size does not matter.
         encoder_tokens: length of the text sequence.
 

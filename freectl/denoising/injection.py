@@ -52,24 +52,8 @@ def copy_rows(value: Tensor, places: Mapping[RowKey, slice], pairs: Mapping[RowK
 
 
 def copies(sites: Sequence[str], places: Mapping[RowKey, slice], pairs: Mapping[RowKey, RowKey]) -> dict[str, Edit]:
-    """`edits` for `freectl.denoising.taps.tap` that copy rows at every site."""
+    """`edits` for `taps.tap` that copy rows at every site."""
     return {site: partial(copy_rows, places=places, pairs=pairs) for site in sites}
-
-
-def self_attentions(unet: nn.Module) -> list[str]:
-    """Names of all self-attention layers in execution order: encoder, middle, decoder."""
-    return _attentions(unet, ".attn1")
-
-
-def cross_attentions(unet: nn.Module) -> list[str]:
-    """Names of all cross-attention layers in execution order."""
-    return _attentions(unet, ".attn2")
-
-
-def _attentions(unet: nn.Module, suffix: str) -> list[str]:
-    names = [name for name, _ in unet.named_modules() if name.endswith(suffix)]
-    # the middle block is registered last, though it runs before the decoder
-    return [name for part in ("down_blocks.", "mid_block.", "up_blocks.") for name in names if name.startswith(part)]
 
 
 def projections(layers: Sequence[str], letters: str) -> tuple[str, ...]:
@@ -121,11 +105,11 @@ class SourceInjector(Controller):
         """Guided outputs with the copies in place."""
         if SOURCE not in lanes:
             return super().predict(step, lanes, denoiser)
-        with tap(denoiser.unet, edits=self.edits(step, lanes, denoiser.unet)):
+        with tap(denoiser.network, edits=self.edits(step, lanes, denoiser.network)):
             return super().predict(step, lanes, denoiser)
 
-    def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
-        """What a step changes, for `freectl.denoising.taps.tap`."""
+    def edits(self, step: Step, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
+        """What a step changes, for `taps.tap`."""
         return copies(self.sites(step), row_places(lanes, row_keys(lanes)), row_pairs(lanes))
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:

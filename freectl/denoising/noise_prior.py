@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from freectl.denoising.inversion import Adjust, clean_and_noise
+from freectl.denoising.inversion import Adjust, Split
 
 SMALLEST = 8
 """Levels of the pyramid are halved down to this height."""
@@ -33,22 +33,18 @@ class NoisePrior:
         """What a cached inversion depends on."""
         return asdict(self)
 
-    def adjustment(self, kind: str) -> Adjust:
+    def adjustment(self) -> Adjust:
         """`apply` for the outputs of one inversion, with a generator of its own."""
         generator = torch.Generator().manual_seed(self.seed)
-        return lambda output, latents, abar: self.apply(kind, output, latents, abar, generator)
+        return lambda output, split: self.apply(output, split, generator)
 
-    def apply(self, kind: str, output: Tensor, latents: Tensor, abar: Tensor, generator: torch.Generator) -> Tensor:
-        """The model output (1, C, h, w) after the steps, which are taken on it and measured on its noise.
-
-        Args:
-            kind: the scheduler's prediction type. latents: what the output was predicted from, at `abar`.
-        """
+    def apply(self, output: Tensor, split: Split, generator: torch.Generator) -> Tensor:
+        """The model output (1, C, h, w) after the steps, which are taken on it and measured on its noise."""
 
         def slope(energy: Any) -> Tensor:
             with torch.enable_grad():
                 variable = output.detach().requires_grad_(True)
-                noise = clean_and_noise(kind, variable, latents, abar)[1]
+                noise = split(variable)[1]
                 return torch.autograd.grad(energy(noise.float()), variable)[0]
 
         for _ in range(self.rounds):

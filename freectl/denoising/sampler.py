@@ -1,16 +1,18 @@
 """The one denoising loop, and the rows it is made of.
 
-A lane is one trajectory of latents (the edit, its sibling, the source). A row is one latent through the UNet once; a
+A lane is one trajectory of latents (the edit, its sibling, the source). A row is one latent through the network once; a
 lane under classifier-free guidance has two. Methods steer the loop through a `Controller`; none of them owns a loop.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
+
+from freectl.denoising.path import Path, number
 
 Half = Literal["uncond", "cond"]
 
@@ -22,7 +24,7 @@ class Prompt:
     Attributes:
         cond: (B, tokens, channels).
         uncond: the same shape, or None for no classifier-free guidance.
-        added: extra UNet inputs by half, for models that have them (SDXL: text_embeds, time_ids).
+        added: further inputs of the network by half, for models that have them (SDXL: text_embeds, time_ids).
     """
 
     cond: Tensor
@@ -65,11 +67,11 @@ class Lane:
 
 @dataclass(frozen=True)
 class Step:
-    """Where the loop stands: `index` of `count`, the timestep, and how often the step was taken before."""
+    """Where the loop stands: `index` of `count`, the level's time on the path, and how often it was taken before."""
 
     index: int
     count: int
-    timestep: int
+    timestep: float
     repeat: int = 0
 
     def within(self, start: float, stop: float) -> bool:
@@ -85,20 +87,43 @@ def row_keys(lanes: Mapping[str, Lane]) -> list[RowKey]:
     return [(name, half) for name, lane in lanes.items() for half in lane.halves]
 
 
-class Denoiser:
-    """Runs named rows through the UNet in one call.
+class Call(Protocol):
+    """How a network is called, which its model family knows.
 
     Args:
-        unet: the model.
-        cross_attention_kwargs: passed on to the attention processors, as in diffusers.
+        network: the network. latents: (rows, C, h, w). time: the level's, or one a row. embeds: (rows, tokens, C).
+        added: further inputs by name, rows first, as `Prompt.added` has them.
+        attention_kwargs: passed on to the attention processors, as in diffusers.
+
+    Returns:
+        The network's output, (rows, C, h, w).
     """
 
-    def __init__(self, unet: nn.Module, cross_attention_kwargs: dict[str, Any] | None = None) -> None:
-        self.unet = unet
-        self.cross_attention_kwargs = cross_attention_kwargs
+    def __call__(
+        self,
+        network: nn.Module,
+        latents: Tensor,
+        time: float | Tensor,
+        embeds: Tensor,
+        added: dict[str, Tensor] | None,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> Tensor: ...
 
-    def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: int) -> dict[RowKey, Tensor]:
-        """UNet outputs (B, C, h, w) of the rows `keys`, stacked in that order."""
+
+class Denoiser:
+    """Runs named rows through the network in one call.
+
+    Args:
+        network: the model.
+        call: how it is called.
+        attention_kwargs: passed on to the attention processors, as in diffusers.
+    """
+
+    def __init__(self, network: nn.Module, call: Call, attention_kwargs: dict[str, Any] | None = None) -> None:
+        self.network, self.call, self.attention_kwargs = network, call, attention_kwargs
+
+    def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
+        """The network's outputs (B, C, h, w) of the rows `keys`, stacked in that order."""
         latents = torch.cat([lanes[name].latents for name, _ in keys])
         embeds = torch.cat([lanes[name].prompt.half(half) for name, half in keys])
         added = [lanes[name].prompt.added.get(half) for name, half in keys]
@@ -107,17 +132,10 @@ class Denoiser:
         return dict(zip(keys, parts, strict=True))
 
     def forward(
-        self, latents: Tensor, timestep: int | Tensor, embeds: Tensor, added: dict[str, Tensor] | None = None
+        self, latents: Tensor, timestep: float | Tensor, embeds: Tensor, added: dict[str, Tensor] | None = None
     ) -> Tensor:
-        """One UNet call; `timestep` may be a tensor with one value a row."""
-        return self.unet(
-            latents.to(embeds.dtype),
-            timestep,
-            encoder_hidden_states=embeds,
-            cross_attention_kwargs=self.cross_attention_kwargs,
-            added_cond_kwargs=added,
-            return_dict=False,
-        )[0]
+        """One call; `timestep` may be a tensor with one value a row."""
+        return self.call(self.network, latents.to(embeds.dtype), timestep, embeds, added, self.attention_kwargs)
 
 
 def _stack_added(added: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:
@@ -151,7 +169,7 @@ class Controller:
         return _noise(lane.latents, generators)
 
     def after(self, step: Step, lanes: dict[str, Lane]) -> None:
-        """May change latents after the scheduler's step."""
+        """May change latents after the step."""
 
 
 OnStep = Callable[[Step, dict[str, Lane]], bool | None]
@@ -160,9 +178,9 @@ OnStep = Callable[[Step, dict[str, Lane]], bool | None]
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
-    scheduler: Any,
+    path: Path,
     lanes: dict[str, Lane],
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
     controller: Controller | None = None,
     *,
     eta: float = 0.0,
@@ -172,18 +190,18 @@ def sample(
     """Denoise all lanes along `timesteps`.
 
     Args:
-        scheduler: a `DDIMScheduler` whose `set_timesteps` has been called.
+        path: with a grid.
         lanes: changed in place and returned.
-        timesteps: descending; a tail of the scheduler's grid starts in the middle.
+        timesteps: descending; a tail of the path's grid starts in the middle.
         eta: DDIM's stochasticity, 0 to 1; needs `generators`.
         generators: one CPU generator an image, so that an image does not depend on the batch it is in.
         on_step: called after each step; returning True ends the loop.
     """
     controller = controller or Controller()
     for index, timestep in enumerate(timesteps):
-        step = Step(index, len(timesteps), int(timestep))
+        step = Step(index, len(timesteps), number(timestep))
         for repeat in range(1 + controller.repeats(step)):
-            _take(denoiser, scheduler, lanes, replace(step, repeat=repeat), controller, eta, generators)
+            _take(denoiser, path, lanes, replace(step, repeat=repeat), controller, eta, generators)
         if on_step is not None and on_step(step, lanes):
             break
     return lanes
@@ -191,7 +209,7 @@ def sample(
 
 def _take(
     denoiser: Denoiser,
-    scheduler: Any,
+    path: Path,
     lanes: Mapping[str, Lane],
     step: Step,
     controller: Controller,
@@ -205,8 +223,7 @@ def _take(
     for name, lane in active.items():
         output = outputs[name].to(lane.latents.dtype)
         noise = controller.noise(step, name, lane, generators) if eta > 0 else None
-        stepped = scheduler.step(output, step.timestep, lane.latents, eta=eta, variance_noise=noise)
-        lane.latents = stepped.prev_sample
+        lane.latents = path.step(output, lane.latents, step.timestep, eta=eta, noise=noise)
     controller.after(step, active)
 
 

@@ -1,9 +1,9 @@
-"""Reading and replacing activations of a UNet by module name: the only place where forward hooks go on a UNet.
+"""Reading and replacing activations of a network by module name: the only place where forward hooks go on one.
 
-A site is the exact name of a module in `unet.named_modules()` whose output is one tensor, such as
+A site is the exact name of a module in `network.named_modules()` whose output is one tensor, such as
 `up_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k`. Forward hooks leave LoRA layers, IP-Adapters and attention
 processors as they are. Taps nest: an inner one edits after an outer one has captured. With gradient checkpointing,
-run the backward inside the `with` too, so that recomputation is edited alike. `copy.deepcopy(unet)` inside a `with`
+run the backward inside the `with` too, so that recomputation is edited alike. `copy.deepcopy(network)` inside a `with`
 copies the hooks too.
 """
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -26,15 +27,15 @@ class TapError(FreectlError):
 
 
 class EarlyExit(Exception):  # noqa: N818 - not an error: it ends a forward on purpose
-    """Ends a UNet forward once all `sites` have fired. `tap` swallows it; forward hooks may look at it."""
+    """Ends a forward once all `sites` have fired. `tap` swallows it; forward hooks may look at it."""
 
     def __init__(self, owner: "Captured", sites: tuple[str, ...]) -> None:
-        super().__init__("the UNet forward ends here: every tapped site has fired")
+        super().__init__("the forward ends here: every tapped site has fired")
         self.owner, self.sites = owner, sites
 
 
 class Captured:
-    """What one tap has seen in the latest UNet forward; a new forward empties it."""
+    """What one tap has seen in the latest forward; a new forward empties it."""
 
     def __init__(self, sites: Sequence[str], edited: Sequence[str]) -> None:
         self.sites = tuple(dict.fromkeys(sites))
@@ -51,7 +52,7 @@ class Captured:
         values, self._values = self._values, {}
         for site in (*self.sites, *self._silent):
             if site not in values:
-                raise TapError(f"site '{site}' did not fire in a UNet forward since the last reading")
+                raise TapError(f"site '{site}' did not fire in a forward since the last reading")
         return {site: values[site] for site in self.sites}
 
     def _begin(self) -> None:
@@ -66,7 +67,7 @@ class Captured:
 
 
 class _Tap:
-    """State and hooks of one `tap` over UNet forwards."""
+    """State and hooks of one `tap` over a network's forwards."""
 
     def __init__(
         self, seen: Captured, edits: Mapping[str, Edit], rows: slice | None, stop_after: bool, cut_grad: bool
@@ -79,9 +80,9 @@ class _Tap:
         self.grad_at_entry = torch.is_grad_enabled()
         self.handles: list[RemovableHandle] = []
 
-    def install(self, unet: nn.Module, modules: Mapping[str, nn.Module]) -> None:
-        self.handles.append(unet.register_forward_pre_hook(self.begin))
-        self.handles.append(unet.register_forward_hook(self.end, always_call=True))
+    def install(self, network: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+        self.handles.append(network.register_forward_pre_hook(self.begin))
+        self.handles.append(network.register_forward_hook(self.end, always_call=True))
         for site, module in modules.items():
             self.handles.append(module.register_forward_hook(partial(self.visit, site)))
 
@@ -92,11 +93,11 @@ class _Tap:
             # an interrupt skipped `end`; contexts opened inside the tap have put their mode back by now
             torch.set_grad_enabled(self.grad_at_entry)
 
-    def begin(self, _unet: nn.Module, _args: tuple) -> None:
+    def begin(self, _network: nn.Module, _args: tuple) -> None:
         self.seen._begin()
         self.inside, self.fired = True, set()
 
-    def end(self, _unet: nn.Module, _args: tuple, output: object) -> None:
+    def end(self, _network: nn.Module, _args: tuple, output: object) -> None:
         self.inside = False
         if self.grad_before is not None:
             torch.set_grad_enabled(self.grad_before)
@@ -108,7 +109,7 @@ class _Tap:
         if not isinstance(output, Tensor):
             raise TapError(f"site '{site}' returns {type(output).__name__}, not one tensor: name a layer inside it")
         edited = self.edits[site](output) if site in self.edits else None
-        # gradient checkpointing runs modules again during backward, outside the UNet's forward: edited, not captured
+        # gradient checkpointing runs modules again during backward, outside the network's forward: edited, not captured
         if self.inside:
             self.fired.add(site)
             if site in self.seen.sites and site not in self.seen._values:
@@ -128,7 +129,7 @@ class _Tap:
 
 @contextmanager
 def tap(
-    unet: nn.Module,
+    network: nn.Module,
     sites: Sequence[str] = (),
     *,
     edits: Mapping[str, Edit] | None = None,
@@ -136,10 +137,10 @@ def tap(
     stop_after: bool = False,
     cut_grad: bool = False,
 ) -> Iterator[Captured]:
-    """Capture the outputs of `sites`, with their gradient, in every UNet forward made inside the `with`.
+    """Capture the outputs of `sites`, with their gradient, in every forward made inside the `with`.
 
     Args:
-        unet: the model; everything put on it is removed on every exit.
+        network: the model; everything put on it is removed on every exit.
         sites: exact module names. The first value of a site within one forward is kept.
         edits: site -> pure function, from that module's output to what replaces it (and is captured), same shape.
         rows: batch rows to keep of what is captured; None keeps all.
@@ -151,13 +152,13 @@ def tap(
             applied in the last completed forward; `cut_grad` with gradient checkpointing, or without sites.
     """
     edits = dict(edits or {})
-    modules = _resolve(unet, (*sites, *edits))
+    modules = _resolve(network, (*sites, *edits))
     if stop_after or cut_grad:
-        _check_last_site(unet, sites, cut_grad)
+        _check_last_site(network, sites, cut_grad)
     seen = Captured(sites, tuple(edits))
     state = _Tap(seen, edits, rows, stop_after, cut_grad)
     try:
-        state.install(unet, modules)
+        state.install(network, modules)
         yield seen
         seen._raise_silent_edit()
     except EarlyExit as stop:
@@ -170,74 +171,53 @@ def tap(
 
 
 def run_until(
-    unet: nn.Module,
+    network: nn.Module,
     sites: Sequence[str],
     *args: object,
     edits: Mapping[str, Edit] | None = None,
     rows: slice | None = None,
     **kwargs: object,
 ) -> dict[str, Tensor]:
-    """Call `unet(*args, **kwargs)` up to the last of `sites` and return site -> (rows, ..., channels).
+    """Call `network(*args, **kwargs)` up to the last of `sites` and return site -> (rows, ..., channels).
 
     Raises:
         TapError: as `tap`, or a site did not fire.
     """
-    with tap(unet, sites, edits=edits, rows=rows, stop_after=True) as seen:
-        unet(*args, **kwargs)
+    with tap(network, sites, edits=edits, rows=rows, stop_after=True) as seen:
+        network(*args, **kwargs)
     return seen.pop_all()
 
 
-def self_attention_keys(unet: nn.Module, block: str) -> list[str]:
-    """Names of all self-attention `to_k` under exactly the module `block`, in execution order.
-
-    Raises:
-        TapError: the block has none; the message lists the blocks that have.
-    """
-    return _attention_layers(unet, block, ".attn1.to_k")
-
-
-def cross_attention_sites(unet: nn.Module, block: str) -> list[tuple[str, str]]:
-    """Pairs (to_q, to_k) of all cross-attention layers under exactly the module `block`, in execution order.
-
-    Raises:
-        TapError: the block has none; the message lists the blocks that have.
-    """
-    return [(key.removesuffix("to_k") + "to_q", key) for key in _attention_layers(unet, block, ".attn2.to_k")]
-
-
-def _attention_layers(unet: nn.Module, block: str, suffix: str) -> list[str]:
-    names = [name for name, _ in unet.named_modules() if name.endswith(suffix)]
-    found = [name for name in names if name.startswith(f"{block}.")]
-    if not found:
-        blocks = sorted({name.partition(".attentions.")[0] for name in names})
-        raise TapError(f"block '{block}' has no layer *{suffix}; blocks that have: {', '.join(blocks) or 'none'}")
-    return found
-
-
-def _resolve(unet: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
-    modules = dict(unet.named_modules())
+def _resolve(network: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
+    modules = dict(network.named_modules())
     for site in sites:
         if site not in modules or site == "":
             near = difflib.get_close_matches(site, modules, n=3)
             hint = f"; close: {', '.join(near)}" if near else ""
-            raise TapError(f"no module '{site}' in {type(unet).__name__}{hint}")
+            raise TapError(f"no module '{site}' in {type(network).__name__}{hint}")
         parent, _, leaf = site.rpartition(".")
         if _is_fused(modules[parent], leaf):
             raise TapError(f"site '{site}' never fires while projections are fused: call unfuse_qkv_projections()")
     return {site: modules[site] for site in sites}
 
 
-def _check_last_site(unet: nn.Module, sites: Sequence[str], cut_grad: bool) -> None:
+def _check_last_site(network: nn.Module, sites: Sequence[str], cut_grad: bool) -> None:
     if not sites:
         raise TapError("stop_after and cut_grad need at least one site")
-    if cut_grad and getattr(unet, "is_gradient_checkpointing", False):
+    if cut_grad and getattr(network, "is_gradient_checkpointing", False):
         # recomputation would run with gradients on and differ from the forward
         raise TapError("cut_grad does not work with gradient checkpointing: call disable_gradient_checkpointing()")
 
 
 def _is_fused(attention: nn.Module, leaf: str) -> bool:
-    # unfuse_qkv_projections() puts the processors back but leaves `fused_projections` True: the processor decides.
-    # Fused cross-attention has `to_kv` only, and goes on calling `to_q`.
-    bypassed = {"to_q", "to_k", "to_v"} if hasattr(attention, "to_qkv") else {"to_k", "to_v"}
-    processor = type(getattr(attention, "processor", None)).__name__
-    return leaf in bypassed and getattr(attention, "fused_projections", False) and "Fused" in processor
+    """Whether a fused projection runs in its place: `to_qkv` of the picture, `to_added_qkv` of the text."""
+    if not getattr(attention, "fused_projections", False):
+        return False
+    if isinstance(attention, Attention) and "Fused" not in type(attention.processor).__name__:
+        # its unfuse_qkv_projections() puts the processors back but leaves the flag: the processor decides; layers of
+        # other classes, such as FLUX's, keep their processor and go by the flag
+        return False
+    if leaf.startswith("add_"):
+        return hasattr(attention, "to_added_qkv")
+    # fused cross-attention has `to_kv` only, and goes on calling `to_q`
+    return leaf in ({"to_q", "to_k", "to_v"} if hasattr(attention, "to_qkv") else {"to_k", "to_v"})

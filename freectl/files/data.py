@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+MODEL_DIR = Path(__file__).parents[1] / "mini" / "model"
+"""The embedded model, in Stable Diffusion's layout."""
+
 
 def prompts_file(name: str) -> Path:
     """A file of `prompts/`: inside the installed package, or beside it in a checkout."""

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.noise_prior import NoisePrior
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Lane, OnStep, Prompt, Step, sample
 from freectl.errors import InputError
 from freectl.methods.description import Description
 from freectl.methods.local_edit import Keeping, changing, straight_levels
 from freectl.models.engine import Engine
-from freectl.models.families import Family
+from freectl.models.families.base import Family
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -88,7 +89,7 @@ class Method(Description, Generic[S]):
     """Base of all methods; a new one is a new file and a line in the registry."""
 
     def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
-        """Run the method with resolved settings; UNet calls happen inside the engine's cost counting."""
+        """Run the method with resolved settings; network calls happen inside the engine's cost counting."""
         raise TypeError(f"{type(self).__name__} does not implement run()")
 
     def check(self, settings: S, given: Collection[str]) -> None:
@@ -138,17 +139,15 @@ def progress_reporter(bar: Any, then: OnStep | None) -> Callable[[Step, dict[str
     return report
 
 
-def finer_grid(engine: Engine, steps: int, inversion_steps: int | None) -> list[int]:
-    """Timesteps of the inversion, descending: those of `inversion_steps` steps, or the sampling grid itself.
-
-    Leaves the scheduler on the grid it returns.
+def finer_grid(engine: Engine, steps: int, inversion_steps: int | None) -> Path:
+    """The path of the inversion: with the grid of `inversion_steps` steps, or the sampling grid itself.
 
     Raises:
         InputError: the finer grid misses timesteps of the sampling grid.
     """
-    grid = engine.timesteps(steps)
-    fine = engine.timesteps(inversion_steps) if inversion_steps is not None else grid
-    if not set(grid) <= set(fine):
+    grid = engine.path(steps)
+    fine = engine.path(inversion_steps) if inversion_steps is not None else grid
+    if not set(grid.times) <= set(fine.times):
         allowed = f"steps whose grid holds all timesteps of {steps} steps, such as 999, or none"
         raise InputError("--set inversion_steps", str(inversion_steps), allowed)
     return fine
@@ -161,9 +160,9 @@ def inverted(
     inversion_steps: int | None = None,
     prior: NoisePrior | None = None,
 ) -> Trajectory:
-    """Stacked DDIM inversions of the request's pictures, each with its text; equal ones are inverted once.
+    """Stacked inversions of the request's pictures, each with its text, at the levels of the sampling grid.
 
-    Leaves the scheduler on the request's sampling grid, whose levels the result has.
+    Equal pictures with equal texts are inverted once.
 
     Args:
         inversion_steps: steps of a finer grid to invert on; None = the sampling grid.
@@ -172,16 +171,14 @@ def inverted(
     Raises:
         InputError: the finer grid misses timesteps of the sampling grid.
     """
-    grid = engine.timesteps(request.steps)
     fine = finer_grid(engine, request.steps, inversion_steps)
     pairs = [(image.tobytes(), text) for image, text in zip(request.images, texts, strict=True)]
     found: dict[tuple[bytes, str], Trajectory] = {}
     for image, pair in zip(request.images, pairs, strict=True):
         if pair not in found:
             found[pair] = engine.invert(image, pair[1], fine, prior=prior)[0]
-    engine.timesteps(request.steps)
     each = [found[pair] for pair in pairs]
-    levels = {timestep: torch.cat([one.levels[timestep] for one in each]) for timestep in grid}
+    levels = {time: torch.cat([one.levels[time] for one in each]) for time in engine.timesteps(request.steps)}
     return Trajectory(torch.cat([one.clean for one in each]), levels)
 
 
@@ -189,13 +186,13 @@ def keeping(
     engine: Engine,
     request: Request,
     start: Tensor,
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
     inner: Controller,
     source: Trajectory | None,
 ) -> Controller:
     """The controller, kept from changing what the request keeps."""
     if source is None:
-        source = straight_levels(engine.scheduler, engine.encode_images(request.images), start, timesteps)
+        source = straight_levels(engine.schedule, engine.encode_images(request.images), start, timesteps)
     mask = changing(request.kept, (start.shape[-2], start.shape[-1]), start.device)
     return Keeping(inner, mask, source)
 
@@ -204,7 +201,7 @@ def denoise(
     engine: Engine,
     request: Request,
     lanes: dict[str, Lane],
-    timesteps: Sequence[int],
+    timesteps: Sequence[float],
     controller: Controller | None = None,
     *,
     eta: float | None = None,
@@ -222,7 +219,7 @@ def denoise(
     with engine.progress(len(timesteps), "editing") as bar:
         sample(
             engine.denoiser,
-            engine.scheduler,
+            engine.path(request.steps),
             lanes,
             timesteps,
             controller,

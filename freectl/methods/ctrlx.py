@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from freectl.denoising.injection import EDIT, Injection, copies, projections, row_places, self_attentions
-from freectl.denoising.inversion import alpha_bar, previous_timestep
+from freectl.denoising.injection import EDIT, Injection, copies, row_places
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit, tap
 from freectl.errors import InputError
@@ -18,7 +17,7 @@ from freectl.methods.appearance import transferred
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.setting import setting
 from freectl.models.engine import Engine
-from freectl.models.families import CtrlXLayers
+from freectl.models.families.base import CtrlXSites
 
 STRUCTURE, APPEARANCE = "structure", "appearance"
 ROW: RowKey = (EDIT, "cond")
@@ -85,8 +84,8 @@ all in the conditional half of eps_u + s (eps_c - eps_u) alone
     def run(self, engine: Engine, request: Request, settings: CtrlXSettings) -> Outcome:
         """Edit the request's pictures, or follow its condition; see `CtrlXSettings`."""
         images, texts = structure_pictures(request)
-        with engine.cost.counting(engine.unet), engine.cost.stage("synthesis"):
-            timesteps = engine.timesteps(request.steps)
+        with engine.cost.counting(engine.network), engine.cost.stage("synthesis"):
+            path = engine.path(request.steps)
             start = request.latents
             if start is None:
                 start = engine.noise(request.size, request.generators)
@@ -101,9 +100,9 @@ all in the conditional half of eps_u + s (eps_c - eps_u) alone
                 own = engine.encode_prompt([settings.appearance_text] * len(texts))
                 lanes[APPEARANCE] = Lane(start, own)
                 clean[APPEARANCE] = engine.encode_images([request.appearance_image] * len(texts))
-            controller = CtrlXController(engine.scheduler, engine.unet, engine.family.ctrlx, settings, clean)
+            controller = CtrlXController(path, engine.family.ctrlx_sites(engine.network), settings, clean)
             controller.generators = request.generators
-            return Outcome(denoise(engine, request, lanes, timesteps, controller, eta=settings.sampler_eta))
+            return Outcome(denoise(engine, request, lanes, path.times, controller, eta=settings.sampler_eta))
 
     def row_forwards(self, steps: int, settings: CtrlXSettings) -> str:
         """Two rows a step and a recurrence, one of the structure, and two of a sibling or one of a picture."""
@@ -135,8 +134,8 @@ class CtrlXController(Controller):
     """Injects from lane "structure" and transfers statistics from lane "appearance", while their windows last.
 
     Args:
-        scheduler: the sampling `DDIMScheduler`.
-        layers: where; see `freectl.models.families.CtrlXLayers`.
+        path: with the sampling grid.
+        sites: where.
         clean: lane -> clean latents (B, C, h, w) that it is noised from at each step; other lanes are denoised.
 
     Attributes:
@@ -145,17 +144,13 @@ class CtrlXController(Controller):
 
     def __init__(
         self,
-        scheduler: Any,
-        unet: nn.Module,
-        layers: CtrlXLayers,
+        path: Path,
+        sites: CtrlXSites,
         settings: CtrlXSettings,
         clean: Mapping[str, Tensor],
     ) -> None:
-        self.scheduler, self.settings, self.clean = scheduler, settings, clean
+        self.path, self.sites, self.settings, self.clean = path, sites, settings, clean
         self.generators: Sequence[torch.Generator] | None = None
-        inside = {name: attentions_under(unet, getattr(layers, name)) for name in (STRUCTURE, APPEARANCE)}
-        self.sites = (layers.feature, *projections(inside[STRUCTURE], "qk"))
-        self.transfers = inside[APPEARANCE]
 
     def repeats(self, step: Step) -> int:
         """Self-recurrence: how often the step is taken again."""
@@ -173,28 +168,25 @@ class CtrlXController(Controller):
         for name, clean in self.clean.items():
             if name in lanes:
                 noise = super().noise(step, name, lanes[name], self.generators)
-                lanes[name].latents = self.scheduler.add_noise(clean, noise, torch.tensor([step.timestep]))
+                lanes[name].latents = self.path.noised(clean, noise, step.timestep)
         if step.repeat:
             edit = lanes[EDIT]
             noise = super().noise(step, EDIT, edit, self.generators)
-            kept = alpha_bar(self.scheduler, step.timestep)
-            kept = kept / alpha_bar(self.scheduler, previous_timestep(self.scheduler, step.timestep))
-            edit.latents = kept.sqrt().to(noise) * edit.latents + (1 - kept).sqrt().to(noise) * noise
+            edit.latents = self.path.renoised(edit.latents, noise, step.timestep)
 
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
         """Guided outputs with injection and transfer in place."""
-        with tap(denoiser.unet, edits=self.edits(lanes, denoiser.unet)):
+        with tap(denoiser.network, edits=self.edits(lanes, denoiser.network)):
             return super().predict(step, lanes, denoiser)
 
-    def edits(self, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
-        """What the lanes that are there change, for `freectl.denoising.taps.tap`."""
+    def edits(self, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
+        """What the lanes that are there change, for `taps.tap`."""
         places = row_places(lanes, row_keys(lanes))
-        edits = copies(self.sites, places, {ROW: (STRUCTURE, "cond")}) if STRUCTURE in lanes else {}
+        edits = copies(self.sites.injected, places, {ROW: (STRUCTURE, "cond")}) if STRUCTURE in lanes else {}
         if APPEARANCE in lanes:
             rows, given = places[ROW], places[APPEARANCE, "cond"]
-            for layer in self.transfers:
-                edit = partial(_transfer, rows=rows, given=given, attention=unet.get_submodule(layer))
-                edits[f"{layer.removesuffix('attn1')}norm1"] = edit
+            for layer, entry in self.sites.transferred.items():
+                edits[entry] = partial(_transfer, rows=rows, given=given, attention=network.get_submodule(layer))
         return edits
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
@@ -206,16 +198,3 @@ def _transfer(value: Tensor, rows: slice, given: slice, attention: nn.Module) ->
     changed = value.clone()
     changed[rows] = transferred(value[rows], value[given], attention)
     return changed
-
-
-def attentions_under(unet: nn.Module, prefixes: Sequence[str]) -> list[str]:
-    """Self-attentions under the modules named, in execution order.
-
-    Raises:
-        InputError: there are none under one of them.
-    """
-    layers = self_attentions(unet)
-    for prefix in prefixes:
-        if not any(layer.startswith(f"{prefix}.") for layer in layers):
-            raise InputError("--method", f"ctrlx on a UNet without self-attention in {prefix}", "another model")
-    return [layer for layer in layers if any(layer.startswith(f"{prefix}.") for prefix in prefixes)]

@@ -1,7 +1,7 @@
 """Edit-friendly DDPM inversion (Huberman-Spiegelglas et al., CVPR 2024, arXiv 2304.06140): the input as noise maps."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from PIL import Image
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from freectl.denoising.injection import EDIT, SOURCE
-from freectl.denoising.inversion import Trajectory, alpha_bar, previous_timestep
+from freectl.denoising.inversion import Trajectory
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Lane, Step, sample
 from freectl.files.cache import content_key
 from freectl.methods.base import Method, Outcome, Request, denoise, progress_reporter
@@ -69,16 +70,17 @@ edit: from x_{T - skip},  x_{t-1} = mu_t(x_t; prompt, s) + sigma_t z_t
 
     def run(self, engine: Engine, request: Request, settings: DDPMInversionSettings) -> Outcome:
         """Edit the request's pictures; see `DDPMInversionSettings`."""
-        with engine.cost.counting(engine.unet):
+        with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
-                grid = engine.timesteps(request.steps)
+                path = engine.path(request.steps)
+                grid = path.times
                 kept = kept_timesteps(grid, settings.skip)
                 clean = engine.encode_images(request.images)
                 if not kept:
                     return Outcome(clean)
-                levels = independent_levels(engine, request, clean, grid, kept)
+                levels = independent_levels(engine, request, clean, path, kept)
                 each = [
-                    self._invert(engine, image, text, {t: x[i : i + 1] for t, x in levels.items()}, settings)
+                    self._invert(engine, path, image, text, {t: x[i : i + 1] for t, x in levels.items()}, settings)
                     for i, (image, text) in enumerate(zip(request.images, request.source_prompts, strict=True))
                 ]
                 maps = {t: torch.cat([one[str(t)] for one in each]).to(engine.device) for t in kept}
@@ -95,9 +97,10 @@ edit: from x_{T - skip},  x_{t-1} = mu_t(x_t; prompt, s) + sigma_t z_t
     def _invert(
         self,
         engine: Engine,
+        path: Path,
         image: Image.Image,
         text: str,
-        levels: dict[int, Tensor],
+        levels: dict[float, Tensor],
         settings: DDPMInversionSettings,
     ) -> dict[str, Tensor]:
         """Noise maps (1, C, h, w) of one picture by timestep, from the cache if they were made before."""
@@ -117,11 +120,11 @@ edit: from x_{T - skip},  x_{t-1} = mu_t(x_t; prompt, s) + sigma_t z_t
             guided = text != "" and settings.source_guidance > 1
             prompt = engine.encode_prompt([text], [""] if guided else None)
             lane = Lane(next(iter(levels.values())), prompt, settings.source_guidance)
-            maker = NoiseMaps(engine.scheduler, levels, engine.encode_images([image]), settings.last_noise == "kept")
+            maker = NoiseMaps(path, levels, engine.encode_images([image]), settings.last_noise == "kept")
             with engine.progress(len(levels), "inverting") as bar:
                 sample(
                     engine.denoiser,
-                    engine.scheduler,
+                    path,
                     {SOURCE: lane},
                     list(levels),
                     maker,
@@ -137,30 +140,30 @@ class NoiseMaps(Controller):
     """Visits given levels of lane "source" and finds the noise that leads from each to the next.
 
     Args:
-        scheduler: the sampling `DDIMScheduler`.
-        levels: timestep -> x_t (B, C, h, w), descending. clean: x_0.
+        path: with the sampling grid.
+        levels: time -> x_t (B, C, h, w), descending. clean: x_0.
         keep_last: whether the step to x_0 gets its map, or zero.
     """
 
-    def __init__(self, scheduler: Any, levels: Mapping[int, Tensor], clean: Tensor, keep_last: bool) -> None:
-        self.scheduler, self.keep_last = scheduler, keep_last
+    def __init__(self, path: Path, levels: Mapping[float, Tensor], clean: Tensor, keep_last: bool) -> None:
+        self.path, self.keep_last = path, keep_last
         below = [*list(levels)[1:], None]
         self.next = dict(zip(levels, below, strict=True))
         self.levels, self.clean = dict(levels), clean
-        self.maps: dict[int, Tensor] = {}
+        self.maps: dict[float, Tensor] = {}
 
     def before(self, step: Step, lanes: dict[str, Lane]) -> None:
         """Set the lane to the step's level."""
         lanes[SOURCE].latents = self.levels[step.timestep]
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
-        """None: the scheduler's step then gives the mean mu_t."""
+        """None: the step then gives the mean mu_t."""
         return torch.zeros_like(lane.latents)
 
     def after(self, step: Step, lanes: dict[str, Lane]) -> None:
         """z_t from the mean; the next level is then recomputed from it, so that rounding does not add up."""
         mean, below = lanes[SOURCE].latents, self.next[step.timestep]
-        sigma = posterior_sigma(self.scheduler, step.timestep).to(mean)
+        sigma = self.path.deviation(step.timestep).to(mean)
         if sigma == 0 or (below is None and not self.keep_last):
             self.maps[step.timestep] = torch.zeros_like(mean)
         else:
@@ -171,9 +174,9 @@ class NoiseMaps(Controller):
 
 
 class GivenNoise(Controller):
-    """Plain sampling with given noise: timestep -> (B, C, h, w)."""
+    """Plain sampling with given noise: time -> (B, C, h, w)."""
 
-    def __init__(self, maps: Mapping[int, Tensor]) -> None:
+    def __init__(self, maps: Mapping[float, Tensor]) -> None:
         self.maps = maps
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
@@ -181,27 +184,21 @@ class GivenNoise(Controller):
         return self.maps[step.timestep].to(lane.latents)
 
 
-def posterior_sigma(scheduler: Any, timestep: int) -> Tensor:
-    """Standard deviation of a DDIM step at eta 1 (arXiv 2010.02502, eq. 16); float64 scalar."""
-    here, below = alpha_bar(scheduler, timestep), alpha_bar(scheduler, previous_timestep(scheduler, timestep))
-    return ((1 - below) / (1 - here) * (1 - here / below)).clamp(min=0).sqrt()
-
-
-def kept_timesteps(grid: Sequence[int], skip: float) -> list[int]:
+def kept_timesteps(grid: Sequence[float], skip: float) -> list[float]:
     """The grid without the share `skip` of its first steps."""
-    return [int(t) for i, t in enumerate(grid) if Step(i, len(grid), int(t)).within(skip, 1)]
+    return [t for i, t in enumerate(grid) if Step(i, len(grid), t).within(skip, 1)]
 
 
 def independent_levels(
-    engine: Engine, request: Request, clean: Tensor, grid: Sequence[int], kept: Sequence[int]
-) -> dict[int, Tensor]:
+    engine: Engine, request: Request, clean: Tensor, path: Path, kept: Sequence[float]
+) -> dict[float, Tensor]:
     """x_t of the kept timesteps, each with a noise of its own; `request.latents` is the first one's."""
     levels = {}
-    for timestep in grid:
+    for timestep in path.times:
         # drawn for skipped steps too, so that a map does not depend on how many are skipped
         noise = engine.noise(request.size, request.generators)
         if timestep == kept[0] and request.latents is not None:
             noise = request.latents
         if timestep in kept:
-            levels[timestep] = engine.scheduler.add_noise(clean, noise, torch.tensor([timestep]))
+            levels[timestep] = path.noised(clean, noise, timestep)
     return levels

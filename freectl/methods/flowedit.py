@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from freectl.denoising.injection import EDIT, SOURCE
-from freectl.denoising.inversion import alpha_bar, previous_timestep
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Lane, Step
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.local_edit import changing, straight_levels
@@ -69,8 +68,9 @@ the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
     def run(self, engine: Engine, request: Request, settings: FlowEditSettings) -> Outcome:
         """Edit the request's pictures; see `FlowEditSettings`."""
         texts = request.source_prompts
-        with engine.cost.counting(engine.unet), engine.cost.stage("synthesis"):
-            grid = engine.timesteps(request.steps)
+        with engine.cost.counting(engine.network), engine.cost.stage("synthesis"):
+            path = engine.path(request.steps)
+            grid = path.times
             kept, plain = tail(grid, settings.strength), tail(grid, settings.plain)
             clean = engine.encode_images(request.images)
             if not kept:
@@ -82,7 +82,7 @@ the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
                 EDIT: Lane(clean, request.prompt, request.guidance_scale),
                 SOURCE: Lane(clean, source, settings.source_guidance),
             }
-            walk = Walk(engine.scheduler, clean, plain[-len(kept) :], settings.average, request.generators)
+            walk = Walk(path, clean, plain[-len(kept) :], settings.average, request.generators)
             walk.first = request.latents
             if request.kept:
                 walk.mask = changing(request.kept, (clean.shape[-2], clean.shape[-1]), clean.device)
@@ -98,10 +98,10 @@ the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
         return f"synthesis {rows} (3 instead of 4 a step without a source prompt)"
 
 
-def tail(grid: Sequence[int], share: float) -> list[int]:
+def tail(grid: Sequence[float], share: float) -> list[float]:
     """The last part of a grid: `share` of its steps, rounded down as in the published code."""
     count = min(len(grid), int(share * len(grid) + 1e-9))
-    return [int(t) for t in grid[len(grid) - count :]]
+    return list(grid[len(grid) - count :])
 
 
 class Walk(Controller):
@@ -111,7 +111,7 @@ class Walk(Controller):
     lanes, divided by the lower level's sqrt(abar), is the picture's new distance from the input.
 
     Args:
-        scheduler: the sampling `DDIMScheduler`.
+        path: with the sampling grid.
         clean: the input's latents (B, C, h, w).
         plain: timesteps, descending, at which the edit is sampled by itself.
         average: noise maps a step.
@@ -124,19 +124,19 @@ class Walk(Controller):
 
     def __init__(
         self,
-        scheduler: Any,
+        path: Path,
         clean: Tensor,
-        plain: Sequence[int],
+        plain: Sequence[float],
         average: int,
         generators: Sequence[torch.Generator] | None,
     ) -> None:
-        self.scheduler, self.clean, self.plain = scheduler, clean, list(plain)
+        self.path, self.clean, self.plain = path, clean, list(plain)
         self.average, self.generators = average, generators
         self.first: Tensor | None = None
         self.mask: Tensor | None = None
         self._picture = clean
         self._moves: list[Tensor] = []
-        self._below: Mapping[int, Tensor] = {}
+        self._below: Mapping[float, Tensor] = {}
 
     def repeats(self, step: Step) -> int:
         """One take for each noise map."""
@@ -156,14 +156,12 @@ class Walk(Controller):
         noise = super().noise(step, EDIT, edit, self.generators)
         if self.first is not None:
             noise, self.first = self.first.to(noise), None
-        abar = alpha_bar(self.scheduler, step.timestep)
-        scale, sigma = abar.sqrt().to(noise), (1 - abar).sqrt().to(noise)
-        edit.latents = scale * self._picture + sigma * noise
+        edit.latents = self.path.mixed(self._picture, noise, step.timestep)
+        noised = self.path.mixed(self.clean, noise, step.timestep)
         if source is not None:
-            source.latents = scale * self.clean + sigma * noise
+            source.latents = noised
         elif self.mask is not None:
-            noised = scale * self.clean + sigma * noise
-            self._below = straight_levels(self.scheduler, self.clean, noised, self.plain).below
+            self._below = straight_levels(self.path, self.clean, noised, self.plain).below
 
     def after(self, step: Step, lanes: dict[str, Lane]) -> None:
         """The picture again, moved by the mean of the takes."""
@@ -171,7 +169,7 @@ class Walk(Controller):
         if SOURCE not in lanes:
             edit.latents = self._masked(edit.latents, self._below.get(step.timestep, self.clean))
             return
-        below = alpha_bar(self.scheduler, previous_timestep(self.scheduler, step.timestep)).sqrt()
+        below, _ = self.path.coefficients(self.path.below(step.timestep))
         distance = (edit.latents - lanes[SOURCE].latents) / below.to(self.clean)
         self._moves.append(self.clean + distance)
         if step.repeat == self.repeats(step):

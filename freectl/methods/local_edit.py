@@ -6,7 +6,6 @@ there, so that what is kept is kept bit for bit and not merely as well as the au
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -14,14 +13,13 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
 from freectl.denoising import attention_maps
-from freectl.denoising.inversion import Trajectory, alpha_bar
+from freectl.denoising.inversion import Trajectory
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
 from freectl.errors import InputError
 from freectl.files.cache import content_key
+from freectl.models.engine import Engine
 from freectl.semantics.analysis import features_at
-
-if TYPE_CHECKING:
-    from freectl.models.engine import Engine
 
 BACKGROUND = "background"
 """In place of a mask picture: keep what is not the concept."""
@@ -31,7 +29,7 @@ NOISE_SEED = 0
 
 
 def kept_pictures(
-    engine: "Engine",
+    engine: Engine,
     images: Sequence[Image.Image],
     keep: Image.Image | str | None,
     source_prompts: Sequence[str],
@@ -67,14 +65,14 @@ def _resized(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
     return mask.point(lambda value: 255 if value >= 128 else 0)
 
 
-def _background(engine: "Engine", image: Image.Image, source_prompt: str, concept: str) -> Image.Image:
+def _background(engine: Engine, image: Image.Image, source_prompt: str, concept: str) -> Image.Image:
     """All of a picture but the concept, from cross-attention in its noised latents; cached.
 
     The noise is the same for all methods and seeds, so that a mask is too.
     """
-    pairs = attention_maps.word_sites(engine.unet, engine.family.word_blocks)
+    pairs = engine.family.word_sites(engine.network)
     positions = attention_maps.token_positions(engine.pipe.tokenizer, source_prompt, concept, "--keep-background")
-    times = sorted({round(share * (engine.scheduler.config.num_train_timesteps - 1)) for share in ATTENTION_TIMES})
+    times = sorted({round(share * (engine.schedule.length - 1)) for share in ATTENTION_TIMES})
     key = content_key(
         what="keep",
         model=engine.model_key(),
@@ -89,7 +87,7 @@ def _background(engine: "Engine", image: Image.Image, source_prompt: str, concep
     def build() -> tuple[dict[str, Tensor], dict]:
         clean = engine.encode_images([image])
         noise = engine.noise(image.size, [torch.Generator().manual_seed(NOISE_SEED)])
-        levels = {t: engine.scheduler.add_noise(clean, noise, torch.tensor([t])) for t in times}
+        levels = {t: engine.schedule.noised(clean, noise, t) for t in times}
         sites = [name for pair in pairs for name in pair]
         found = features_at(
             engine.denoiser, Trajectory(clean, levels), engine.encode_prompt([source_prompt]), times, sites
@@ -97,7 +95,7 @@ def _background(engine: "Engine", image: Image.Image, source_prompt: str, concep
         seen = attention_maps.WordMaps()
         for t in times:
             captured = {site: found[t, site] for site in sites}
-            seen.add(concept, attention_maps.cross_attention_maps(engine.unet, captured, pairs, positions))
+            seen.add(concept, attention_maps.cross_attention_maps(engine.network, captured, pairs, positions))
         return {"map": seen.mean(concept, (clean.shape[-2], clean.shape[-1]))}, {"prompt": source_prompt}
 
     place = attention_maps.word_mask(engine.cached("reference", key, build)["map"], size=image.size[::-1], smooth=True)
@@ -167,21 +165,15 @@ def composite_tensor(pixels: Tensor, originals: Tensor, kept: Sequence[Image.Ima
     return torch.where(may_change > 0, pixels.float(), originals.to(pixels.device).float())
 
 
-def straight_levels(scheduler: object, clean: Tensor, start: Tensor, timesteps: Sequence[int]) -> Trajectory:
-    """Noised source latents for a run without inversion: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.
+def straight_levels(path: Path, clean: Tensor, start: Tensor, timesteps: Sequence[float]) -> Trajectory:
+    """Noised source latents for a run without inversion: x = a x_0 + s n.
 
-    eps is the one noise for which the first timestep's level is the run's own start: SDEdit's noise, or the noise that
+    n is the one noise for which the first timestep's level is the run's own start: SDEdit's noise, or the noise that
     the start is.
 
     Args:
         clean: x_0 (B, C, h, w). start: the run's latents at `timesteps[0]`, the largest.
     """
 
-    def parts(timestep: int) -> tuple[Tensor, Tensor]:
-        abar = alpha_bar(scheduler, int(timestep))
-        return abar.sqrt().to(clean), (1 - abar).sqrt().to(clean)
-
-    first_a, first_s = parts(timesteps[0])
-    noise = (start - first_a * clean) / first_s
-    levels = {int(t): a * clean + s * noise for t, (a, s) in ((t, parts(t)) for t in timesteps)}
-    return Trajectory(clean, levels)
+    noise = path.noise_in(start, clean, timesteps[0])
+    return Trajectory(clean, {time: path.mixed(clean, noise, time) for time in timesteps})

@@ -3,11 +3,9 @@
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
-from torch import nn
 
-from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
+from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector
 from freectl.denoising.sampler import Lane
-from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
 from freectl.methods.setting import setting
 from freectl.models.engine import Engine
@@ -73,13 +71,13 @@ for both halves of eps_u + s (eps_c - eps_u)
 
     def run(self, engine: Engine, request: Request, settings: PnPSettings) -> Outcome:
         """Edit the request's pictures; see `PnPSettings`."""
-        feature, attention = pnp_sites(engine.unet, engine.family.structure_block)
+        feature, attention = engine.family.pnp_sites(engine.network)
         injections = [
             Injection((feature,), stop=settings.feature_stop),
             Injection(attention, stop=settings.attention_stop),
         ]
         texts = request.source_prompts if settings.source_text == "given" else [""] * len(request.images)
-        with engine.cost.counting(engine.unet):
+        with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 trajectory = inverted(engine, request, texts, settings.inversion_steps)
             with engine.cost.stage("synthesis"):
@@ -97,24 +95,3 @@ for both halves of eps_u + s (eps_c - eps_u)
         window = Injection((), stop=max(settings.feature_stop, settings.attention_stop))
         inversion = steps if settings.inversion_steps is None else settings.inversion_steps
         return f"inversion {inversion} + synthesis {2 * steps + window.steps(steps)}"
-
-
-def pnp_sites(unet: nn.Module, block: str) -> tuple[str, tuple[str, ...]]:
-    """The feature site and the query and key sites.
-
-    Features: the second residual block of the first decoder block with attention, before the skip is added.
-    Attention: every decoder self-attention behind it. In Stable Diffusion these are up_blocks.1.resnets.1 and the
-    decoder's layers 4 to 11, as published.
-
-    Args:
-        block: the first decoder block with attention, `Family.structure_block`.
-
-    Raises:
-        InputError: the UNet has no such layers.
-    """
-    decoder = [name for name in self_attentions(unet) if name.startswith("up_blocks.")]
-    first = [name for name in decoder if name.startswith(f"{block}.attentions.0.")]
-    layers = decoder[decoder.index(first[-1]) + 1 :] if first else []
-    if not layers:
-        raise InputError("--method", "pnp on a UNet without two self-attentions in its decoder", "another model")
-    return f"{block}.resnets.1.conv2", projections(layers, "qk")

@@ -1,6 +1,5 @@
 """SDEdit (Meng et al., ICLR 2022, arXiv 2108.01073), as diffusers' img2img: noise to the middle, then sample."""
 
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from freectl.denoising.sampler import Lane
@@ -39,14 +38,15 @@ then plain sampling from t0 with eps = eps_u + s (eps_c - eps_u)
 
     def run(self, engine: Engine, request: Request, settings: SDEditSettings) -> Outcome:
         """Edit the request's pictures."""
-        with engine.cost.counting(engine.unet), engine.cost.stage("synthesis"):
-            timesteps = engine.timesteps(request.steps)
+        with engine.cost.counting(engine.network), engine.cost.stage("synthesis"):
+            path = engine.path(request.steps)
+            timesteps = path.times
             kept = timesteps[len(timesteps) - min(int(request.steps * settings.strength), request.steps) :]
             clean = engine.encode_images(request.images)
             if not kept:
                 return Outcome(clean)
             noise = request.latents if request.latents is not None else engine.noise(request.size, request.generators)
-            start = engine.scheduler.add_noise(clean, noise, torch.tensor(kept[:1]))
+            start = path.noised(clean, noise, kept[0])
             lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
             return Outcome(denoise(engine, request, lanes, kept))
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-MODEL_DIR = Path(__file__).parent / "model"
+from freectl.files.data import MODEL_DIR
+
 SPRITES = Path(__file__).parent / "sprites.webp"
 """Cells of 96 px, for pictures of up to 64 px: what the shipped weights were trained on."""
 SPRITES_FINE = Path(__file__).parent / "sprites_fine.webp"
 """Cells of 256 px, for larger pictures."""
+
+__all__ = ["MODEL_DIR", "SPRITES", "SPRITES_FINE"]

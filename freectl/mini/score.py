@@ -86,9 +86,9 @@ def inversion(pipe: Any, steps: int, count: int = 20) -> dict[str, Any]:
     pictures = [render(scene) for scene in scenes]
     clean = engine.encode_images(pictures)
     prompt = engine.encode_prompt([scene.caption for scene in scenes])
-    timesteps = engine.timesteps(steps)
-    start = invert(engine.denoiser, engine.scheduler, clean, prompt, timesteps).start
-    lanes = sample(engine.denoiser, engine.scheduler, {"edit": Lane(start, prompt)}, timesteps)
+    path = engine.path(steps)
+    start = invert(engine.denoiser, path, clean, prompt, path.times).start
+    lanes = sample(engine.denoiser, path, {"edit": Lane(start, prompt)}, path.times)
     decoded = engine.decode(lanes["edit"].latents)
     return {"inversion_psnr_db": round(psnr(decoded, pipe.image_processor.preprocess(pictures)), 2)}
 

@@ -1,4 +1,4 @@
-"""Text and sizes as a UNet takes them: one encoder, or SDXL's two with pooled embeddings and micro-conditioning."""
+"""Text and sizes as a network takes them: one encoder, or two with pooled embeddings and micro-conditioning."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -55,16 +55,15 @@ class TextExtras:
 
 
 class TextConditioner:
-    """Encodes texts with a pipeline's own `encode_prompt`.
+    """Encodes texts with a pipeline's own `encode_prompt`: embeddings of one encoder.
 
     Args:
-        pipe: a Stable Diffusion or SDXL pipeline.
+        pipe: the pipeline.
         lora_scale: strength of LoRA layers in the text encoders.
     """
 
     def __init__(self, pipe: Any, lora_scale: float | None = None) -> None:
         self.pipe, self.lora_scale = pipe, lora_scale
-        self.pooled = pipe.unet.config.get("addition_embed_type") == "text_time"
 
     @property
     def encoders(self) -> list[Any]:
@@ -78,10 +77,9 @@ class TextConditioner:
         tokenizers = [one for name in names if (one := getattr(self.pipe, name, None))]
         return [pair for one in tokenizers for pair in sorted(one.get_added_vocab().items())]
 
-    @property
-    def zeroed(self) -> bool:
-        """Whether an empty negative prompt is zeros rather than an encoded empty text, as in SDXL's base model."""
-        return self.pooled and bool(self.pipe.config.get("force_zeros_for_empty_prompt"))
+    def key(self, micro: MicroConditioning) -> str:
+        """What encoded texts depend on besides the encoders' weights, for cache keys."""
+        return ""
 
     @torch.no_grad()
     def encode(
@@ -97,15 +95,55 @@ class TextConditioner:
 
         Args:
             working: (height, width) of the pictures, where `micro` gives none.
+            second, negative_second: texts of a second encoder, for families that have one.
         """
+        cond, uncond = self.pipe.encode_prompt(list(texts), **self._options(negative))[:2]
+        return Prompt(cond, uncond if negative is not None else None)
+
+    def assembled(
+        self,
+        cond: Tensor,
+        uncond: Tensor | None,
+        pooled: Tensor | None,
+        negative_pooled: Tensor | None,
+        working: Size,
+        micro: MicroConditioning,
+    ) -> Prompt:
+        """Embeddings as a prompt, with the added inputs that the network asks for."""
+        return Prompt(cond, uncond)
+
+    def _options(self, negative: Sequence[str] | None) -> dict[str, Any]:
         options: dict[str, Any] = {"device": self.pipe._execution_device, "num_images_per_prompt": 1}
         options |= {"do_classifier_free_guidance": negative is not None, "lora_scale": self.lora_scale}
         if negative is not None:
             options["negative_prompt"] = list(negative)
-        if not self.pooled:
-            cond, uncond = self.pipe.encode_prompt(list(texts), **options)[:2]
-            return Prompt(cond, uncond if negative is not None else None)
-        options["prompt_2"] = None if second is None else list(second)
+        return options
+
+
+class PooledTextConditioner(TextConditioner):
+    """Two encoders side by side, the second's pooled text, and the sizes that SDXL is told."""
+
+    @property
+    def zeroed(self) -> bool:
+        """Whether an empty negative prompt is zeros rather than an encoded empty text, as in SDXL's base model."""
+        return bool(self.pipe.config.get("force_zeros_for_empty_prompt"))
+
+    def key(self, micro: MicroConditioning) -> str:
+        """Sizes, and what an empty negative prompt is."""
+        return repr((micro, self.zeroed))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        texts: Sequence[str],
+        negative: Sequence[str] | None,
+        working: Size,
+        micro: MicroConditioning,
+        second: Sequence[str] | None = None,
+        negative_second: Sequence[str] | None = None,
+    ) -> Prompt:
+        """As `TextConditioner.encode`; second texts default to the first."""
+        options = self._options(negative) | {"prompt_2": None if second is None else list(second)}
         if negative is not None:
             options["negative_prompt_2"] = None if negative_second is None else list(negative_second)
         cond, uncond, pooled, negative_pooled = self.pipe.encode_prompt(list(texts), **options)
@@ -127,13 +165,11 @@ class TextConditioner:
         working: Size,
         micro: MicroConditioning,
     ) -> Prompt:
-        """Embeddings as a prompt, with the added inputs that the UNet asks for.
+        """Embeddings as a prompt, with pooled text and sizes for each half.
 
         Raises:
-            InputError: SDXL without pooled embeddings.
+            InputError: no pooled embeddings.
         """
-        if not self.pooled:
-            return Prompt(cond, uncond)
         if pooled is None or (uncond is not None and negative_pooled is None):
             missing = "pooled_prompt_embeds" if pooled is None else "negative_pooled_prompt_embeds"
             raise InputError(missing, "None", "embeddings, since prompt_embeds are given")

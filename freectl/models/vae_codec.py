@@ -15,7 +15,7 @@ class VaeCodec:
     Args:
         pipe: a pipeline with `vae` and `image_processor`.
         device: where pictures and latents go. dtype: of latents.
-        upcast: run an fp16 VAE that asks for it in fp32; diffusers does so for SDXL only.
+        upcast: run an fp16 VAE that asks for it in fp32; diffusers does so for some families only.
     """
 
     def __init__(self, pipe: Any, device: torch.device, dtype: torch.dtype, *, upcast: bool = False) -> None:
@@ -24,7 +24,7 @@ class VaeCodec:
     @property
     def factor(self) -> int:
         """Pixels to a latent's side."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return factor_of(self.vae)
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
@@ -55,7 +55,7 @@ class VaeCodec:
 
     @contextmanager
     def _safe_precision(self) -> Iterator[None]:
-        """SDXL's VAE overflows in fp16: fp32 inside, fp16 again outside."""
+        """Some VAEs overflow in fp16: fp32 inside, fp16 again outside."""
         narrow = self.upcast and self.vae.dtype == torch.float16 and bool(self.vae.config.get("force_upcast"))
         if narrow:
             self.vae.to(dtype=torch.float32)
@@ -64,3 +64,8 @@ class VaeCodec:
         finally:
             if narrow:
                 self.vae.to(dtype=torch.float16)
+
+
+def factor_of(vae: Any) -> int:
+    """Pixels to a latent's side."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)

@@ -1,4 +1,4 @@
-"""What `FreeControlPipeline` and `FreeControlXLPipeline` share: the call, its callbacks and its output."""
+"""What the pipelines share: the call, its callbacks and its output."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
@@ -55,16 +55,6 @@ def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
     if isinstance(mask, Image.Image):
         mask = mask.convert("L").resize(size, Image.Resampling.BOX)
     return replace(condition, image=resized(condition.image, size), mask=mask)
-
-
-def ddim(scheduler: Any) -> DDIMScheduler:
-    """The scheduler as DDIM, which inversion needs; the noise schedule and prediction type stay."""
-    if isinstance(scheduler, DDIMScheduler):
-        return scheduler
-    known = {"clip_sample": False, "set_alpha_to_one": False} | {
-        k: scheduler.config[k] for k in ("clip_sample", "set_alpha_to_one") if k in scheduler.config
-    }
-    return DDIMScheduler.from_config(scheduler.config, **known)
 
 
 class FreeControlMixin(DiffusionPipeline):
@@ -135,7 +125,7 @@ class FreeControlMixin(DiffusionPipeline):
         Args:
             prompt: what the result shows; a list makes one picture for each.
             image: RGB picture(s) whose structure is kept; one for all prompts, or one a prompt.
-            height, width: working size in pixels; default: the pictures' own, rounded to what the UNet takes.
+            height, width: working size in pixels; default: the pictures' own, rounded to what the network takes.
             guidance_scale: classifier-free guidance, 1 switches it off; default of the model family if None.
             generator: one CPU generator, or one a picture; fresh noise in the start and `eta > 0` draw from it.
             latents: (B, C, h, w) to start from instead of the inverted picture.
@@ -154,7 +144,7 @@ class FreeControlMixin(DiffusionPipeline):
             method: another registered method to run on the same inputs; default FreeControl.
             cache: where inversions and bases are kept; None recomputes them.
             settings: the method's settings object; `overrides` set single fields of its defaults instead.
-            extras: what only SDXL takes; `FreeControlXLPipeline` fills it.
+            extras: what only some families take; their pipelines fill it.
 
         Raises:
             InputError: an argument cannot be used; nothing has run then.
@@ -193,7 +183,7 @@ class FreeControlMixin(DiffusionPipeline):
         engine.size = size
         try:
             sources = [source_prompt] * len(texts)
-            with engine.cost.counting(engine.unet), engine.cost.stage("analysis"):
+            with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
                 kept = kept_pictures(engine, images, keep, sources, concept)
             request = Request(
                 images=[] if conditions else images,

@@ -1,6 +1,7 @@
 """What a model is, found out before its weights are read: layout, pipeline class, family, source of configuration."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,29 +84,27 @@ def configuration(path: Path | str) -> str:
 
 
 def pipeline_class(location: str, name: str) -> Any:
-    """The pipeline class for a folder or hub id: SDXL's where it has a second text encoder.
+    """The pipeline class of a folder or hub id, which its model family names.
 
     Args:
         name: of the model, as the user gave it.
 
     Raises:
-        InputError: its UNet is of no family that is known, or it has none.
+        InputError: its network is of no family that is known, or it has none.
         OSError: the configuration cannot be read.
     """
     from accelerate import init_empty_weights
     from diffusers import DiffusionPipeline, UNet2DConditionModel
 
     from freectl.models import families
-    from freectl.pipelines.sd import FreeControlPipeline
-    from freectl.pipelines.sdxl import FreeControlXLPipeline
 
     index = DiffusionPipeline.load_config(location)
     _check_components(index, f"'{name}', a {index.get('_class_name')}")
     config = UNet2DConditionModel.load_config(location, subfolder="unet")
     with init_empty_weights():
-        families.of(UNet2DConditionModel.from_config(config))
-    second = index.get("text_encoder_2") or (None, None)
-    return FreeControlXLPipeline if second[0] is not None else FreeControlPipeline
+        family = families.of(UNet2DConditionModel.from_config(config))
+    module, _, attribute = family.pipeline.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def check_complete(pipe: Any, name: str) -> None:

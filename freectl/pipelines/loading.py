@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from freectl.errors import FreectlError, InputError, suggest, unknown
-from freectl.mini import MODEL_DIR
+from freectl.files.data import MODEL_DIR
 from freectl.pipelines import checkpoints
 from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
 
@@ -149,7 +149,7 @@ def load_pipeline(
     textual_inversion: Sequence[str] = (),
     offload: str = "none",
 ) -> Any:
-    """The model as a `FreeControlPipeline`, or a `FreeControlXLPipeline` where it is SDXL.
+    """The model as the pipeline of its family.
 
     Raises:
         InputError: a model of no family that is known; no weights have been read then.

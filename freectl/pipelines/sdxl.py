@@ -13,9 +13,10 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from freectl.denoising.path import ddim
 from freectl.models.conditioning import MicroConditioning, Size, TextExtras
 from freectl.models.engine import Engine
-from freectl.pipelines.base import FreeControlMixin, FreeControlPipelineOutput, ddim
+from freectl.pipelines.base import FreeControlMixin, FreeControlPipelineOutput
 
 
 class FreeControlXLPipeline(FreeControlMixin, StableDiffusionXLPipeline):

@@ -1,31 +1,27 @@
 """Analysis (arXiv 2312.07536, section 3.1): features and coordinates of the seed pictures and the guidance picture."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from freectl.denoising.inversion import Trajectory
+from freectl.denoising.inversion import Trajectory, invert
+from freectl.denoising.path import Path, number
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
 from freectl.denoising.taps import tap
 from freectl.semantics.bases import Basis, GramAccumulator, SemanticBases
-from freectl.semantics.energies import normalise_coordinates
 
 BATCH_ROWS = 8
 TOLERANCE = 21
 """Largest distance from a timestep to its basis: a gap of the 50-step analysis grid, since other grids begin higher."""
-MASK = "mask"
-Normalize = Literal["minmax", "none"]
-Site = tuple[int, str]
-"""(timestep, module name)."""
+Site = tuple[float, str]
+"""(time of a level, module name)."""
 
 
 class FeatureRecorder(Controller):
     """Samples plainly and streams the conditional rows' keys of the seed lane into Gram matrices."""
 
-    def __init__(self, sites: Sequence[str], grams: dict[Site, GramAccumulator], timesteps: frozenset[int]) -> None:
+    def __init__(self, sites: Sequence[str], grams: dict[Site, GramAccumulator], timesteps: frozenset[float]) -> None:
         self.sites, self.grams, self.timesteps = sites, grams, timesteps
 
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
@@ -33,7 +29,7 @@ class FeatureRecorder(Controller):
         if step.timestep not in self.timesteps:
             return super().predict(step, lanes, denoiser)
         batch = next(iter(lanes.values())).latents.shape[0]
-        with tap(denoiser.unet, self.sites) as seen:
+        with tap(denoiser.network, self.sites) as seen:
             outputs = super().predict(step, lanes, denoiser)
             for site, features in seen.pop_all().items():
                 add_features(self.grams, (step.timestep, site), features[-batch:])
@@ -47,10 +43,10 @@ def add_features(grams: dict[Site, GramAccumulator], site: Site, features: Tenso
 
 def seed_features(
     denoiser: Denoiser,
-    scheduler: Any,
+    path: Path,
     lane: Lane,
-    timesteps: Sequence[int],
-    guided: Sequence[int],
+    timesteps: Sequence[float],
+    guided: Sequence[float],
     sites: Sequence[str],
     grams: dict[Site, GramAccumulator],
     *,
@@ -63,7 +59,7 @@ def seed_features(
     of the finished pictures (the paper, section 3.1).
 
     Args:
-        lane: noise latents (B, C, h, w) and the seed prompt.
+        path: with the sampling grid. lane: noise latents (B, C, h, w) and the seed prompt.
         timesteps: the sampling grid, descending. guided: those whose features are wanted.
         grams: filled in place.
     """
@@ -75,12 +71,10 @@ def seed_features(
         return not by_inversion and step.timestep <= min(wanted)
 
     controller = Controller() if by_inversion else FeatureRecorder(sites, grams, wanted)
-    sample(denoiser, scheduler, {"seed": lane}, timesteps, controller, on_step=report)
+    sample(denoiser, path, {"seed": lane}, timesteps, controller, on_step=report)
     if by_inversion:
-        from freectl.denoising.inversion import invert
-
         only_cond = Prompt(lane.prompt.cond, added=lane.prompt.added)
-        trajectory = invert(denoiser, scheduler, lane.latents, only_cond, timesteps, lambda _: on_step and on_step())
+        trajectory = invert(denoiser, path, lane.latents, only_cond, timesteps, lambda _: on_step and on_step())
         for timestep in guided:
             for site, features in features_at(denoiser, trajectory, only_cond, [timestep], sites).items():
                 add_features(grams, site, features)
@@ -96,7 +90,7 @@ def solve(grams: Mapping[Site, GramAccumulator], components: int, metadata: dict
 
 @torch.no_grad()
 def features_at(
-    denoiser: Denoiser, trajectory: Trajectory, prompt: Prompt, timesteps: Sequence[int], sites: Sequence[str]
+    denoiser: Denoiser, trajectory: Trajectory, prompt: Prompt, timesteps: Sequence[float], sites: Sequence[str]
 ) -> dict[Site, Tensor]:
     """Keys (B, tokens, C) of an inverted picture, in forwards that stop after the last site.
 
@@ -106,49 +100,14 @@ def features_at(
     batch = trajectory.clean.shape[0]
     per_call = max(1, BATCH_ROWS // batch)
     for first in range(0, len(timesteps), per_call):
-        group = [int(t) for t in timesteps[first : first + per_call]]
+        group = [number(t) for t in timesteps[first : first + per_call]]
         latents = torch.cat([trajectory.levels[t] for t in group])
         times = torch.tensor(group, device=latents.device).repeat_interleave(batch)
         embeds = prompt.cond.repeat(len(group), 1, 1)
         added = {k: v.repeat(len(group), *[1] * (v.dim() - 1)) for k, v in prompt.added.get("cond", {}).items()}
-        with tap(denoiser.unet, sites, stop_after=True) as seen:
+        with tap(denoiser.network, sites, stop_after=True) as seen:
             denoiser.forward(latents, times, embeds, added or None)
         for site, features in seen.pop_all().items():
             for timestep, part in zip(group, features.split(batch), strict=True):
                 found[timestep, site] = part
     return found
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the guidance picture is compared by.
-
-    Attributes:
-        coordinates: (timestep, site) -> semantic coordinates (B, tokens, N), normalised.
-        masks: timestep -> (B, tokens) of 0 and 1; empty = the whole picture.
-    """
-
-    coordinates: dict[Site, Tensor]
-    masks: dict[int, Tensor] = field(default_factory=dict)
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """Flat names for the cache."""
-        masks = {f"{timestep}/{MASK}": value for timestep, value in self.masks.items()}
-        return masks | {f"{timestep}/{site}": value for (timestep, site), value in self.coordinates.items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Reference":
-        """Inverse of `to_tensors`."""
-        named = [(int(name.split("/")[0]), name.split("/")[1], value) for name, value in tensors.items()]
-        coordinates = {(timestep, site): value for timestep, site, value in named if site != MASK}
-        return cls(coordinates, {timestep: value for timestep, site, value in named if site == MASK})
-
-
-def reference_coordinates(features: Mapping[Site, Tensor], bases: SemanticBases, normalize: Normalize) -> Reference:
-    """S_t^g = (F_t^g - mu_t) B_t^T of every site (section 3.1), normalised as the settings say."""
-    return Reference(
-        {
-            (timestep, site): normalise_coordinates(bases.at(timestep, site, TOLERANCE).project(value), normalize)
-            for (timestep, site), value in features.items()
-        }
-    )

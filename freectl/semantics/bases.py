@@ -6,6 +6,7 @@ images at timestep t, mu_t their mean, and s = (F - mu_t) B_t^T are semantic coo
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,12 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
+from freectl.denoising.path import time_of
 from freectl.errors import FreectlError, InputError
 from freectl.files.record import atomic_write
 
 FORMAT_VERSION = 1
 _FIELDS = ("mean", "components", "explained_variance")
 _TOTAL = "total_variance"
+_TIME = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -138,27 +141,27 @@ def _fix_signs(components: Tensor) -> Tensor:
 
 
 @dataclass
-class SemanticBases(Mapping[tuple[int, str], Basis]):
-    """Bases by (timestep, site), never by step index, so that any step count can use them.
+class SemanticBases(Mapping[tuple[float, str], Basis]):
+    """Bases by (time of a level, site), never by step index, so that any step count can use them.
 
     Attributes:
-        entries: (timestep, site) -> Basis.
+        entries: (time, site) -> Basis.
         metadata: JSON-able facts: model fingerprint, prompt, seeds, features mode, scheduler, size.
     """
 
-    entries: dict[tuple[int, str], Basis] = field(default_factory=dict)
+    entries: dict[tuple[float, str], Basis] = field(default_factory=dict)
     metadata: dict[str, object] = field(default_factory=dict)
 
-    def __getitem__(self, key: tuple[int, str]) -> Basis:
+    def __getitem__(self, key: tuple[float, str]) -> Basis:
         return self.entries[key]
 
-    def __iter__(self) -> Iterator[tuple[int, str]]:
+    def __iter__(self) -> Iterator[tuple[float, str]]:
         return iter(self.entries)
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def timesteps(self, site: str) -> list[int]:
+    def timesteps(self, site: str) -> list[float]:
         """Return the stored timesteps of `site`, increasing.
 
         Raises:
@@ -171,7 +174,7 @@ class SemanticBases(Mapping[tuple[int, str], Basis]):
             raise InputError("site", f"'{site}'", f"sites with a basis, such as {', '.join(near) or '(none stored)'}")
         return stored
 
-    def at(self, timestep: int, site: str, tolerance: float | None = None) -> Basis:
+    def at(self, timestep: float, site: str, tolerance: float | None = None) -> Basis:
         """Return the basis of the stored timestep nearest to `timestep` (the smaller one on ties).
 
         Args:
@@ -211,13 +214,13 @@ class SemanticBases(Mapping[tuple[int, str], Basis]):
         Raises:
             FreectlError: a name does not fit, or a basis is incomplete.
         """
-        parts: dict[tuple[int, str], dict[str, Tensor]] = {}
+        parts: dict[tuple[float, str], dict[str, Tensor]] = {}
         for key, value in tensors.items():
             timestep, _, rest = key.partition("/")
             site, _, name = rest.rpartition("/")
-            if not timestep.isdecimal() or not site or name not in (*_FIELDS, _TOTAL):
+            if not _TIME.fullmatch(timestep) or not site or name not in (*_FIELDS, _TOTAL):
                 raise FreectlError(f"'{key}' is not a tensor of semantic bases")
-            parts.setdefault((int(timestep), site), {})[name] = value.float()
+            parts.setdefault((time_of(timestep), site), {})[name] = value.float()
         for (step, site), part in parts.items():
             if not set(_FIELDS) <= set(part):
                 raise FreectlError(f"the basis of timestep {step}, site '{site}' is incomplete")

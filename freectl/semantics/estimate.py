@@ -31,7 +31,7 @@ def announce(engine: Engine, prompts: Any, seeds: int, rows: int) -> None:
 
 @torch.no_grad()
 def seconds_per_row(engine: Engine, text: str, negative: str) -> float:
-    """Wall seconds of one row forward of a seed picture, from the second of two equal UNet calls of two rows.
+    """Wall seconds of one row forward of a seed picture, from the second of two equal calls of two rows.
 
     Larger batches are faster a row on accelerators: there it is an upper bound.
     """

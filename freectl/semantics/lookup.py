@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from freectl.errors import FreectlError, InputError
-from freectl.mini import MODEL_DIR
+from freectl.files.data import MODEL_DIR
 
 EMBEDDED = "mini"
 SUFFIX = ".safetensors"
@@ -75,7 +75,7 @@ def find(entries: Sequence[Any], name: str, option: str = "bases") -> Any:
 
 
 def check_usable(
-    bases: Any, engine: Any, sites: Sequence[str], timesteps: Sequence[int], components: int, option: str = "bases"
+    bases: Any, engine: Any, sites: Sequence[str], timesteps: Sequence[float], components: int, option: str = "bases"
 ) -> None:
     """Check that a run can use bases that were made for another concept or by other settings.
 
@@ -85,7 +85,7 @@ def check_usable(
     from freectl.models import fingerprint
     from freectl.semantics.analysis import TOLERANCE
 
-    if bases.metadata.get("unet") != fingerprint.fingerprint(engine.unet):
+    if bases.metadata.get("unet") != fingerprint.fingerprint(engine.network):
         made = f"{bases.metadata.get('family', 'unknown')} weights {str(bases.metadata.get('unet'))[:12]}"
         raise InputError(option, f"bases of another model ({made})", "bases made with this model's weights")
     for site in sites:

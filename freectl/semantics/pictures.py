@@ -18,7 +18,7 @@ COLOURS = 3
 """Components that are shown as red, green and blue."""
 
 
-def spread(timesteps: Sequence[int], count: int) -> list[int]:
+def spread(timesteps: Sequence[float], count: int) -> list[float]:
     """At most `count` of the timesteps, evenly from the noisiest to the cleanest."""
     ordered = sorted(set(timesteps), reverse=True)
     count = min(count, len(ordered))
@@ -98,13 +98,14 @@ def coloured(coordinates: Tensor, size: tuple[int, int]) -> list[Image.Image]:
     return [Image.fromarray(grid).resize(size, Image.Resampling.NEAREST) for grid in grids]
 
 
-def _covered(bases: SemanticBases, timestep: int, site: str) -> bool:
+def _covered(bases: SemanticBases, timestep: float, site: str) -> bool:
     return min(abs(timestep - stored) for stored in bases.timesteps(site)) <= TOLERANCE
 
 
 def _sampled(engine: Engine, lane: Lane, steps: int) -> Trajectory:
     """Seed pictures with their latents at every timestep of the grid."""
-    timesteps = engine.timesteps(steps)
+    path = engine.path(steps)
+    timesteps = path.times
     levels = {timesteps[0]: lane.latents}
     with engine.progress(len(timesteps), "seed pictures") as bar:
 
@@ -113,5 +114,5 @@ def _sampled(engine: Engine, lane: Lane, steps: int) -> Trajectory:
             if step.index + 1 < step.count:
                 levels[timesteps[step.index + 1]] = lanes["seed"].latents
 
-        sample(engine.denoiser, engine.scheduler, {"seed": lane}, timesteps, Controller(), on_step=keep)
+        sample(engine.denoiser, path, {"seed": lane}, timesteps, Controller(), on_step=keep)
     return Trajectory(lane.latents, levels)

@@ -1,21 +1,27 @@
 """Where semantic bases come from: beside the model, from the cache, or built now."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from freectl.denoising.path import Path as NoisePath
+from freectl.denoising.sampler import Lane
 from freectl.errors import FreectlError
 from freectl.files.cache import content_key
 from freectl.files.data import prompts_file
 from freectl.models import fingerprint
 from freectl.models.engine import Engine
+from freectl.semantics import analysis
 from freectl.semantics.analysis import TOLERANCE
 from freectl.semantics.bases import SemanticBases
 from freectl.semantics.estimate import announce
 
+SEED_BATCH = 10
 ANALYSIS_STEPS = 50
 """Bases are made on this grid; runs with other step counts take the nearest timestep."""
 PUBLISHED_STOP = 0.6
@@ -65,7 +71,7 @@ class BasesSpec:
         model = engine.model_key()
         seldom = {name: model[name] for name in ("words", "attention_kwargs") if model[name] not in ("[]", "None")}
         return {
-            "unet": fingerprint.fingerprint(engine.unet),
+            "unet": fingerprint.fingerprint(engine.network),
             "text_encoder": fingerprint.combined(engine.text.encoders),
             "family": engine.family.name,
             "concept": self.prompts.concept,
@@ -85,7 +91,7 @@ class BasesSpec:
         }
 
 
-def needed_stop(engine: Engine, guided: Sequence[int], steps: int = ANALYSIS_STEPS) -> float:
+def needed_stop(engine: Engine, guided: Sequence[float], steps: int = ANALYSIS_STEPS) -> float:
     """Fraction of the analysis grid that bases for these timesteps cover: the published one if near enough, else 1."""
     grid = engine.timesteps(steps)
     last = grid[max(1, round(PUBLISHED_STOP * len(grid))) - 1]
@@ -119,21 +125,38 @@ def build_rows(spec: BasesSpec, steps: int) -> int:
 
 
 def _build(engine: Engine, spec: BasesSpec, metadata: dict[str, Any]) -> tuple[dict, dict]:
-    timesteps = engine.timesteps(spec.steps)
-    announce(engine, spec.prompts, spec.seeds, build_rows(spec, len(timesteps)))
-    bases = engine.build_bases(
-        spec.prompts.texts,
-        spec.prompts.negative,
-        seeds=spec.seeds,
-        steps=spec.steps,
-        guided=timesteps[: max(1, round(spec.stop * len(timesteps)))],
-        sites=spec.sites,
-        components=spec.components,
-        guidance_scale=engine.family.guidance_scale,
-        by_inversion=spec.features == "inversion",
-        metadata=metadata,
-    )
-    return bases.tensors(), metadata
+    path = engine.path(spec.steps)
+    announce(engine, spec.prompts, spec.seeds, build_rows(spec, len(path.times)))
+    guided = path.times[: max(1, round(spec.stop * len(path.times)))]
+    grams = _seed_grams(engine, spec, path, guided)
+    return analysis.solve(grams, spec.components, metadata).tensors(), metadata
+
+
+def _seed_grams(engine: Engine, spec: BasesSpec, path: NoisePath, guided: Sequence[float]) -> dict[analysis.Site, Any]:
+    """Gram matrices of the seed pictures' features; the texts take turns, seed i has generator seed i."""
+    prompts, by_inversion = spec.prompts, spec.features == "inversion"
+    grams: dict[analysis.Site, Any] = {}
+    size = (engine.base_size, engine.base_size)
+    batches = math.ceil(spec.seeds / SEED_BATCH)
+    steps_each = 2 * len(path.times) if by_inversion else path.times.index(min(guided)) + 1
+    with engine.progress(batches * steps_each, "semantic bases") as bar:
+        for first in range(0, spec.seeds, SEED_BATCH):
+            numbers = range(first, min(first + SEED_BATCH, spec.seeds))
+            asked = [prompts.texts[i % len(prompts.texts)] for i in numbers]
+            prompt = engine.encode_prompt(asked, [prompts.negative] * len(numbers), size=size)
+            noise = engine.noise(size, [torch.Generator().manual_seed(i) for i in numbers])
+            analysis.seed_features(
+                engine.denoiser,
+                path,
+                Lane(noise, prompt, engine.family.guidance_scale),
+                path.times,
+                guided,
+                spec.sites,
+                grams,
+                by_inversion=by_inversion,
+                on_step=bar.update,
+            )
+    return grams
 
 
 def _fits(bases: SemanticBases, spec: BasesSpec) -> bool:
@@ -151,6 +174,6 @@ def shipped_with(folder: Path, engine: Engine) -> list[SemanticBases]:
             bases = SemanticBases.load(path)
         except (FreectlError, OSError):
             continue
-        if bases.metadata.get("unet") == fingerprint.fingerprint(engine.unet):
+        if bases.metadata.get("unet") == fingerprint.fingerprint(engine.network):
             found.append(bases)
     return found

@@ -168,7 +168,9 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> 
 
 
 def _default_size(first: Checked, pipe: Any) -> Size:
-    return editing.working_size((1, 1) if first.picture is None else first.picture.size, pipe)
+    from freectl.models.sizes import working_size
+
+    return working_size((1, 1) if first.picture is None else first.picture.size, pipe)
 
 
 def _conditions(checked: ControlPlan, pictures: Sequence[Fitted], pipe: Any) -> list[Any]:
@@ -180,7 +182,7 @@ def _conditions(checked: ControlPlan, pictures: Sequence[Fitted], pipe: Any) -> 
     from freectl.models import families
     from freectl.semantics import store as bases_store
 
-    family, found = families.of(pipe.unet).name, []
+    family, found = families.of(families.network_of(pipe)).words, []
     for one, fitted in zip(checked.conditions, pictures, strict=True):
         concepts = " and a ".join(dict.fromkeys(part.concept for part in one.parts if part.concept))
         seeds = bases_store.seed_prompts(family, concepts, "") if concepts else None

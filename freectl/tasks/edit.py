@@ -212,6 +212,7 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResu
 
     from freectl.denoising.cost import Cost
     from freectl.files.cache import Cache
+    from freectl.models.sizes import working_size
 
     options, cost = checked.options, Cost()
     with cost.stage("load"):
@@ -241,15 +242,6 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResu
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
     record = _record(checked, output, warnings)
     return EditResult(images, checked.picture.image, record, output.trace, notes)
-
-
-def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:
-    """Width and height in px at which a model works on a picture of `original` size."""
-    from freectl.models import families
-
-    factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
-    base = int(pipe.unet.config.sample_size) * factor
-    return pictures.working_size(original, base, square=families.of(pipe.unet) is families.MINI)
 
 
 def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Bench:
         small = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
         self.image = Image.fromarray(small).resize((4 * latent, 4 * latent), Image.Resampling.BICUBIC)
         self.cache = Cache(folder / "cache")
-        sites = SD.sites(unet)
+        sites = SD.structure_sites(unet)
         width = unet.get_submodule(sites[0]).out_features
         directions = {site: torch.linalg.qr(torch.randn(width, COMPONENTS))[0].T.contiguous() for site in sites}
         bases = {site: (torch.zeros(width), found) for site, found in directions.items()}
@@ -269,7 +269,7 @@ def test_activation_bytes_at_full_size(
     half, side = torch.float16, config["sample_size"]
     with torch.device("meta"):
         unet = UNet2DConditionModel(**config).eval().to(half)
-        sites = family.sites(unet)
+        sites = family.structure_sites(unet)
         bases = {site: (torch.zeros(1280), torch.zeros(COMPONENTS, 1280)) for site in sites}
         texts = [torch.zeros(1, 77, config["cross_attention_dim"], dtype=half)] * 3
         latent = torch.zeros(1, 4, side, side, dtype=half)
@@ -301,7 +301,7 @@ def test_rows_at_full_size(report: Callable, family: Family, config: dict):
     with torch.device("meta"):
         unet = UNet2DConditionModel(**config)
     side = config["sample_size"]
-    share = truncated_share(unet, family.sites(unet), (side, side), 77)
+    share = truncated_share(unet, family.structure_sites(unet), (side, side), 77)
     figures = {"executed_share": share}
     for steps in (50, 200):
         guided = round(0.6 * steps)

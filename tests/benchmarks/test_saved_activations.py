@@ -25,7 +25,7 @@ def test_saved_activations_of_a_guided_call(name, side, limit, monkeypatch, caps
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused_attention)
     with torch.device("meta"):
         unet = UNet2DConditionModel(**true_unet_config(name, full=True)).eval().half()
-        sites = families.of(unet).sites(unet)
+        sites = families.of(unet).structure_sites(unet)
         latents = torch.zeros(1, 4, side // 8, side // 8, dtype=torch.float16, requires_grad=True)
         inputs = {"encoder_hidden_states": torch.zeros(1, 77, unet.config.cross_attention_dim, dtype=torch.float16)}
         if name == "sdxl":

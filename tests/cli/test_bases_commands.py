@@ -54,7 +54,7 @@ def engine_of(toy) -> Engine:
 @pytest.fixture(scope="module")
 def made(toy_pipe) -> tuple[Engine, SemanticBases]:
     engine = engine_of(toy_pipe)
-    sites = tuple(engine.family.sites(engine.unet))
+    sites = tuple(engine.family.structure_sites(engine.network))
     spec = store.BasesSpec(PROMPTS, SEEDS, COMPONENTS, "sampling", 0.1, sites)
     return engine, store.obtain(engine, spec)
 
@@ -95,7 +95,10 @@ def test_names_mean_keys_concepts_files_and_the_embedded_ones(made, tmp_path):
 
 def test_what_a_run_cannot_use(made, toy_pipe):
     engine, bases = made
-    sites, stored = list(engine.family.sites(engine.unet)), bases.timesteps(engine.family.sites(engine.unet)[0])
+    sites, stored = (
+        list(engine.family.structure_sites(engine.network)),
+        bases.timesteps(engine.family.structure_sites(engine.network)[0]),
+    )
     lookup.check_usable(bases, engine, sites, stored, COMPONENTS)
     with pytest.raises(InputError, match="4 components"):
         lookup.check_usable(bases, engine, sites, stored, COMPONENTS + 1)
@@ -157,7 +160,7 @@ def test_colours_are_the_coordinates_scaled_over_all_pictures():
 def test_the_sheet_shows_the_keys_of_the_sampled_pictures(made, monkeypatch):
     """Coordinates on the sheet against keys that are tapped while the same pictures are sampled."""
     engine, bases = made
-    site = engine.family.sites(engine.unet)[1]
+    site = engine.family.structure_sites(engine.network)[1]
     shown: list[torch.Tensor] = []
     plain = pictures.coloured
     monkeypatch.setattr(pictures, "coloured", lambda s, size: shown.append(s) or plain(s, size))
@@ -168,7 +171,7 @@ def test_the_sheet_shows_the_keys_of_the_sampled_pictures(made, monkeypatch):
 
     class Watch(Controller):
         def predict(self, step, lanes, denoiser):
-            with tap(denoiser.unet, [site]) as captured:
+            with tap(denoiser.network, [site]) as captured:
                 outputs = super().predict(step, lanes, denoiser)
                 seen[step.timestep] = captured.pop_all()[site][-2:]
             return outputs
@@ -178,7 +181,7 @@ def test_the_sheet_shows_the_keys_of_the_sampled_pictures(made, monkeypatch):
     noise = engine.noise((32, 32), [torch.Generator().manual_seed(i) for i in range(2)])
     sample(
         engine.denoiser,
-        engine.scheduler,
+        engine.path(store.ANALYSIS_STEPS),
         {"seed": Lane(noise, prompt, engine.family.guidance_scale)},
         grid[:6],
         Watch(),
@@ -204,9 +207,9 @@ def test_rows_of_a_build_are_those_it_takes(toy_pipe):
     for features, rows in (("sampling", 2 * 2 * 5), ("inversion", None)):
         engine = engine_of(toy_pipe)
         engine.cache = None
-        sites = tuple(engine.family.sites(engine.unet))
+        sites = tuple(engine.family.structure_sites(engine.network))
         spec = store.BasesSpec(PROMPTS, 2, COMPONENTS, features, 0.1, sites)
-        with engine.cost.counting(engine.unet):
+        with engine.cost.counting(engine.network):
             store.obtain(engine, spec)
         expected = store.build_rows(spec, store.ANALYSIS_STEPS)
         assert rows in (None, expected)
@@ -225,7 +228,7 @@ def test_the_estimate_is_rows_times_a_measured_row(toy_pipe, monkeypatch, capsys
     engine = engine_of(toy_pipe)
     ticks = iter([0.0, 100.0, 200.0, 203.0])  # a slow first call, then 1.5 s a row
     monkeypatch.setattr(estimate, "perf_counter", lambda: next(ticks))
-    with engine.cost.counting(engine.unet):
+    with engine.cost.counting(engine.network):
         estimate.announce(engine, PROMPTS, 20, 1200)
         assert engine.cost.row_forwards == 0  # bars are off
         engine.pipe.set_progress_bar_config(leave=False)

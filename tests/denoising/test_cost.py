@@ -14,8 +14,9 @@ from toy import toy_inputs, toy_unet
 
 from freectl.denoising import cost as cost_module
 from freectl.denoising.cost import Cost, peak_memory_mb, truncated_share
-from freectl.denoising.taps import TapError, run_until, self_attention_keys, tap
+from freectl.denoising.taps import TapError, run_until, tap
 from freectl.errors import FreectlError, InputError
+from freectl.models.families.unet import self_attention_keys
 
 TOKENS = 7
 

@@ -3,20 +3,13 @@
 import pytest
 import torch
 from torch import Tensor
-from toy import TEXT_WIDTH, toy_scheduler, toy_unet
+from toy import TEXT_WIDTH, denoiser_of, toy_scheduler, toy_unet
 
-from freectl.denoising.injection import (
-    Injection,
-    SourceInjector,
-    copies,
-    copy_rows,
-    projections,
-    row_pairs,
-    row_places,
-    self_attentions,
-)
-from freectl.denoising.sampler import Controller, Denoiser, Lane, Prompt, Step, row_keys, sample
+from freectl.denoising.injection import Injection, SourceInjector, copies, copy_rows, projections, row_pairs, row_places
+from freectl.denoising.path import path_of
+from freectl.denoising.sampler import Controller, Lane, Prompt, Step, row_keys, sample
 from freectl.denoising.taps import tap
+from freectl.models.families.unet import self_attentions
 
 STEPS = 5
 SCALE = 3.0
@@ -50,7 +43,7 @@ def levels(batch: int = 1) -> dict[int, Tensor]:
 
 def run(unet, lanes: dict[str, Lane], controller: Controller | None = None, **options) -> dict[str, Lane]:
     scheduler = toy_scheduler()
-    return sample(Denoiser(unet), scheduler, lanes, grid(scheduler), controller, **options)
+    return sample(denoiser_of(unet), path_of(scheduler).on(STEPS), lanes, grid(scheduler), controller, **options)
 
 
 def test_places_follow_order_and_batch():
@@ -87,10 +80,10 @@ def test_only_the_target_rows_change_at_a_site(unet):
     places = row_places(lanes, keys)
     site = "up_blocks.1.resnets.1.conv2"
     with torch.no_grad(), tap(unet, [site]) as seen:
-        plain = Denoiser(unet).rows(lanes, keys, 501)
+        plain = denoiser_of(unet).rows(lanes, keys, 501)
         before = seen.pop_all()[site]
     with torch.no_grad(), tap(unet, [site], edits=copies([site], places, row_pairs(lanes))) as seen:
-        edited = Denoiser(unet).rows(lanes, keys, 501)
+        edited = denoiser_of(unet).rows(lanes, keys, 501)
         after = seen.pop_all()[site]
     source = places["source", "cond"]
     assert torch.equal(after[source], before[source])

@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import DDIMInverseScheduler
 from torch import Tensor, nn
-from toy import TEXT_WIDTH, toy_scheduler, toy_unet
+from toy import TEXT_WIDTH, alpha_bar, clean_and_noise, denoiser_of, on_path, previous_timestep, toy_scheduler, toy_unet
 
-from freectl.denoising.inversion import alpha_bar, clean_and_noise, invert, previous_timestep
-from freectl.denoising.sampler import Denoiser, Lane, Prompt, sample
+from freectl.denoising.inversion import invert
+from freectl.denoising.sampler import Lane, Prompt, sample
 
 KINDS = ["epsilon", "v_prediction"]
 
@@ -58,7 +58,7 @@ def test_equals_the_equations_in_float64(kind, steps, level):
     unet = toy_unet().double()
     clean, text = normal(2, 4, 8, 8, dtype=torch.float64), normal(2, 7, TEXT_WIDTH, seed=1, dtype=torch.float64)
     scheduler = scheduler_of(kind, steps)
-    got = invert(Denoiser(unet), scheduler, clean, Prompt(text), scheduler.timesteps, evaluate_at=level)
+    got = invert(denoiser_of(unet), on_path(scheduler), clean, Prompt(text), scheduler.timesteps, evaluate_at=level)
     abars, x, expected = alpha_table(), clean, {}
     ratio = 1000 // steps
     for k in range(steps):
@@ -91,7 +91,7 @@ def test_equals_diffusers_inverse_scheduler(unet, kind, steps):
     inverse.set_timesteps(steps)
     clean, text = normal(1, 4, 8, 8), normal(1, 7, TEXT_WIDTH, seed=1)
     grid = scheduler.timesteps.tolist()
-    got = invert(Denoiser(unet), scheduler, clean, Prompt(text), grid, evaluate_at="upper")
+    got = invert(denoiser_of(unet), on_path(scheduler), clean, Prompt(text), grid, evaluate_at="upper")
     x = clean
     for timestep in inverse.timesteps.tolist():
         with torch.no_grad():
@@ -107,7 +107,9 @@ def test_keys_are_the_sampling_grid(steps):
     reached: list[int] = []
     model = GaussianModel("epsilon")
     prompt = Prompt(normal(1, 7, TEXT_WIDTH))
-    got = invert(Denoiser(model), scheduler, normal(1, 4, 2, 2), prompt, scheduler.timesteps, reached.append)
+    got = invert(
+        denoiser_of(model), on_path(scheduler), normal(1, 4, 2, 2), prompt, scheduler.timesteps, reached.append
+    )
     assert list(got.levels) == reached == sorted(scheduler.timesteps.tolist())
 
 
@@ -121,7 +123,7 @@ def test_converges_to_the_solution_of_the_ode(kind, level):
     errors = []
     for steps in (10, 50, 250):
         scheduler = scheduler_of(kind, steps)
-        got = invert(Denoiser(model), scheduler, clean, prompt, scheduler.timesteps, evaluate_at=level)
+        got = invert(denoiser_of(model), on_path(scheduler), clean, prompt, scheduler.timesteps, evaluate_at=level)
         top = max(got.levels)
         exact = clean * (model.variance(top) / model.variance(0)).sqrt()
         errors.append(float((got.start - exact).norm() / exact.norm()))
@@ -144,14 +146,14 @@ class NoiseOfVelocity(nn.Module):
 @pytest.mark.parametrize("kind", KINDS)
 def test_reconstruction_improves_with_steps(unet, kind):
     """Invert, then sample back with the same prompt and no guidance: three times the steps, half of the error."""
-    denoiser = Denoiser(unet if kind == "v_prediction" else NoiseOfVelocity(unet))
+    denoiser = denoiser_of(unet if kind == "v_prediction" else NoiseOfVelocity(unet))
     clean, prompt = normal(1, 4, 8, 8), Prompt(normal(1, 7, TEXT_WIDTH, seed=1))
     errors = []
     for steps in (4, 12, 36):
         scheduler = scheduler_of(kind, steps)
         timesteps = scheduler.timesteps.tolist()
-        start = invert(denoiser, scheduler, clean, prompt, timesteps).start
-        back = sample(denoiser, scheduler, {"edit": Lane(start, prompt)}, timesteps)["edit"].latents
+        start = invert(denoiser, on_path(scheduler), clean, prompt, timesteps).start
+        back = sample(denoiser, on_path(scheduler), {"edit": Lane(start, prompt)}, timesteps)["edit"].latents
         errors.append(float((back - clean).norm() / clean.norm()))
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.1
@@ -160,10 +162,10 @@ def test_reconstruction_improves_with_steps(unet, kind):
 def test_batch_equals_singles(unet):
     scheduler = scheduler_of("epsilon", 5)
     clean, text = normal(3, 4, 8, 8), normal(3, 7, TEXT_WIDTH, seed=1)
-    joint = invert(Denoiser(unet), scheduler, clean, Prompt(text), scheduler.timesteps)
+    joint = invert(denoiser_of(unet), on_path(scheduler), clean, Prompt(text), scheduler.timesteps)
     for i in range(3):
         row = slice(i, i + 1)
-        single = invert(Denoiser(unet), scheduler, clean[row], Prompt(text[row]), scheduler.timesteps)
+        single = invert(denoiser_of(unet), on_path(scheduler), clean[row], Prompt(text[row]), scheduler.timesteps)
         for t, value in single.levels.items():
             torch.testing.assert_close(joint.levels[t][row], value, rtol=0, atol=1e-4)
 
@@ -174,9 +176,15 @@ def test_one_row_a_step_and_no_unconditional_half(unet):
     scheduler = scheduler_of("epsilon", 5)
     text = normal(1, 7, TEXT_WIDTH, seed=1)
     clean = normal(1, 4, 8, 8)
-    both = invert(Denoiser(unet), scheduler, clean, Prompt(text, normal(1, 7, TEXT_WIDTH, seed=2)), scheduler.timesteps)
+    both = invert(
+        denoiser_of(unet),
+        on_path(scheduler),
+        clean,
+        Prompt(text, normal(1, 7, TEXT_WIDTH, seed=2)),
+        scheduler.timesteps,
+    )
     assert rows == [1] * 5
-    only = invert(Denoiser(unet), scheduler, clean, Prompt(text), scheduler.timesteps)
+    only = invert(denoiser_of(unet), on_path(scheduler), clean, Prompt(text), scheduler.timesteps)
     assert torch.equal(both.start, only.start)
     assert not both.start.requires_grad
 

@@ -10,9 +10,10 @@ from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from toy import TEXT_WIDTH, toy_inputs, toy_scheduler, toy_unet
+from toy import TEXT_WIDTH, denoiser_of, on_path, toy_inputs, toy_scheduler, toy_unet
 
-from freectl.denoising.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
+from freectl.denoising.path import path_of
+from freectl.denoising.sampler import Controller, Lane, Prompt, Step, sample
 
 STEPS = 6
 SCALE = 5.0
@@ -46,7 +47,7 @@ def random_prompt(batch: int, seed: int = 3, guided: bool = True) -> Prompt:
 
 def run(unet, lanes: dict[str, Lane], controller: Controller | None = None, **options) -> dict[str, Lane]:
     scheduler = toy_scheduler()
-    return sample(Denoiser(unet), scheduler, lanes, grid(scheduler), controller, **options)
+    return sample(denoiser_of(unet), path_of(scheduler).on(STEPS), lanes, grid(scheduler), controller, **options)
 
 
 class RowCount:
@@ -80,7 +81,9 @@ def test_equals_diffusers(request, name, scale, eta):
     scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     prompt = encode(pipe, *texts, negative="blurry" if scale > 1 else None)
     lanes = {"edit": Lane(start.clone(), prompt, scale)}
-    sample(Denoiser(pipe.unet), scheduler, lanes, grid(scheduler), eta=eta, generators=seeded(1, 2))
+    sample(
+        denoiser_of(pipe.unet), path_of(scheduler).on(STEPS), lanes, grid(scheduler), eta=eta, generators=seeded(1, 2)
+    )
     assert (lanes["edit"].latents - expected).abs().max() <= 1e-5 * expected.abs().max()
     assert (expected - start).abs().max() > 0.1
 
@@ -124,7 +127,7 @@ def test_lanes_of_one_run_equal_lanes_run_alone(unet):
 
 def test_rows_follow_their_names(unet):
     lanes = {"a": Lane(noise(1, 1), random_prompt(1, 1)), "b": Lane(noise(2, 2), random_prompt(2, 2))}
-    denoiser = Denoiser(unet)
+    denoiser = denoiser_of(unet)
     with torch.no_grad():
         rows = denoiser.rows(lanes, [("b", "uncond"), ("a", "cond")], 501)
         turned = denoiser.rows(lanes, [("a", "cond"), ("b", "uncond")], 501)
@@ -144,7 +147,7 @@ def test_rows_carry_the_extra_inputs_of_sdxl():
     prompt = Prompt(embeds[:1], embeds[1:], {"cond": each[0], "uncond": each[1]})
     lanes = {"edit": Lane(inputs["sample"][:1], prompt)}
     with torch.no_grad():
-        rows = Denoiser(unet).rows(lanes, [("edit", "cond"), ("edit", "uncond")], 501)
+        rows = denoiser_of(unet).rows(lanes, [("edit", "cond"), ("edit", "uncond")], 501)
         expected = unet(inputs["sample"][[0, 0]], 501, encoder_hidden_states=embeds, added_cond_kwargs=added).sample
     torch.testing.assert_close(torch.cat(list(rows.values())), expected, rtol=0, atol=1e-5)
 
@@ -153,7 +156,7 @@ def test_a_lane_without_its_unconditional_half_says_so(unet):
     lanes = {"edit": Lane(noise(1), random_prompt(1, guided=False))}
     assert lanes["edit"].halves == ("cond",)
     with pytest.raises(ValueError, match="unconditional"):
-        Denoiser(unet).rows(lanes, [("edit", "uncond")], 501)
+        denoiser_of(unet).rows(lanes, [("edit", "uncond")], 501)
 
 
 def test_controller_may_drop_a_lane(unet):
@@ -190,7 +193,7 @@ def test_on_step_changes_latents(unet):
     scheduler = toy_scheduler()
     tail = grid(scheduler)[3:]
     lanes = {"edit": Lane(replacement, prompt, SCALE)}
-    assert torch.equal(sample(Denoiser(unet), scheduler, lanes, tail)["edit"].latents, changed)
+    assert torch.equal(sample(denoiser_of(unet), on_path(scheduler), lanes, tail)["edit"].latents, changed)
 
 
 def test_on_step_stops_the_loop(unet):

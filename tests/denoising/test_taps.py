@@ -13,7 +13,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from toy import toy_inputs, toy_unet
 
-from freectl.denoising.taps import EarlyExit, TapError, cross_attention_sites, run_until, self_attention_keys, tap
+from freectl.denoising.taps import EarlyExit, TapError, run_until, tap
+from freectl.models.families.unet import cross_attention_sites, self_attention_keys
 
 BLOCK = "up_blocks.1"
 LATE = "up_blocks.2.attentions.2.transformer_blocks.0.attn2.to_k"

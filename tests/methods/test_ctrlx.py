@@ -8,16 +8,16 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from method_kit import check_unet_restored, picture, wrap
 from torch import Tensor
-from toy import toy_unet
+from toy import alpha_bar, toy_unet
 
-from freectl.denoising.inversion import alpha_bar, previous_timestep
 from freectl.denoising.sampler import Controller, Lane, Step
 from freectl.errors import InputError
 from freectl.methods.appearance import transferred
 from freectl.methods.base import Condition
-from freectl.methods.ctrlx import CtrlX, CtrlXController, CtrlXSettings, attentions_under
+from freectl.methods.ctrlx import CtrlX, CtrlXController, CtrlXSettings
 from freectl.models.engine import Engine
 from freectl.models.families import MINI, SD, SDXL
+from freectl.models.families.unet import attentions_under
 
 STEPS = 5
 SCALE = 4.0
@@ -168,7 +168,7 @@ def lanes_of(pipe: Any, same: bool) -> tuple[Engine, CtrlXController, dict[str, 
     lanes["structure"] = Lane(latents[0] if same else latents[1], other)
     if not same:
         lanes["appearance"] = Lane(latents[2], other)
-    return engine, CtrlXController(engine.scheduler, pipe.unet, engine.family.ctrlx, CtrlXSettings(), {}), lanes
+    return engine, CtrlXController(engine.path(STEPS), engine.family.ctrlx_sites(pipe.unet), CtrlXSettings(), {}), lanes
 
 
 @torch.no_grad()
@@ -205,8 +205,8 @@ def test_a_repeat_noises_by_one_level_and_runs_alone(toy_pipe):
     below = lanes["edit"].latents.double()
     controller.before(step, {"edit": lanes["edit"]})
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7)).double()
-    here = alpha_bar(engine.scheduler, timestep)
-    ratio = here / alpha_bar(engine.scheduler, previous_timestep(engine.scheduler, timestep))
+    here = alpha_bar(engine.pipe.scheduler, timestep)
+    ratio = here / alpha_bar(engine.pipe.scheduler, engine.path(STEPS).below(timestep))
     expected = ratio.sqrt() * below + (1 - ratio).sqrt() * noise
     torch.testing.assert_close(lanes["edit"].latents.double(), expected, rtol=1e-5, atol=1e-5)
 

@@ -9,6 +9,7 @@ from method_kit import picture, wrap
 from torch import Tensor
 from toy import toy_inputs
 
+from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Lane, sample
 from freectl.files.cache import Cache
 from freectl.methods.ddpm_inversion import (
@@ -16,7 +17,6 @@ from freectl.methods.ddpm_inversion import (
     DDPMInversionSettings,
     GivenNoise,
     kept_timesteps,
-    posterior_sigma,
 )
 from freectl.models.engine import Engine
 from freectl.pipelines.sd import FreeControlPipeline
@@ -70,18 +70,18 @@ def test_equals_the_equations_in_float64(pipe):
     grid = kept_timesteps(engine.timesteps(STEPS), 0.4)
     clean, generator = encoded(pipe), torch.Generator().manual_seed(1)
     draws = {t: engine.noise((32, 32), [generator]) for t in engine.timesteps(STEPS)}
-    levels = {t: engine.scheduler.add_noise(clean, draws[t], torch.tensor([t])).double() for t in grid}
+    levels = {t: engine.schedule.scheduler.add_noise(clean, draws[t], torch.tensor([t])).double() for t in grid}
     source, target = (engine.encode_prompt([text], [""]) for text in (SOURCE, "a cat"))
 
     def mean(latents: Tensor, prompt, timestep: int) -> Tensor:
         lane = {"edit": Lane(latents.float(), prompt, SCALE)}
         rows = {h: engine.denoiser.rows(lane, [("edit", h)], timestep)["edit", h] for h in ("uncond", "cond")}
         output = lane["edit"].combine(rows).double()
-        abar = engine.scheduler.alphas_cumprod.double()
+        abar = engine.schedule.scheduler.alphas_cumprod.double()
         below = timestep - 1000 // STEPS
-        a, b = abar[timestep], abar[below] if below >= 0 else engine.scheduler.final_alpha_cumprod.double()
+        a, b = abar[timestep], abar[below] if below >= 0 else engine.schedule.scheduler.final_alpha_cumprod.double()
         noise = output
-        if engine.scheduler.config.prediction_type == "v_prediction":
+        if engine.schedule.scheduler.config.prediction_type == "v_prediction":
             noise = a.sqrt() * output + (1 - a).sqrt() * latents
         x0 = (latents - (1 - a).sqrt() * noise) / a.sqrt()
         variance = (1 - b) / (1 - a) * (1 - a / b)
@@ -105,10 +105,10 @@ def test_last_noise_zero_ends_in_the_mean(pipe):
     lane = Lane(torch.zeros_like(clean), engine.encode_prompt([SOURCE], [""]), SCALE)
     generator = torch.Generator().manual_seed(1)
     draws = [engine.noise((32, 32), [generator]) for _ in grid]
-    lane.latents = engine.scheduler.add_noise(clean, draws[-1], torch.tensor(grid[-1:]))
+    lane.latents = engine.schedule.scheduler.add_noise(clean, draws[-1], torch.tensor(grid[-1:]))
 
     still = GivenNoise({grid[-1]: torch.zeros_like(clean)})
-    near(got, sample(engine.denoiser, engine.scheduler, {"edit": lane}, grid[-1:], still, eta=1.0)["edit"].latents)
+    near(got, sample(engine.denoiser, engine.path(STEPS), {"edit": lane}, grid[-1:], still, eta=1.0)["edit"].latents)
 
 
 def test_skip_1_returns_the_encoded_picture(pipe):
@@ -181,7 +181,7 @@ def test_sigma_is_the_schedulers(request, name):
     scheduler.set_timesteps(STEPS)
     for timestep in scheduler.timesteps.tolist():
         variance = float(scheduler._get_variance(timestep, timestep - 1000 // STEPS))
-        assert float(posterior_sigma(scheduler, timestep)) == pytest.approx(variance**0.5, rel=1e-4)
+        assert float(path_of(scheduler).on(STEPS).deviation(timestep)) == pytest.approx(variance**0.5, rel=1e-4)
 
 
 def test_unet_is_as_before_after_a_failing_callback(pipe):

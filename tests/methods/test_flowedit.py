@@ -7,8 +7,8 @@ import torch
 from method_kit import check_unet_restored, picture, wrap
 from PIL import Image
 from torch import Tensor
+from toy import alpha_bar, clean_and_noise, previous_timestep
 
-from freectl.denoising.inversion import alpha_bar, clean_and_noise, previous_timestep
 from freectl.methods.flowedit import FlowEdit, FlowEditSettings, tail
 from freectl.models.engine import Engine
 
@@ -39,7 +39,7 @@ def test_equals_the_loop_written_out(request, toy, average, plain):
     pipe = wrap(request.getfixturevalue(toy))
     engine = Engine(pipe)
     grid = engine.timesteps(STEPS)
-    scheduler, generator = engine.scheduler, torch.Generator().manual_seed(0)
+    scheduler, generator = engine.pipe.scheduler, torch.Generator().manual_seed(0)
     kind = scheduler.config.prediction_type
     empty, source, target = (engine.encode_prompt([text]).cond for text in ("", SOURCE, "a cat"))
     clean = engine.encode_images([picture()]).double()

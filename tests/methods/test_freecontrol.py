@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import TEXT_WIDTH, toy_scheduler, toy_unet
+from toy import TEXT_WIDTH, denoiser_of, on_path, toy_scheduler, toy_unet
 
 from freectl.denoising.cost import Cost
-from freectl.denoising.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
+from freectl.denoising.sampler import Controller, Lane, Prompt, Step, sample
 from freectl.methods.freecontrol.guide import (
     FreeControlGuide,
     Target,
@@ -23,8 +23,8 @@ from freectl.methods.freecontrol.guide import (
 from freectl.methods.freecontrol.settings import PRESETS, FreeControlSettings
 from freectl.methods.freecontrol.targets import KeyRecorder
 from freectl.models.families import SD
-from freectl.semantics.analysis import Reference
 from freectl.semantics.bases import Basis, SemanticBases
+from freectl.semantics.reference import Reference
 
 STEPS = 8
 SCALE = 4.0
@@ -47,7 +47,7 @@ class World:
         self.scheduler = toy_scheduler(kind)
         self.scheduler.set_timesteps(STEPS)
         self.timesteps = self.scheduler.timesteps.tolist()
-        self.sites = SD.sites(self.unet)
+        self.sites = SD.structure_sites(self.unet)
         entries, coordinates = {}, {}
         for i, t in enumerate(self.timesteps):
             for j, site in enumerate(self.sites):
@@ -80,12 +80,12 @@ class World:
 
     def guide(self, settings: FreeControlSettings, mask: Tensor | None = None, **options: Any) -> FreeControlGuide:
         sites = self.sites[:1] if settings.layers == "first" else self.sites
-        return FreeControlGuide(self.scheduler, settings, [self.target(settings, mask)], sites, **options)
+        return FreeControlGuide(on_path(self.scheduler), settings, [self.target(settings, mask)], sites, **options)
 
     def run(self, controller: Controller | None, steps: int, lanes: dict[str, Lane], first: int = 0) -> dict[str, Lane]:
         stop: Callable[[Step, dict], bool] = lambda step, _: step.index + 1 == steps  # noqa: E731
         timesteps = self.timesteps[first:]
-        return sample(Denoiser(self.unet), self.scheduler, lanes, timesteps, controller, on_step=stop)
+        return sample(denoiser_of(self.unet), on_path(self.scheduler), lanes, timesteps, controller, on_step=stop)
 
     def abar(self, timestep: int) -> float:
         alphas = self.scheduler.alphas_cumprod.double()
@@ -240,7 +240,7 @@ def test_batch_rows_do_not_touch_each_other():
         both = world.target(Settings())
         reference = Reference({key: value[row] for key, value in both.reference.coordinates.items()})
         target = Target(both.bases, reference, {key: value[row] for key, value in both.appearance.items()})
-        guide = FreeControlGuide(world.scheduler, Settings(), [target], world.sites)
+        guide = FreeControlGuide(on_path(world.scheduler), Settings(), [target], world.sites)
         torch.testing.assert_close(together[row], world.run(guide, 3, lanes)["edit"].latents, rtol=0, atol=1e-4)
 
 
@@ -251,9 +251,9 @@ def test_several_targets_sum_their_energies():
     right.appearance = {}  # as where two conditions share their bases
 
     def gradient(*targets: Target) -> Tensor:
-        guide = FreeControlGuide(world.scheduler, settings, targets, world.sites)
+        guide = FreeControlGuide(on_path(world.scheduler), settings, targets, world.sites)
         lanes = world.lanes()
-        guide.predict(Step(0, STEPS, world.timesteps[0]), lanes, Denoiser(world.unet))
+        guide.predict(Step(0, STEPS, world.timesteps[0]), lanes, denoiser_of(world.unet))
         return guide._gradient
 
     alone = [gradient(left), gradient(right)]
@@ -273,7 +273,9 @@ def test_a_reference_of_one_holds_for_the_batch():
     )
     got, want = (
         world.run(
-            FreeControlGuide(world.scheduler, settings, [Target(world.bases, ref)], world.sites), 2, world.lanes()
+            FreeControlGuide(on_path(world.scheduler), settings, [Target(world.bases, ref)], world.sites),
+            2,
+            world.lanes(),
         )["edit"].latents
         for ref in (one, all_alike)
     )
@@ -344,8 +346,8 @@ def test_a_larger_picture_is_guided_as_strongly(scaling):
         with torch.no_grad():
             keys = unet.to_k(wanted.flatten(2).transpose(1, 2))
         reference = Reference({site: coordinates(bases, settings, site, keys)}, {801: inside.flatten(1)})
-        guide = FreeControlGuide(toy_scheduler(), settings, [Target(bases, reference)], ["to_k"])
-        guide.predict(step, {"edit": Lane(x, Prompt(normal(1, 7, 4, seed=5, dtype=torch.float64)))}, Denoiser(unet))
+        guide = FreeControlGuide(on_path(toy_scheduler()), settings, [Target(bases, reference)], ["to_k"])
+        guide.predict(step, {"edit": Lane(x, Prompt(normal(1, 7, 4, seed=5, dtype=torch.float64)))}, denoiser_of(unet))
         gradients.append(guide._gradient)
     small, large = gradients
     factor = 1 if scaling == "invariant" else 4
@@ -373,14 +375,14 @@ def test_steps_outside_the_window_are_plain(start, stop):
     states: dict[int, Tensor] = {}
     lanes = world.lanes()
     sample(
-        Denoiser(world.unet), world.scheduler, lanes, world.timesteps, guide,
+        denoiser_of(world.unet), on_path(world.scheduler), lanes, world.timesteps, guide,
         on_step=lambda step, now: states.__setitem__(step.timestep, now["edit"].latents),
     )  # fmt: skip
     assert [entry["timestep"] for entry in guide.trace] == inside
     x = world.lanes()["edit"].latents
     for t in world.timesteps:
         lane = {"edit": Lane(x, world.prompt, SCALE)}
-        plain = sample(Denoiser(world.unet), world.scheduler, lane, [t])["edit"].latents
+        plain = sample(denoiser_of(world.unet), on_path(world.scheduler), lane, [t])["edit"].latents
         assert ((states[t] - plain).abs().max() > 1e-6) == (t in inside)
         x = states[t]
 
@@ -393,7 +395,14 @@ def rows_per_step(world: World, guide: FreeControlGuide, lanes: dict[str, Lane])
         per_step[-1] += len(args[0] if args else kwargs["sample"])
 
     handle = world.unet.register_forward_pre_hook(count, with_kwargs=True)
-    sample(Denoiser(world.unet), world.scheduler, lanes, world.timesteps, guide, on_step=lambda *_: per_step.append(0))
+    sample(
+        denoiser_of(world.unet),
+        on_path(world.scheduler),
+        lanes,
+        world.timesteps,
+        guide,
+        on_step=lambda *_: per_step.append(0),
+    )
     handle.remove()
     return per_step[:-1]
 
@@ -411,16 +420,16 @@ def test_non_finite_gradient_leaves_the_step_unguided():
     second = world.timesteps[1]
     broken[second, world.sites[0]] = torch.full((BATCH, TOKENS, COMPONENTS), torch.nan)
     target = Target(world.bases, Reference(broken))
-    guide = FreeControlGuide(world.scheduler, Settings(), [target], world.sites)
+    guide = FreeControlGuide(on_path(world.scheduler), Settings(), [target], world.sites)
     states: list[Tensor] = []
     sample(
-        Denoiser(world.unet), world.scheduler, world.lanes(), world.timesteps[:3], guide,
+        denoiser_of(world.unet), on_path(world.scheduler), world.lanes(), world.timesteps[:3], guide,
         on_step=lambda _, now: states.append(now["edit"].latents),
     )  # fmt: skip
     assert guide.non_finite == 1
     assert all(torch.isfinite(state).all() for state in states)
     lane = {"edit": Lane(states[0], world.prompt, SCALE)}
-    plain = sample(Denoiser(world.unet), world.scheduler, lane, [second])["edit"].latents
+    plain = sample(denoiser_of(world.unet), on_path(world.scheduler), lane, [second])["edit"].latents
     torch.testing.assert_close(states[1], plain, rtol=0, atol=1e-9)
 
 

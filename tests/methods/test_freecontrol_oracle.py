@@ -1,6 +1,7 @@
 """The presets `official` and `paper` against the published forms, written out in `freecontrol_oracle`, step by step."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,9 +109,9 @@ def test_inversion_in_999_steps_is_the_published_codes(toy_pipe):
     """Against diffusers' inverse scheduler, from the noisiest of a few of its steps down; every level is a key."""
     pipe = wrap(copy.deepcopy(toy_pipe))
     engine = Engine(pipe)
-    fine = engine.timesteps(999)
-    assert fine == list(range(999, 0, -1))
-    few = fine[-6:]
+    fine = engine.path(999)
+    assert list(fine.times) == list(range(999, 0, -1))
+    few = replace(fine, times=fine.times[-6:])
     trajectory, _ = engine.invert(picture(), "a cat", few, evaluate_at="upper")
     inverse = DDIMInverseScheduler.from_config(pipe.scheduler.config)
     inverse.set_timesteps(999)

@@ -54,7 +54,7 @@ def run(pipe, cache: Cache | None, steps: int = 10, **settings: Any):
 def test_zero_weights_are_plain_sampling_from_the_inverted_latent(pipe, cache, toy_pipe):
     got = run(pipe, cache, structure_weight=0.0, appearance_weight=0.0)
     engine = Engine(pipe)
-    trajectory, _ = engine.invert(picture(), "", engine.timesteps(10))
+    trajectory, _ = engine.invert(picture(), "", engine.path(10))
     expected = toy_pipe(
         "a cat", num_inference_steps=10, guidance_scale=SCALE, latents=trajectory.start, output_type="latent"
     ).images
@@ -69,7 +69,7 @@ def test_row_counts_follow_the_formula(pipe, cache):
     steps, guided = 10, 6
     settings = {"window_stop": 0.6, "warmup": 0.1, "source_prompt": "a dog"}
     run(pipe, cache, steps, **settings | {"source_prompt": "a cow"})  # so that bases are there
-    share = truncated_share(pipe.unet, Engine(pipe).family.sites(pipe.unet), (8, 8), 77)
+    share = truncated_share(pipe.unet, Engine(pipe).family.structure_sites(pipe.unet), (8, 8), 77)
     assert 0 < share < 1
     first = run(pipe, cache, steps, **settings).cost
     assert first["cached"] == {"bases": True, "inversion": False, "reference": False}
@@ -102,7 +102,7 @@ def test_rows_in_stable_diffusions_layout():
     """The formula, which real runs follow, with the executed share of Stable Diffusion 1.5 at 512 px."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768)
-    share = truncated_share(unet, SD.sites(unet), (64, 64), 77)
+    share = truncated_share(unet, SD.structure_sites(unet), (64, 64), 77)
     assert share == pytest.approx(0.49, abs=0.01)
     method = FreeControl()
     default = method.resolved(FreeControlSettings(), SD)
@@ -189,7 +189,7 @@ def test_start_mixes_inversion_and_noise_at_equal_variance(pipe, cache, toy_pipe
     weights = {"structure_weight": 0.0, "appearance_weight": 0.0}
     got = run(pipe, cache, start_noise=0.36, generator=torch.Generator().manual_seed(3), **weights)
     engine = Engine(pipe)
-    trajectory, _ = engine.invert(picture(), "", engine.timesteps(10))
+    trajectory, _ = engine.invert(picture(), "", engine.path(10))
     noise = engine.noise(picture().size, [torch.Generator().manual_seed(3)])
     expected = toy_pipe(
         "a cat",
@@ -328,6 +328,6 @@ def test_conditions_that_cannot_be_followed(pipe, cache, conditions, settings, n
 def test_a_flat_attention_map_says_what_to_try(pipe, cache, monkeypatch):
     """The toy's text says nothing of places when all its tokens are alike."""
     flat = lambda _unet, _seen, _pairs, _positions: torch.full((1, 16), 0.25)  # noqa: E731
-    monkeypatch.setattr("freectl.denoising.attention_maps.cross_attention_maps", flat)
+    monkeypatch.setattr("freectl.semantics.reference.cross_attention_maps", flat)
     with pytest.raises(InputError, match="flat.*another --source-prompt.*--mask none"):
         under(pipe, cache, Condition(picture(9), "a cat", "cat", "attention"))

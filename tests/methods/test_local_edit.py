@@ -10,6 +10,7 @@ from PIL import Image
 
 from freectl import methods
 from freectl.denoising.attention_maps import WordMaps, token_grid, word_mask
+from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step
 from freectl.errors import InputError
 from freectl.methods.local_edit import Keeping, changing, straight_levels
@@ -82,7 +83,7 @@ def test_noised_levels_begin_at_the_start_and_keep_one_noise(toy_pipe):
     clean, noise = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
     grid = [801, 401, 1]
     start = scheduler.add_noise(clean, noise, torch.tensor(grid[:1]))
-    levels = straight_levels(scheduler, clean, start, grid).levels
+    levels = straight_levels(path_of(scheduler), clean, start, grid).levels
     for timestep in grid:
         expected = scheduler.add_noise(clean, noise, torch.tensor([timestep]))
         torch.testing.assert_close(levels[timestep], expected, rtol=0, atol=1e-4)

@@ -9,12 +9,13 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from method_kit import check_unet_restored, picture, wrap
 from torch import Tensor
 
-from freectl.denoising.injection import Injection, SourceInjector, projections, row_places, self_attentions
+from freectl.denoising.injection import Injection, SourceInjector, projections, row_places
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step, row_keys, sample
 from freectl.denoising.taps import tap
 from freectl.files.cache import Cache
 from freectl.methods.masactrl.method import MasaCtrl, MasaCtrlSettings, shared_layers
 from freectl.models.engine import Engine
+from freectl.models.families.unet import self_attentions
 from freectl.pipelines.sd import FreeControlPipeline
 
 STEPS = 5
@@ -51,17 +52,17 @@ def test_layers_of_stable_diffusion_are_the_published():
     with torch.device("meta"):
         unet = UNet2DConditionModel(block_out_channels=(32, 64, 96, 96), cross_attention_dim=16)
     assert len(self_attentions(unet)) == 16
-    layers = shared_layers(unet, MasaCtrlSettings().layer_start)
+    layers = shared_layers(self_attentions(unet), MasaCtrlSettings().layer_start)
     expected = [f"up_blocks.{block}.attentions.{i}" for block in (2, 3) for i in range(3)]
     assert [layer.partition(".transformer_blocks")[0] for layer in layers] == expected
-    assert shared_layers(unet, 0.0) == self_attentions(unet)
-    assert shared_layers(unet, 1.0) == []
+    assert shared_layers(self_attentions(unet), 0.0) == self_attentions(unet)
+    assert shared_layers(self_attentions(unet), 1.0) == []
 
 
 @pytest.mark.parametrize("window", [{"start": 1.0}, {"layer_start": 1.0}])
 def test_empty_windows_are_plain_sampling_from_the_inverted_latent(pipe, cache, window):
     engine = Engine(pipe, cache=cache)
-    start = engine.invert(picture(), SOURCE, engine.timesteps(STEPS))[0].start
+    start = engine.invert(picture(), SOURCE, engine.path(STEPS))[0].start
     out = run(pipe, cache, **window)
     assert torch.equal(out.images, plain(pipe, start))
     assert out.cost["row_forwards"] == 2 * STEPS
@@ -87,10 +88,10 @@ def test_equal_prompt_and_exact_trajectory_are_the_reconstruction(pipe):
             own[step.timestep] = lanes["edit"].latents
 
     lanes = {"edit": Lane(start, prompt, SCALE)}
-    expected = sample(engine.denoiser, engine.scheduler, lanes, timesteps, Record())["edit"].latents
+    expected = sample(engine.denoiser, engine.path(STEPS), lanes, timesteps, Record())["edit"].latents
     lanes = {name: Lane(start, prompt, SCALE) for name in ("edit", "source")}
-    injector = SourceInjector(own, [Injection(projections(shared_layers(pipe.unet, 0.0), "kv"))])
-    got = sample(engine.denoiser, engine.scheduler, lanes, timesteps, injector)["edit"].latents
+    injector = SourceInjector(own, [Injection(projections(shared_layers(self_attentions(pipe.unet), 0.0), "kv"))])
+    got = sample(engine.denoiser, engine.path(STEPS), lanes, timesteps, injector)["edit"].latents
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
@@ -161,15 +162,15 @@ def test_rows_follow_the_formula(toy_pipe, start, shared):
 def test_one_source_row_serves_both_halves_of_an_empty_source_prompt(toy_pipe):
     pipe = wrap(toy_pipe)
     engine = Engine(pipe)
-    trajectory, _ = engine.invert(picture(), "", engine.timesteps(STEPS))
-    injection = Injection(projections(shared_layers(pipe.unet, 0.625), "kv"), start=0.08)
+    trajectory, _ = engine.invert(picture(), "", engine.path(STEPS))
+    injection = Injection(projections(shared_layers(self_attentions(pipe.unet), 0.625), "kv"), start=0.08)
     lanes = {
         "edit": Lane(trajectory.start, engine.encode_prompt(["a cat"], [""]), SCALE),
         "source": Lane(trajectory.start, engine.encode_prompt([""], [""]), SCALE),
     }
     injector = SourceInjector(trajectory.levels, [injection])
     timesteps = engine.timesteps(STEPS)
-    expected = sample(engine.denoiser, engine.scheduler, lanes, timesteps, injector)["edit"].latents
+    expected = sample(engine.denoiser, engine.path(STEPS), lanes, timesteps, injector)["edit"].latents
     got = run(pipe, source_prompt="").images
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 

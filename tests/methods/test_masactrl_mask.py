@@ -8,7 +8,7 @@ from method_kit import check_unet_restored, picture, wrap
 from PIL import Image
 from torch import Tensor
 
-from freectl.denoising.attention_maps import WordMaps, word_sites
+from freectl.denoising.attention_maps import WordMaps
 from freectl.denoising.injection import row_pairs, row_places
 from freectl.denoising.sampler import Controller, Lane, Step, row_keys
 from freectl.errors import InputError
@@ -91,8 +91,8 @@ def test_equals_two_softmaxes_and_a_blend(request, toy, monkeypatch):
     monkeypatch.setattr(WordMaps, "__contains__", lambda self, lane: True)
     monkeypatch.setattr(MaskedInjector, "mask", lambda self, lane, tokens, size: masks(lane, tokens))
     positions = positions_of(pipe.tokenizer, [("dog", "cat")], ["a dog"], ["a cat"])
-    names = [query.removesuffix(".to_q") for query, _ in word_sites(pipe.unet, engine.family.word_blocks)]
-    layers = shared_layers(pipe.unet, 0.0)
+    names = engine.family.word_layers(pipe.unet)
+    layers = shared_layers(engine.family.self_attentions(pipe.unet), 0.0)
     injector = MaskedInjector({501: latents[1]}, layers, 0.0, names, positions, 0.1)
     step = Step(0, STEPS, 501)
     untouched = Controller().predict(step, lanes, engine.denoiser)
@@ -113,7 +113,7 @@ def test_equals_two_softmaxes_and_a_blend(request, toy, monkeypatch):
 def test_masks_of_nothing_are_no_masks(pipe, cache):
     """At threshold 1 no place is the object's."""
     engine = Engine(pipe, cache=cache)
-    engine.invert(picture(), "a dog", engine.timesteps(STEPS))
+    engine.invert(picture(), "a dog", engine.path(STEPS))
     masked, plain = run(pipe, cache, threshold=1.0), run(pipe, cache, words="")
     near(masked.images, plain.images)
     assert masked.cost["row_forwards"] == plain.cost["row_forwards"]

@@ -112,7 +112,7 @@ def test_every_family_runs_every_method_at_the_cost_of_its_formula(pipe, cache, 
         from freectl.models.engine import Engine
 
         engine = Engine(pipe)
-        share = truncated_share(pipe.unet, engine.family.sites(pipe.unet, out.settings.layers), (8, 8), 77)
+        share = truncated_share(pipe.unet, engine.family.structure_sites(pipe.unet, out.settings.layers), (8, 8), 77)
         assert share < 1
     assert out.cost["row_forwards"] == pytest.approx(rows_in(formula, share), abs=1e-4), formula
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipe.unet.modules())

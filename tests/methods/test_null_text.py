@@ -7,8 +7,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from method_kit import check_unet_restored, picture, wrap
 from torch import Tensor
+from toy import alpha_bar, clean_and_noise
 
-from freectl.denoising.inversion import alpha_bar, clean_and_noise, previous_timestep
 from freectl.files.cache import Cache
 from freectl.methods.base import Request
 from freectl.methods.p2p.method import P2P, P2PSettings
@@ -55,13 +55,13 @@ def test_equals_the_loop_written_out(request, toy):
     got, embeddings = null_text(engine, asked(engine), [SOURCE], NullTextSettings(steps=3, rate=0.05))
     cond, empty = engine.encode_prompt([SOURCE]).cond, engine.encode_prompt([""]).cond
     targets = [*(trajectory.levels[t] for t in grid[1:]), trajectory.clean]
-    latents, embedding, kind = trajectory.start, empty, engine.scheduler.config.prediction_type
+    latents, embedding, kind = trajectory.start, empty, engine.pipe.scheduler.config.prediction_type
 
     def below(timestep: int, null: Tensor) -> Tensor:
         outputs = [pipe.unet(latents, timestep, encoder_hidden_states=text).sample for text in (null, cond)]
         output = outputs[0] + SCALE * (outputs[1] - outputs[0])
-        x0, noise = clean_and_noise(kind, output, latents, alpha_bar(engine.scheduler, timestep))
-        under = alpha_bar(engine.scheduler, previous_timestep(engine.scheduler, timestep))
+        x0, noise = clean_and_noise(kind, output, latents, alpha_bar(engine.pipe.scheduler, timestep))
+        under = alpha_bar(engine.pipe.scheduler, engine.path(STEPS).below(timestep))
         return under.sqrt().float() * x0 + (1 - under).sqrt().float() * noise
 
     for i, timestep in enumerate(grid):
@@ -83,7 +83,7 @@ def test_equals_the_loop_written_out(request, toy):
 def test_without_steps_it_is_plain_sampling_from_the_inverted_latent(toy_pipe, cache):
     pipe = wrap(toy_pipe)
     engine = Engine(pipe, cache=cache)
-    start = engine.invert(picture(), SOURCE, engine.timesteps(STEPS))[0].start
+    start = engine.invert(picture(), SOURCE, engine.path(STEPS))[0].start
     reference = StableDiffusionPipeline.from_pipe(pipe)
     reference.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "output_type": "latent"}

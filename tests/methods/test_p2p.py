@@ -10,7 +10,7 @@ from method_kit import picture, wrap
 from torch import Tensor
 from toy import toy_inputs
 
-from freectl.denoising.injection import Injection, cross_attentions, projections, row_places, self_attentions
+from freectl.denoising.injection import Injection, projections, row_places
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step, row_keys, sample
 from freectl.files.cache import Cache
 from freectl.methods.p2p.align import Alignment, align
@@ -18,6 +18,7 @@ from freectl.methods.p2p.blend import LocalBlend, parse_blend
 from freectl.methods.p2p.maps import FROM, ROW, MapInjector
 from freectl.methods.p2p.method import P2P, P2PSettings
 from freectl.models.engine import Engine
+from freectl.models.families.unet import cross_attentions, self_attentions
 from freectl.pipelines.sd import FreeControlPipeline
 
 STEPS = 5
@@ -54,7 +55,7 @@ def plain(pipe: FreeControlPipeline, start: Tensor, **options: Any) -> Tensor:
 
 def start_of(pipe: FreeControlPipeline, cache: Cache) -> Tensor:
     engine = Engine(pipe, cache=cache)
-    return engine.invert(picture(), SOURCE, engine.timesteps(STEPS))[0].start
+    return engine.invert(picture(), SOURCE, engine.path(STEPS))[0].start
 
 
 def near(got: Tensor, expected: Tensor) -> None:
@@ -143,14 +144,14 @@ def test_equal_prompt_and_exact_trajectory_are_the_reconstruction(pipe):
             own[step.timestep] = lanes["edit"].latents
 
     start, prompt = lane.latents, lane.prompt
-    expected = sample(engine.denoiser, engine.scheduler, {"edit": lane}, timesteps, Record())["edit"].latents
+    expected = sample(engine.denoiser, engine.path(STEPS), {"edit": lane}, timesteps, Record())["edit"].latents
     lanes = {"edit": Lane(start, prompt, SCALE), "source": Lane(start, Prompt(prompt.cond))}
     injections = [
         Injection(projections(self_attentions(pipe.unet), "qk")),
         Injection(tuple(cross_attentions(pipe.unet))),
     ]
     injector = MapInjector(own, injections, align(pipe.tokenizer, [SOURCE], [SOURCE], "auto"), 1.0)
-    near(sample(engine.denoiser, engine.scheduler, lanes, timesteps, injector)["edit"].latents, expected)
+    near(sample(engine.denoiser, engine.path(STEPS), lanes, timesteps, injector)["edit"].latents, expected)
 
 
 # Whole runs

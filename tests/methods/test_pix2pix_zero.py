@@ -12,9 +12,9 @@ import torch
 from diffusers import DDIMInverseScheduler, StableDiffusionPipeline, StableDiffusionPix2PixZeroPipeline
 from method_kit import check_unet_restored, picture, wrap
 from torch import Tensor
+from toy import clean_and_noise
 
 from freectl.denoising.cost import Cost
-from freectl.denoising.inversion import clean_and_noise
 from freectl.denoising.noise_prior import NoisePrior, auto_correlation, divergence
 from freectl.denoising.sampler import Lane, Step
 from freectl.errors import InputError
@@ -23,6 +23,7 @@ from freectl.methods.pix2pix_zero.directions import direction, sentence_sets
 from freectl.methods.pix2pix_zero.guide import CrossAttentionGuide
 from freectl.methods.pix2pix_zero.method import Pix2PixZero, Pix2PixZeroSettings
 from freectl.models.engine import Engine
+from freectl.models.families.unet import cross_attentions
 from freectl.tasks.options import validated
 
 STEPS = 3
@@ -77,7 +78,7 @@ def test_prior_takes_the_published_steps(kind):
         variable = expected.clone().requires_grad_(True)
         theirs.kl_divergence(None, clean_and_noise(kind, variable, latents, abar)[1]).backward()
         expected = expected - 20.0 * variable.grad
-    got = NoisePrior(rounds=2, rolls=3).adjustment(kind)(output, latents, abar)
+    got = NoisePrior(rounds=2, rolls=3).adjustment()(output, lambda one: clean_and_noise(kind, one, latents, abar))
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     before, after = (divergence(clean_and_noise(kind, one, latents, abar)[1]) for one in (output, got))
     assert after < before
@@ -85,9 +86,8 @@ def test_prior_takes_the_published_steps(kind):
 
 def test_a_prior_is_another_inversion_and_repeats(toy_pipe):
     engine = Engine(wrap(toy_pipe))
-    timesteps = engine.timesteps(STEPS)
-    plain = engine.invert(picture(), "", timesteps)
-    first, second = (engine.invert(picture(), "", timesteps, prior=NoisePrior(rounds=1)) for _ in range(2))
+    plain = engine.invert(picture(), "", engine.path(STEPS))
+    first, second = (engine.invert(picture(), "", engine.path(STEPS), prior=NoisePrior(rounds=1)) for _ in range(2))
     assert torch.equal(first[0].start, second[0].start)
     assert not torch.equal(first[0].start, plain[0].start)
     assert first[1] == second[1] != plain[1]
@@ -103,12 +103,12 @@ def test_directions_come_from_the_words_that_differ():
     for (source, target), (old, new) in zip(sets, (("noto", "fluent"), ("fox", "cat")), strict=True):
         assert [s.replace(old, new) for s in source] == target
         assert len(set(source)) == 3
-    (everything,) = sentence_sets("a photo of a horse", "a photo of a zebra", (), "sd", 1000)
+    (everything,) = sentence_sets("a photo of a horse", "a photo of a zebra", (), "photos", 1000)
     assert len(set(everything[0])) == len(set(everything[1])) == 1000
     assert all("horse" in one for one in everything[0])
     added = "a horse", "a bronze horse"
-    assert sentence_sets(*added, (), "sd", 5) == [([added[0]], [added[1]])]
-    (given,) = sentence_sets(*mini, [("apple", "orange")], "sd", 2)
+    assert sentence_sets(*added, (), "photos", 5) == [([added[0]], [added[1]])]
+    (given,) = sentence_sets(*mini, [("apple", "orange")], "photos", 2)
     assert all(" an apple " in one for one in given[0])
     with pytest.raises(InputError, match="words of one kind"):
         sentence_sets(*mini, [("fox", "noto")], "mini", 2)
@@ -172,7 +172,7 @@ def test_the_published_form_equals_diffusers(request, toy):
 def test_without_guidance_it_is_plain_sampling_with_the_moved_prompt(toy_pipe, cache):
     pipe = wrap(toy_pipe)
     engine = Engine(pipe, cache=cache)
-    start = engine.invert(picture(), SOURCE, engine.timesteps(STEPS))[0].start
+    start = engine.invert(picture(), SOURCE, engine.path(STEPS))[0].start
     change = direction(engine, sentence_sets(SOURCE, "a cat", (), "mini", FEW["sentences"])).cond
     source = engine.encode_prompt([SOURCE], [SOURCE])
     reference = StableDiffusionPipeline.from_pipe(pipe)
@@ -204,7 +204,7 @@ def test_a_step_brings_the_maps_nearer(pipe):
     latents = engine.noise((32, 32), [torch.Generator().manual_seed(0)])
     edit = Lane(latents, engine.encode_prompt(["a cat"], [SOURCE]), SCALE)
     lanes = {"source": Lane(latents, engine.encode_prompt([SOURCE])), "edit": edit}
-    guide = CrossAttentionGuide(pipe.unet, 1.0, True, {}, Cost())
+    guide = CrossAttentionGuide(cross_attentions(pipe.unet), 1.0, True, {}, Cost())
     for _ in range(2):
         guide.predict(Step(0, STEPS, 501), lanes, engine.denoiser)
     before, after = (one["cross_attention"] for one in guide.trace)

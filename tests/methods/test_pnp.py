@@ -10,12 +10,13 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from method_kit import check_unet_restored, picture
 from torch import Tensor
 
-from freectl.denoising.injection import Injection, SourceInjector, self_attentions
+from freectl.denoising.injection import Injection, SourceInjector
 from freectl.denoising.sampler import Controller, Lane, sample
 from freectl.errors import InputError
 from freectl.files.cache import Cache
-from freectl.methods.pnp import PnP, PnPSettings, pnp_sites
+from freectl.methods.pnp import PnP, PnPSettings
 from freectl.models.engine import Engine
+from freectl.models.families.unet import pnp_sites, self_attentions
 from freectl.pipelines.sd import FreeControlPipeline
 
 STEPS = 5
@@ -51,7 +52,7 @@ def plain(pipe: FreeControlPipeline, start: Tensor, **options: Any) -> Tensor:
 
 def start_of(pipe: FreeControlPipeline, cache: Cache, text: str = "") -> Tensor:
     engine = Engine(pipe, cache=cache)
-    return engine.invert(picture(), text, engine.timesteps(STEPS))[0].start
+    return engine.invert(picture(), text, engine.path(STEPS))[0].start
 
 
 def meta_unet(**config: Any) -> UNet2DConditionModel:
@@ -103,14 +104,14 @@ def test_full_injection_of_its_own_trajectory_is_the_reconstruction(pipe):
         def before(self, step, lanes):
             own[step.timestep] = lanes["edit"].latents
 
-    expected = sample(engine.denoiser, engine.scheduler, {"edit": Lane(start, prompt)}, timesteps, Record())["edit"]
+    expected = sample(engine.denoiser, engine.path(STEPS), {"edit": Lane(start, prompt)}, timesteps, Record())["edit"]
     feature, attention = pnp_sites(pipe.unet, "up_blocks.1")
     lanes = {
         name: Lane(start, engine.encode_prompt([""], [""] if name == "edit" else None), 5.0)
         for name in ("edit", "source")
     }
     injector = SourceInjector(own, [Injection((feature, *attention))])
-    got = sample(engine.denoiser, engine.scheduler, lanes, timesteps, injector)["edit"]
+    got = sample(engine.denoiser, engine.path(STEPS), lanes, timesteps, injector)["edit"]
     torch.testing.assert_close(got.latents, expected.latents, rtol=0, atol=1e-4 * float(expected.latents.abs().max()))
 
 
@@ -165,7 +166,7 @@ def test_finer_inversion(toy_pipe, tmp_path):
     fine = run(pipe, cache, inversion_steps=10, feature_stop=0.0, attention_stop=0.0)
     assert fine.cost["row_forwards"] == 10 + 2 * STEPS
     engine = Engine(pipe, cache=cache)
-    levels = engine.invert(picture(), "", engine.timesteps(10))[0].levels
+    levels = engine.invert(picture(), "", engine.path(10))[0].levels
     assert torch.equal(fine.images, plain(pipe, levels[max(engine.timesteps(STEPS))]))
     with pytest.raises(InputError, match="inversion_steps"):
         run(pipe, inversion_steps=7)

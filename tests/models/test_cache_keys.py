@@ -28,15 +28,15 @@ def inversion(pipe: Any, image: Image.Image = PICTURE, prompt: str = "", steps: 
     """The cache key of an inversion; nothing is inverted."""
     made = Engine(pipe, **engine)
     made.cached = lambda kind, key, build: {"clean": torch.zeros(1)}  # type: ignore[method-assign]
-    return made.invert(image, prompt, made.timesteps(steps))[1]
+    return made.invert(image, prompt, made.path(steps))[1]
 
 
 def bases(pipe: Any, concept: str = "cat", steps: int = 50, **spec: Any) -> str:
     """The cache key of bases; nothing is built."""
     engine = Engine(pipe)
-    prompts = seed_prompts("sd", concept, "a cat")
+    prompts = seed_prompts("photos", concept, "a cat")
     given = {"seeds": 4, "components": 8, "features": "sampling", "stop": 0.6}
-    sites = tuple(engine.family.sites(pipe.unet))
+    sites = tuple(engine.family.structure_sites(pipe.unet))
     return key_of(BasesSpec(**{"prompts": prompts, "sites": sites, "steps": steps} | given | spec).metadata(engine))
 
 

@@ -84,11 +84,11 @@ def test_published_unets_have_exactly_these_sites(name, family, block, blocks_ea
     assert sum(weight.numel() for weight in unet.parameters()) == parameters
     assert families.of(unet) is family
     expected = sites(block, blocks_each)
-    assert family.sites(unet) == expected
-    assert family.sites(unet, "first") == expected[:1]
+    assert family.structure_sites(unet) == expected
+    assert family.structure_sites(unet, "first") == expected[:1]
     toy = UNet2DConditionModel(**true_unet_config(name))
     assert families.of(toy) is family
-    assert family.sites(toy) == sites(block, min(blocks_each, 3))
+    assert family.structure_sites(toy) == sites(block, min(blocks_each, 3))
 
 
 def sites(block: str, blocks_each: int) -> list[str]:

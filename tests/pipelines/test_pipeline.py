@@ -125,7 +125,7 @@ def test_v_prediction_runs(toy_pipe_v, run):
     assert len(guided.trace) == 3
     free = run(on=pipe_v, structure_weight=0.0, appearance_weight=0.0)
     engine = Engine(pipe_v)
-    start = engine.invert(picture(), "", engine.timesteps(STEPS))[0].start
+    start = engine.invert(picture(), "", engine.path(STEPS))[0].start
     options = {"num_inference_steps": STEPS, "guidance_scale": 4.0, "latents": start, "output_type": "latent"}
     assert torch.equal(free.images, toy_pipe_v("a cat", **options).images)
     assert not torch.equal(free.images, guided.images)
@@ -206,7 +206,7 @@ def test_generators_are_one_a_picture(run):
 
 def test_given_latents_are_the_start(pipe, run, plain):
     engine = Engine(pipe)
-    start = engine.invert(picture(), "", engine.timesteps(STEPS))[0].start
+    start = engine.invert(picture(), "", engine.path(STEPS))[0].start
     assert torch.equal(run(latents=start).images, plain)
     assert not torch.equal(run(latents=start + 0.1).images, plain)
 

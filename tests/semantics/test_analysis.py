@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from toy import TEXT_WIDTH, toy_inputs, toy_scheduler, toy_unet
+from toy import TEXT_WIDTH, denoiser_of, on_path, toy_inputs, toy_scheduler, toy_unet
 
 from freectl.denoising.inversion import Trajectory, invert
-from freectl.denoising.sampler import Denoiser, Lane, Prompt, sample
+from freectl.denoising.sampler import Lane, Prompt, sample
 from freectl.models.families import MINI, SD, SDXL, of
 from freectl.semantics import analysis
-from freectl.semantics.analysis import Reference, features_at, reference_coordinates, seed_features, solve
+from freectl.semantics.analysis import features_at, seed_features, solve
 from freectl.semantics.bases import GramAccumulator
+from freectl.semantics.reference import Reference, reference_coordinates
 
 STEPS = 6
 SCALE = 4.0
@@ -69,7 +70,7 @@ def prompt_of(batch: int) -> Prompt:
 
 @pytest.fixture
 def sites(unet) -> list[str]:
-    return SD.sites(unet)
+    return SD.structure_sites(unet)
 
 
 def by_hand(unet, sites, kind: str, latents: Tensor, prompt: Prompt, wanted: list[int]) -> tuple[dict, Tensor]:
@@ -99,7 +100,7 @@ def test_features_while_sampling_equal_recorded_ones(unet, sites, kind):
     unet.register_forward_pre_hook(lambda _m, args: calls.append(len(args[0])))
     lane = Lane(normal(3, 4, 8, 8), prompt_of(3), SCALE)
     seed_features(
-        Denoiser(unet), scheduler, lane, timesteps, guided, sites, grams,
+        denoiser_of(unet), on_path(scheduler), lane, timesteps, guided, sites, grams,
         by_inversion=False, on_step=lambda: steps.append(1),
     )  # fmt: skip
     assert calls == [6] * 3  # stops after the last wanted timestep, at index 2
@@ -117,11 +118,11 @@ def test_features_by_inversion_equal_recorded_ones(unet, sites, kind):
     guided, grams, steps = timesteps[:2], Recorder(), []
     lane = Lane(normal(2, 4, 8, 8), prompt_of(2), SCALE)
     seed_features(
-        Denoiser(unet), scheduler, lane, timesteps, guided, sites, grams,
+        denoiser_of(unet), on_path(scheduler), lane, timesteps, guided, sites, grams,
         by_inversion=True, on_step=lambda: steps.append(1),
     )  # fmt: skip
     _, finished = by_hand(unet, sites, kind, normal(2, 4, 8, 8), prompt_of(2), [])
-    levels = invert(Denoiser(unet), scheduler, finished, Prompt(prompt_of(2).cond), timesteps).levels
+    levels = invert(denoiser_of(unet), on_path(scheduler), finished, Prompt(prompt_of(2).cond), timesteps).levels
     expected = {}
     for timestep in guided:
         _, seen = record(unet, sites, levels[timestep], timestep, prompt_of(2).cond)
@@ -139,7 +140,9 @@ def test_two_batches_of_seeds_equal_one(unet, sites):
         grams: dict = {}
         for part in parts:
             lane = Lane(start[part], Prompt(prompt.cond[part], prompt.uncond[part]), SCALE)
-            seed_features(Denoiser(unet), scheduler, lane, timesteps, timesteps[:1], sites, grams, by_inversion=False)
+            seed_features(
+                denoiser_of(unet), on_path(scheduler), lane, timesteps, timesteps[:1], sites, grams, by_inversion=False
+            )
         return solve(grams, 3, {})
 
     one, two = bases([slice(0, 4)]), bases([slice(0, 1), slice(1, 4)])
@@ -153,13 +156,13 @@ def inverted(unet, batch: int) -> tuple[Trajectory, Prompt, list[int]]:
     scheduler = scheduler_of("epsilon", STEPS)
     timesteps = scheduler.timesteps.tolist()
     prompt = Prompt(prompt_of(batch).cond)
-    return invert(Denoiser(unet), scheduler, normal(batch, 4, 8, 8), prompt, timesteps), prompt, timesteps
+    return invert(denoiser_of(unet), on_path(scheduler), normal(batch, 4, 8, 8), prompt, timesteps), prompt, timesteps
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_truncated_features_equal_whole_forwards(unet, sites, batch):
     trajectory, prompt, timesteps = inverted(unet, batch)
-    got = features_at(Denoiser(unet), trajectory, prompt, timesteps, sites)
+    got = features_at(denoiser_of(unet), trajectory, prompt, timesteps, sites)
     expected = {}
     for timestep in timesteps:
         _, seen = record(unet, sites, trajectory.levels[timestep], timestep, prompt.cond)
@@ -172,11 +175,11 @@ def test_grouping_timesteps_changes_nothing(unet, sites, rows, monkeypatch):
     trajectory, prompt, timesteps = inverted(unet, 2)
     expected = {}
     for timestep in timesteps:
-        expected |= features_at(Denoiser(unet), trajectory, prompt, [timestep], sites)
+        expected |= features_at(denoiser_of(unet), trajectory, prompt, [timestep], sites)
     monkeypatch.setattr(analysis, "BATCH_ROWS", rows)
     calls: list[int] = []
     unet.register_forward_pre_hook(lambda _m, args: calls.append(len(args[0])))
-    close(features_at(Denoiser(unet), trajectory, prompt, timesteps, sites), expected)
+    close(features_at(denoiser_of(unet), trajectory, prompt, timesteps, sites), expected)
     per_call = max(1, rows // 2)
     assert calls == [2 * len(timesteps[i : i + per_call]) for i in range(0, STEPS, per_call)]
 
@@ -186,9 +189,9 @@ def test_truncated_features_of_sdxl_take_its_extra_inputs():
     inputs = toy_inputs(unet, batch=1)
     added, text = inputs["added_cond_kwargs"], inputs["encoder_hidden_states"]
     levels = {t: normal(1, 4, 8, 8, seed=t) for t in (801, 401, 1)}
-    sites = SDXL.sites(unet)
+    sites = SDXL.structure_sites(unet)
     prompt = Prompt(text, added={"cond": added})
-    got = features_at(Denoiser(unet), Trajectory(levels[1], levels), prompt, list(levels), sites)
+    got = features_at(denoiser_of(unet), Trajectory(levels[1], levels), prompt, list(levels), sites)
     assert len(got) == 3 * len(sites)
     for (timestep, site), value in got.items():
         seen: dict = {}
@@ -240,12 +243,12 @@ def test_fewer_components_where_channels_or_rows_are_few():
 def test_families_and_their_sites(unet):
     xl = toy_unet("sdxl")
     assert (of(unet), of(xl)) == (MINI, SDXL)  # three levels: the embedded model's family
-    assert SD.sites(unet, "first") == SD.sites(unet)[:1]
+    assert SD.structure_sites(unet, "first") == SD.structure_sites(unet)[:1]
     modules = [name for name, _ in unet.named_modules()]
     expected = [n for n in modules if n.startswith("up_blocks.1.") and n.endswith("attn1.to_k")]
-    assert SD.sites(unet) == expected
+    assert SD.structure_sites(unet) == expected
     assert len(expected) == 3
-    assert all(name.startswith("up_blocks.0.") for name in SDXL.sites(xl))
+    assert all(name.startswith("up_blocks.0.") for name in SDXL.structure_sites(xl))
 
 
 def test_seed_features_leave_no_hooks(unet, sites):
@@ -258,8 +261,18 @@ def test_seed_features_leave_no_hooks(unet, sites):
     lane = Lane(normal(1, 4, 8, 8), prompt_of(1), SCALE)
     with pytest.raises(RuntimeError, match="stop here"):
         seed_features(
-            Denoiser(unet), scheduler, lane, timesteps, timesteps[:2], sites, {}, by_inversion=False, on_step=fail
+            denoiser_of(unet),
+            on_path(scheduler),
+            lane,
+            timesteps,
+            timesteps[:2],
+            sites,
+            {},
+            by_inversion=False,
+            on_step=fail,
         )
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in unet.modules())
-    plain = sample(Denoiser(unet), scheduler, {"seed": Lane(normal(1, 4, 8, 8), prompt_of(1), SCALE)}, timesteps)
+    plain = sample(
+        denoiser_of(unet), on_path(scheduler), {"seed": Lane(normal(1, 4, 8, 8), prompt_of(1), SCALE)}, timesteps
+    )
     assert torch.isfinite(plain["seed"].latents).all()

@@ -3,20 +3,20 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from freectl.denoising.cost import Cost
 from freectl.denoising.grad import frozen
-from freectl.denoising.inversion import alpha_bar, clean_and_noise, previous_timestep
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
 from freectl.denoising.taps import tap
 from freectl.methods.freecontrol.settings import FreeControlSettings
 from freectl.semantics import energies
-from freectl.semantics.analysis import TOLERANCE, Reference, Site
+from freectl.semantics.analysis import TOLERANCE, Site
 from freectl.semantics.bases import SemanticBases
+from freectl.semantics.reference import Reference
 
 REFERENCE_STEPS = 200
 """The published step count, to which "invariant" weights refer."""
@@ -66,21 +66,23 @@ class FreeControlGuide(Controller):
     masks do not weaken each other; two conditions on the same place pull twice as hard as one.
 
     Args:
-        scheduler: the sampling `DDIMScheduler`.
-        sites: the tapped `to_k` modules.
+        path: with the sampling grid.
+        sites: the tapped modules.
         cost: counts backward rows.
+        trained_area: cells of the latents at the size the model was trained at; None = those of the run.
     """
 
     def __init__(
         self,
-        scheduler: Any,
+        path: Path,
         settings: FreeControlSettings,
         targets: Sequence[Target],
         sites: Sequence[str],
         *,
         cost: Cost | None = None,
+        trained_area: int | None = None,
     ) -> None:
-        self.scheduler, self.settings, self.cost = scheduler, settings, cost
+        self.path, self.settings, self.cost, self.trained_area = path, settings, cost, trained_area
         self.targets, self.sites = list(targets), list(sites)
         self.structure_weight = settings.structure_weight or 0.0
         self.appearance_weight = settings.appearance_weight or 0.0
@@ -107,20 +109,19 @@ class FreeControlGuide(Controller):
         return guided
 
     def after(self, step: Step, lanes: dict[str, Lane]) -> None:
-        """The published code's update: x_{t-1} -= sqrt(1 - abar_t) sqrt(1 - abar_{t-1}) grad, x0 untouched."""
+        """The published code's update: x' -= s s' grad, s and s' of the levels before and behind the step."""
         if self._gradient is None or self.settings.update == "paper":
             return
-        here = 1 - alpha_bar(self.scheduler, step.timestep)
-        before = 1 - alpha_bar(self.scheduler, previous_timestep(self.scheduler, step.timestep))
         edit = lanes["edit"]
-        edit.latents = edit.latents - (here.sqrt() * before.sqrt()).to(edit.latents) * self._gradient
+        length = self.path.guidance_length(step.timestep).to(edit.latents)
+        edit.latents = edit.latents - length * self._gradient
 
     def _edit_row(self, step: Step, edit: Lane, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
         """Output of the edit's conditional row, and the weighted energies' gradient on its latents."""
-        with torch.enable_grad(), frozen(denoiser.unet):
+        with torch.enable_grad(), frozen(denoiser.network):
             latents = edit.latents.detach().requires_grad_(True)
             probe = Lane(latents, edit.prompt, edit.guidance_scale)
-            with tap(denoiser.unet, self.sites, cut_grad=True) as seen:
+            with tap(denoiser.network, self.sites, cut_grad=True) as seen:
                 output = denoiser.rows({"edit": probe}, [("edit", "cond")], step.timestep)["edit", "cond"]
                 energy = self._energy(step, seen.pop_all())
             (gradient,) = torch.autograd.grad(energy.sum(), latents)
@@ -130,9 +131,7 @@ class FreeControlGuide(Controller):
             self.non_finite += 1
             logger.warning("non-finite gradient at timestep %d: step left unguided", step.timestep)
             gradient = torch.zeros_like(gradient)
-        return output.detach(), gradient * ramp(self.settings, step) * size_factor(
-            self.settings, denoiser.unet, latents
-        )
+        return output.detach(), gradient * ramp(self.settings, step) * self._size_factor(latents)
 
     def _energy(self, step: Step, features: Mapping[str, Tensor]) -> Tensor:
         """lambda_s g_s + lambda_a g_a, summed over targets, each a mean over the sites; (B,)."""
@@ -169,13 +168,19 @@ class FreeControlGuide(Controller):
         """Equation 7: eps + gradient, inherited by x0; expressed as the model's own prediction type."""
         if self._gradient is None:
             return output
-        kind = self.scheduler.config.prediction_type
-        abar = alpha_bar(self.scheduler, step.timestep)
-        a, s = abar.sqrt().to(edit.latents), (1 - abar).sqrt().to(edit.latents)
-        _, noise = clean_and_noise(kind, output.to(edit.latents), edit.latents, abar)
+        a, s = (one.to(edit.latents) for one in self.path.coefficients(step.timestep))
+        _, noise = self.path.split(output.to(edit.latents), edit.latents, step.timestep)
         noise = noise + self._gradient
-        clean = (edit.latents - s * noise) / a
-        return {"epsilon": noise, "sample": clean, "v_prediction": a * noise - s * clean}[kind]
+        return self.path.joined((edit.latents - s * noise) / a, noise, step.timestep)
+
+    def _size_factor(self, latents: Tensor) -> float:
+        """What makes weights independent of the picture's size: its area over that the model was trained at.
+
+        Energies are means over tokens, so that the gradient of one latent pixel falls with their number.
+        """
+        if self.settings.size_scaling == "none" or self.trained_area is None:
+            return 1.0
+        return latents.shape[-2] * latents.shape[-1] / self.trained_area
 
 
 def ramp(settings: FreeControlSettings, step: Step) -> float:
@@ -190,19 +195,7 @@ def ramp(settings: FreeControlSettings, step: Step) -> float:
     return warm * (REFERENCE_STEPS / step.count if adds_up else 1.0)
 
 
-def size_factor(settings: FreeControlSettings, unet: Any, latents: Tensor) -> float:
-    """What makes weights independent of the picture's size: its area over that of the size the model was trained at.
-
-    Energies are means over tokens, so that the gradient of one latent pixel falls with their number.
-    """
-    if settings.size_scaling == "none":
-        return 1.0
-    side = unet.config.sample_size
-    own = side * side if isinstance(side, int) else side[0] * side[1]
-    return latents.shape[-2] * latents.shape[-1] / own
-
-
-def guided_timesteps(timesteps: Sequence[int], settings: FreeControlSettings) -> list[int]:
+def guided_timesteps(timesteps: Sequence[float], settings: FreeControlSettings) -> list[float]:
     """The timesteps inside the guidance window."""
-    steps = [Step(i, len(timesteps), int(t)) for i, t in enumerate(timesteps)]
+    steps = [Step(i, len(timesteps), t) for i, t in enumerate(timesteps)]
     return [s.timestep for s in steps if s.within(settings.window_start, settings.window_stop)]

@@ -9,7 +9,7 @@ from freectl.methods.freecontrol.guide import FreeControlGuide, guided_timesteps
 from freectl.methods.freecontrol.settings import EQUATIONS, PRESETS, FreeControlSettings, resolved
 from freectl.methods.freecontrol.targets import Analyser
 from freectl.models.engine import Engine
-from freectl.models.families import Family
+from freectl.models.families.base import Family
 from freectl.semantics import lookup
 
 
@@ -31,16 +31,19 @@ class FreeControl(Method[FreeControlSettings]):
         Each condition is inverted with its own source prompt and compared in the bases of its own concept, inside its
         own mask; `FreeControlGuide` says how several are weighted.
         """
-        sites = engine.family.sites(engine.unet, settings.layers)
-        with engine.cost.counting(engine.unet):
+        sites = engine.family.structure_sites(engine.network, settings.layers)
+        with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 analyser = Analyser(engine, request, settings, sites)
                 start, targets = analyser.analyse()
                 analyser.add_appearance(targets, start)
             with engine.cost.stage("synthesis"):
-                guide = FreeControlGuide(engine.scheduler, settings, targets, sites, cost=engine.cost)
+                _, height, width = engine.family.latent_shape(engine.network)
+                guide = FreeControlGuide(
+                    analyser.path, settings, targets, sites, cost=engine.cost, trained_area=height * width
+                )
                 lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
-                latents = denoise(engine, request, lanes, analyser.timesteps, guide)
+                latents = denoise(engine, request, lanes, analyser.path.times, guide)
         warnings = []
         if guide.non_finite:
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from freectl.methods.setting import setting
-from freectl.models.families import Family
+from freectl.models.families.base import Family
 
 
 class FreeControlSettings(BaseModel):

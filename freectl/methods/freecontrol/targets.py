@@ -1,6 +1,5 @@
 """FreeControl's analysis stage (arXiv 2312.07536, section 3.1): from pictures and words to what the guide aims at."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from freectl.denoising import attention_maps
 from freectl.denoising.inversion import Trajectory
+from freectl.denoising.path import time_of
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step, sample
 from freectl.denoising.taps import tap
 from freectl.errors import InputError
@@ -21,8 +21,10 @@ from freectl.methods.freecontrol.guide import Target, appearance_vectors, coordi
 from freectl.methods.freecontrol.settings import FreeControlSettings
 from freectl.models.engine import Engine
 from freectl.semantics import lookup, store
-from freectl.semantics.analysis import Reference, Site, features_at
+from freectl.semantics.analysis import Site, features_at
 from freectl.semantics.bases import SemanticBases
+from freectl.semantics.reference import Reference
+from freectl.semantics.reference import reference as make_reference
 
 STORED_COMPONENTS = 64
 """Bases are kept with this many components, so that runs with fewer share them."""
@@ -41,8 +43,6 @@ class Analysed:
 class Analyser:
     """Makes the targets of one run; each picture is inverted once for each of its source prompts.
 
-    Leaves the scheduler on the request's sampling grid.
-
     Args:
         sites: the tapped `to_k` modules.
     """
@@ -50,8 +50,8 @@ class Analyser:
     def __init__(self, engine: Engine, request: Request, settings: FreeControlSettings, sites: Sequence[str]) -> None:
         self.engine, self.request, self.settings, self.sites = engine, request, settings, list(sites)
         self.fine = finer_grid(engine, request.steps, settings.inversion_steps)
-        self.timesteps = engine.timesteps(request.steps)
-        self.guided = guided_timesteps(self.timesteps, settings)
+        self.path = engine.path(request.steps)
+        self.guided = guided_timesteps(self.path.times, settings)
         self._bases: dict[str | None, SemanticBases] = {}
         self._inverted: dict[tuple[bytes, str], tuple[Trajectory, str]] = {}
 
@@ -80,7 +80,7 @@ class Analyser:
         They are the appearance picture's, or else those of the sibling: same noise, same prompt, no guidance. Both are
         kept in the cache, so that a repeat with other weights or conditions has no rows for them.
         """
-        steps = [Step(i, len(self.timesteps), t) for i, t in enumerate(self.timesteps)]
+        steps = [Step(i, len(self.path.times), t) for i, t in enumerate(self.path.times)]
         wanted = [step.timestep for step in steps if step.timestep in self.guided and ramp(self.settings, step) > 0]
         carriers = list({id(target.bases): target for target in reversed(targets)}.values())[::-1]
         if not wanted or not self.settings.appearance_weight:
@@ -106,9 +106,9 @@ class Analyser:
         for name, vectors in self.engine.cached("appearance", key, flat).items():
             index, timestep, site = name.split("/")
             target = carriers[int(index)]
-            target.appearance = {**target.appearance, (int(timestep), site): vectors.to(self.engine.device)}
+            target.appearance = {**target.appearance, (time_of(timestep), site): vectors.to(self.engine.device)}
 
-    def _picture(self, wanted: Sequence[int]) -> tuple[dict[str, Any], Any]:
+    def _picture(self, wanted: Sequence[float]) -> tuple[dict[str, Any], Any]:
         trajectory, key = self._invert(self.request.appearance_image, "")  # type: ignore[arg-type]
         prompt = self.engine.encode_prompt([""])
 
@@ -117,7 +117,7 @@ class Analyser:
 
         return {"what": "appearance picture", "trajectory": key}, build
 
-    def _sibling(self, wanted: Sequence[int], start: Tensor) -> tuple[dict[str, Any], Any]:
+    def _sibling(self, wanted: Sequence[float], start: Tensor) -> tuple[dict[str, Any], Any]:
         request, engine = self.request, self.engine
         prompt, eta = request.prompt, request.eta
         added = {half: dict(values) for half, values in prompt.added.items()}
@@ -127,7 +127,7 @@ class Analyser:
             "start": start,
             "prompt": [prompt.cond, prompt.uncond, added],
             "guidance_scale": float(request.guidance_scale),
-            "timesteps": self.timesteps,
+            "timesteps": list(self.path.times),
             "noise": [float(eta), *(one.get_state() for one in request.generators)] if eta > 0 else [],
         }
 
@@ -136,13 +136,13 @@ class Analyser:
             generators = [torch.Generator(one.device).set_state(one.get_state()) for one in request.generators]
             recorder = KeyRecorder(self.sites, wanted)
             lanes = {"sibling": Lane(start.clone(), prompt, request.guidance_scale)}
-            through = self.timesteps.index(min(wanted)) + 1
+            through = self.path.times.index(min(wanted)) + 1
             with engine.progress(through, "sibling") as bar:
                 sample(
                     engine.denoiser,
-                    engine.scheduler,
+                    self.path,
                     lanes,
-                    self.timesteps[:through],
+                    self.path.times[:through],
                     recorder,
                     eta=eta,
                     generators=generators,
@@ -170,7 +170,9 @@ class Analyser:
         bases = self._bases_of(concept)
         trajectory, key = self._invert(image, source)
         word = concept if mask == "attention" else None
-        reference = engine.reference(trajectory, key, source, bases, self.guided, self.sites, settings.normalize, word)
+        reference = make_reference(
+            engine, trajectory, key, source, bases, self.guided, self.sites, settings.normalize, word
+        )
         if isinstance(mask, Image.Image) and reference.coordinates:
             tokens = next(iter(reference.coordinates.values())).shape[1]
             given = attention_maps.picture_mask(mask, tokens, self.request.size).to(engine.device)
@@ -181,11 +183,8 @@ class Analyser:
         """The picture's trajectory on the sampling grid, and the cache key of its inversion."""
         pair, engine = (image.tobytes(), source), self.engine
         if pair not in self._inverted:
-            if self.fine != self.timesteps:
-                engine.timesteps(len(self.fine))
             whole, key = engine.invert(image, source, self.fine, evaluate_at=self.settings.inversion_at)
-            engine.timesteps(self.request.steps)
-            levels = {timestep: whole.levels[timestep] for timestep in self.timesteps}
+            levels = {time: whole.levels[time] for time in self.path.times}
             self._inverted[pair] = Trajectory(whole.clean, levels), key
         return self._inverted[pair]
 
@@ -206,8 +205,7 @@ class Analyser:
         share = self.settings.start_noise
         if share == 0:
             return inverted
-        noise = self.engine.noise(self.request.size, self.request.generators)
-        return math.sqrt(1 - share) * inverted + math.sqrt(share) * noise
+        return self.path.refreshed(inverted, self.engine.noise(self.request.size, self.request.generators), share)
 
     def _bases_of(self, concept: str | None) -> SemanticBases:
         name = concept if self.settings.bases is None else None  # named bases serve every concept
@@ -224,7 +222,7 @@ class Analyser:
             engine.cost.cached["bases"] = True
             return bases
         spec = store.BasesSpec(
-            prompts=store.seed_prompts(engine.family.name, concept, self.request.texts[0]),
+            prompts=store.seed_prompts(engine.family.words, concept, self.request.texts[0]),
             seeds=settings.seeds,
             components=max(STORED_COMPONENTS, count or 0),
             features=settings.seed_features,
@@ -238,7 +236,6 @@ class Analyser:
     def _obtain(self, concept: str | None) -> SemanticBases:
         engine, count = self.engine, self.settings.components
         bases = self._found(concept)
-        engine.timesteps(self.request.steps)
         entries = {
             key: replace(
                 basis.to(engine.device),
@@ -262,7 +259,7 @@ def stacked(each: Sequence[Analysed]) -> Reference:
 class KeyRecorder(Controller):
     """Samples plainly and keeps the conditional rows' keys of its one lane at the wanted timesteps."""
 
-    def __init__(self, sites: Sequence[str], wanted: Sequence[int]) -> None:
+    def __init__(self, sites: Sequence[str], wanted: Sequence[float]) -> None:
         self.sites, self.wanted = sites, frozenset(wanted)
         self.found: dict[Site, Tensor] = {}
 
@@ -271,7 +268,7 @@ class KeyRecorder(Controller):
         if step.timestep not in self.wanted:
             return super().predict(step, lanes, denoiser)
         batch = next(iter(lanes.values())).latents.shape[0]
-        with tap(denoiser.unet, self.sites) as seen:
+        with tap(denoiser.network, self.sites) as seen:
             outputs = super().predict(step, lanes, denoiser)
             for site, keys in seen.pop_all().items():
                 self.found[step.timestep, site] = keys[-batch:]

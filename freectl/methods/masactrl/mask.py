@@ -32,7 +32,7 @@ class MaskedInjector(SourceInjector):
 
     def __init__(
         self,
-        levels: Mapping[int, Tensor],
+        levels: Mapping[float, Tensor],
         layers: Sequence[str],
         start: float,
         word_layers: Sequence[str],
@@ -45,7 +45,7 @@ class MaskedInjector(SourceInjector):
         self.maps = WordMaps()
         self.given = {} if given is None else dict.fromkeys({SOURCE, EDIT} - positions.keys(), given)
 
-    def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
+    def edits(self, step: Step, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
         """Watches on queries, keys and values; new outputs of the shared layers."""
         places, (rows, columns) = row_places(lanes, row_keys(lanes)), lanes[EDIT].latents.shape[-2:]
         pairs, size = row_pairs(lanes), (rows, columns)
@@ -53,11 +53,11 @@ class MaskedInjector(SourceInjector):
         for layer in self.word_layers:
             seen: dict[str, Tensor] = {}
             edits[f"{layer}.to_q"] = partial(_watch, seen, "q")
-            edits[f"{layer}.to_k"] = partial(self._record, unet.get_submodule(layer), seen, places)
+            edits[f"{layer}.to_k"] = partial(self._record, network.get_submodule(layer), seen, places)
         for layer in self.sites(step):
             seen = {}
             edits |= {f"{layer}.to_{letter}": partial(_watch, seen, letter) for letter in "qkv"}
-            edits[layer] = partial(self._mutual, unet.get_submodule(layer), seen, places, pairs, size)
+            edits[layer] = partial(self._mutual, network.get_submodule(layer), seen, places, pairs, size)
         return edits
 
     def mask(self, lane: str, tokens: int, size: tuple[int, int]) -> Tensor:

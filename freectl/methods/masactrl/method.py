@@ -1,11 +1,12 @@
 """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465): mutual self-attention with the inverted picture."""
 
+from collections.abc import Sequence
+
 from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
-from freectl.denoising.attention_maps import word_sites
-from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, projections, self_attentions
+from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, projections
 from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
@@ -34,7 +35,7 @@ class MasaCtrlSettings(BaseModel):
     )
     layer_start: float = setting(
         0.625,
-        "L: the UNet's self-attentions, in order, that are left as they are",
+        "L: the network's self-attentions, in order, that are left as they are",
         ge=0,
         le=1,
         unit="share of layers",
@@ -85,14 +86,14 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
 
     def run(self, engine: Engine, request: Request, settings: MasaCtrlSettings) -> Outcome:
         """Edit the request's pictures; see `MasaCtrlSettings`."""
-        layers = shared_layers(engine.unet, settings.layer_start)
+        layers = shared_layers(engine.family.self_attentions(engine.network), settings.layer_start)
         texts, pairs = request.source_prompts, parse_pairs(settings.words)
         positions = positions_of(engine.pipe.tokenizer, pairs, texts, request.texts) if pairs else {}
         if isinstance(request.mask, str):
             raise InputError("--mask", f"{request.mask} with masactrl", "a picture, or --set words=source=target")
         if request.mask is not None:
             positions.pop(SOURCE, None)
-        with engine.cost.counting(engine.unet):
+        with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 trajectory = inverted(engine, request, texts)
             with engine.cost.stage("synthesis"):
@@ -107,9 +108,7 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
                 injection = Injection(projections(layers, "kv"), start=settings.start)
                 controller = SourceInjector(trajectory.levels, [injection])
                 if pairs or request.mask is not None:
-                    names = [
-                        query.removesuffix(".to_q") for query, _ in word_sites(engine.unet, engine.family.word_blocks)
-                    ]
+                    names = engine.family.word_layers(engine.network)
                     how = (layers, settings.start, names, positions, settings.threshold)
                     controller = MaskedInjector(trajectory.levels, *how, given_foreground(request, start))
                 return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory))
@@ -129,7 +128,6 @@ def given_foreground(request: Request, latents: Tensor) -> Tensor | None:
     return found.expand(latents.shape[0], -1, -1)
 
 
-def shared_layers(unet: nn.Module, layer_start: float) -> list[str]:
-    """Self-attentions, in execution order, behind the first share `layer_start` of them."""
-    layers = self_attentions(unet)
+def shared_layers(layers: Sequence[str], layer_start: float) -> list[str]:
+    """Of layers in execution order those behind the first share `layer_start`."""
     return [layer for i, layer in enumerate(layers) if i >= layer_start * len(layers) - 1e-9]

@@ -32,14 +32,14 @@ class MapInjector(SourceInjector):
 
     def __init__(
         self,
-        levels: Mapping[int, Tensor],
+        levels: Mapping[float, Tensor],
         injections: Sequence[Injection],
         alignment: Alignment,
         self_area: float,
         *,
-        nulls: Mapping[int, Tensor] | None = None,
+        nulls: Mapping[float, Tensor] | None = None,
         blend: LocalBlend | None = None,
-        below: Mapping[int, Tensor] | None = None,
+        below: Mapping[float, Tensor] | None = None,
     ) -> None:
         super().__init__(levels, injections)
         self.alignment, self.self_area, self.nulls = alignment, self_area, nulls or {}
@@ -62,7 +62,7 @@ class MapInjector(SourceInjector):
         if self.blend is not None:
             self.blend.apply(step, lanes, self.below.get(step.timestep, lanes[SOURCE].latents))
 
-    def edits(self, step: Step, lanes: Mapping[str, Lane], unet: nn.Module) -> dict[str, Edit]:
+    def edits(self, step: Step, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
         """Edits of self-attention queries and keys, and of whole cross-attention layers."""
         places = row_places(lanes, row_keys(lanes))
         limit = self.self_area * lanes[EDIT].latents.shape[-1] * lanes[EDIT].latents.shape[-2]
@@ -75,7 +75,7 @@ class MapInjector(SourceInjector):
         for site in sorted(crossed | watched):
             alignment = self.alignment if site in crossed else None
             blend = self.blend if site in watched else None
-            edits |= CrossMapEdit(unet.get_submodule(site), places, step, alignment, blend).edits(site)
+            edits |= CrossMapEdit(network.get_submodule(site), places, step, alignment, blend).edits(site)
         return edits
 
 

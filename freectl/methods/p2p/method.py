@@ -6,8 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from torch import Tensor
 
-from freectl.denoising.attention_maps import word_sites
-from freectl.denoising.injection import EDIT, SOURCE, Injection, cross_attentions, projections, self_attentions
+from freectl.denoising.injection import EDIT, SOURCE, Injection, projections
 from freectl.denoising.sampler import Lane, Prompt
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
 from freectl.methods.p2p.align import Alignment, align, explained, kind_of, parse_weights
@@ -133,12 +132,12 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
         alignment = aligned(engine.pipe.tokenizer, texts, request.texts, settings)
         blend = self._blend(engine, request, settings)
         injections = [
-            Injection(projections(self_attentions(engine.unet), "qk"), stop=settings.self_stop),
-            Injection(tuple(cross_attentions(engine.unet)), stop=settings.last_cross),
+            Injection(projections(engine.family.self_attentions(engine.network), "qk"), stop=settings.self_stop),
+            Injection(tuple(engine.family.cross_attentions(engine.network)), stop=settings.last_cross),
         ]
-        with engine.cost.counting(engine.unet):
+        with engine.cost.counting(engine.network):
             guided = request.prompt.uncond is not None
-            nulls: Mapping[int, Tensor] = {}
+            nulls: Mapping[float, Tensor] = {}
             with engine.cost.stage("analysis"):
                 if guided and settings.inversion == "null-text":
                     how = NullTextSettings(settings.null_steps, settings.null_rate)
@@ -199,7 +198,7 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
             words,
             request.source_prompts,
             request.texts,
-            [query.removesuffix(".to_q") for query, _ in word_sites(engine.unet, engine.family.word_blocks)],
+            engine.family.word_layers(engine.network),
             start=settings.blend_start,
             threshold=settings.blend_threshold,
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from freectl.denoising.cost import Cost
 from freectl.denoising.grad import frozen
 from freectl.denoising.inversion import Trajectory
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
 from freectl.files.cache import content_key
 from freectl.methods.base import Request
@@ -30,7 +31,7 @@ class NullTextSettings:
 
 def null_text(
     engine: Engine, request: Request, texts: list[str], settings: NullTextSettings
-) -> tuple[Trajectory, dict[int, Tensor]]:
+) -> tuple[Trajectory, dict[float, Tensor]]:
     """Optimise the unconditional half so that guided sampling with the source prompt gives the inverted picture.
 
     Every picture is optimised by itself, so a batch gives what its pictures give alone; equal ones are done once. The
@@ -39,7 +40,7 @@ def null_text(
     Returns:
         The latents that sampling with the embeddings visits, and the embeddings (B, tokens, C) by timestep.
     """
-    grid = engine.timesteps(request.steps)
+    path = engine.path(request.steps)
     uncond = request.prompt.uncond
     if uncond is None:
         raise ValueError("null-text inversion needs classifier-free guidance")
@@ -47,7 +48,7 @@ def null_text(
     each = []
     for i, (image, text) in enumerate(zip(request.images, texts, strict=True)):
         negative = Prompt(uncond[i : i + 1], None, {"cond": _rows(request.prompt.added.get("uncond", {}), i)})
-        trajectory, key = engine.invert(image, text, grid)
+        trajectory, key = engine.invert(image, text, path)
         key = content_key(
             what="null text",
             trajectory=key,
@@ -56,10 +57,10 @@ def null_text(
             settings=[settings.steps, settings.rate],
         )
         if key not in found:
-            found[key] = _optimised(engine, key, trajectory, text, negative, request.guidance_scale, settings)
+            found[key] = _optimised(engine, key, path, trajectory, text, negative, request.guidance_scale, settings)
         each.append((trajectory.clean, found[key]))
     embeddings, levels = (
-        {t: torch.cat([one[f"{what}/{t}"] for _, one in each]).to(engine.device) for t in grid}
+        {t: torch.cat([one[f"{what}/{t}"] for _, one in each]).to(engine.device) for t in path.times}
         for what in ("embedding", "latents")
     )
     return Trajectory(torch.cat([clean for clean, _ in each]), levels), embeddings
@@ -72,6 +73,7 @@ def _rows(added: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
 def _optimised(
     engine: Engine,
     key: str,
+    path: Path,
     trajectory: Trajectory,
     text: str,
     negative: Prompt,
@@ -84,17 +86,9 @@ def _optimised(
         source = engine.encode_prompt([text])
         added = {"uncond": negative.added["cond"], **source.added} if source.added else {}
         lanes = {PIVOT: Lane(trajectory.start, Prompt(source.cond, negative.cond, added), guidance_scale)}
-        optimiser = NullTextOptimiser(engine.scheduler, trajectory, settings, engine.cost)
-        timesteps = list(trajectory.levels)
-        with engine.progress(len(timesteps), "null text") as bar:
-            sample(
-                engine.denoiser,
-                engine.scheduler,
-                lanes,
-                sorted(timesteps, reverse=True),
-                optimiser,
-                on_step=lambda *_: bar.update(),
-            )
+        optimiser = NullTextOptimiser(path, trajectory, settings, engine.cost)
+        with engine.progress(len(path.times), "null text") as bar:
+            sample(engine.denoiser, path, lanes, path.times, optimiser, on_step=lambda *_: bar.update())
         return optimiser.tensors, {"prompt": text}
 
     return engine.cached("inversion", key, build)
@@ -104,15 +98,15 @@ class NullTextOptimiser(Controller):
     """Fits lane "pivot"'s unconditional embedding at each step, starting from the step before's.
 
     Args:
-        scheduler: the sampling `DDIMScheduler`.
+        path: with the sampling grid.
         trajectory: of one picture; its next level is the target of a step.
 
     Attributes:
         tensors: "embedding/t" (1, tokens, C) and "latents/t" (1, C, h, w), before the step.
     """
 
-    def __init__(self, scheduler: Any, trajectory: Trajectory, settings: NullTextSettings, cost: Cost) -> None:
-        self.scheduler, self.settings, self.cost = scheduler, settings, cost
+    def __init__(self, path: Path, trajectory: Trajectory, settings: NullTextSettings, cost: Cost) -> None:
+        self.path, self.settings, self.cost = path, settings, cost
         below = sorted(trajectory.levels)
         self.targets = {t: trajectory.levels[b] for t, b in zip(below[1:], below[:-1], strict=True)}
         self.targets[below[0]] = trajectory.clean
@@ -123,7 +117,7 @@ class NullTextOptimiser(Controller):
         lane = lanes[PIVOT]
         outputs = denoiser.rows(lanes, [(PIVOT, "cond")], step.timestep)
         cond = outputs[PIVOT, "cond"]
-        with torch.enable_grad(), frozen(denoiser.unet):
+        with torch.enable_grad(), frozen(denoiser.network):
             embedding = lane.prompt.half("uncond").detach().clone().requires_grad_(True)
             rate = self.settings.rate * (1 - step.index / (2 * step.count))
             adam = torch.optim.Adam([embedding], lr=rate)
@@ -131,7 +125,7 @@ class NullTextOptimiser(Controller):
                 fitted = {PIVOT: replace(lane, prompt=replace(lane.prompt, uncond=embedding))}
                 uncond = denoiser.rows(fitted, [(PIVOT, "uncond")], step.timestep)[PIVOT, "uncond"]
                 guided = lane.combine({"uncond": uncond, "cond": cond}).to(lane.latents.dtype)
-                below = self.scheduler.step(guided, step.timestep, lane.latents).prev_sample
+                below = self.path.step(guided, lane.latents, step.timestep)
                 loss = (below - self.targets[step.timestep]).float().square().mean()
                 allowed = TOLERANCE + TOLERANCE_END * step.index / step.count
                 if taken == self.settings.steps or float(loss.detach()) < allowed:

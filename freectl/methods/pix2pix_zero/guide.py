@@ -1,6 +1,6 @@
 """pix2pix-zero's guided step (arXiv 2302.03027, section 3.2): cross-attention that stays the source's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from freectl.denoising.cost import Cost
 from freectl.denoising.grad import frozen
-from freectl.denoising.injection import EDIT, SOURCE, SourceInjector, cross_attentions, projections, row_places
+from freectl.denoising.injection import EDIT, SOURCE, SourceInjector, projections, row_places
 from freectl.denoising.sampler import Denoiser, Half, Lane, Prompt, RowKey, Step, row_keys
 from freectl.denoising.taps import tap
 
@@ -17,6 +17,7 @@ class CrossAttentionGuide(SourceInjector):
     """Keeps the source lane's cross-attention maps of a step, and moves the edit's latents until its own come nearer.
 
     Args:
+        layers: the cross-attentions whose maps are kept.
         amount: step of the guidance on the latents; 0 leaves the edit free.
         shared: both halves of the edit go on from one moved latent, rather than each from its own.
         levels: timestep -> latents (B, C, h, w) on which the source is held; empty = it is sampled.
@@ -26,10 +27,12 @@ class CrossAttentionGuide(SourceInjector):
         trace: loss (mean over the batch) at each step. non_finite: steps whose gradient was thrown away.
     """
 
-    def __init__(self, unet: nn.Module, amount: float, shared: bool, levels: Mapping[int, Tensor], cost: Cost) -> None:
+    def __init__(
+        self, layers: Sequence[str], amount: float, shared: bool, levels: Mapping[float, Tensor], cost: Cost
+    ) -> None:
         super().__init__(levels, ())
         self.amount, self.shared, self.cost = amount, shared, cost
-        self.layers = cross_attentions(unet)
+        self.layers = list(layers)
         self.projections = projections(self.layers, "qk")
         self.trace: list[dict[str, float]] = []
         self.non_finite = 0
@@ -50,9 +53,9 @@ class CrossAttentionGuide(SourceInjector):
         outputs: dict[RowKey, Tensor] = {}
         if source:
             keys = row_keys(source)
-            with tap(denoiser.unet, self.projections) as seen:
+            with tap(denoiser.network, self.projections) as seen:
                 outputs = denoiser.rows(source, keys, step.timestep)
-                kept = self._maps(denoiser.unet, seen.pop_all(), row_places(source, keys))
+                kept = self._maps(denoiser.network, seen.pop_all(), row_places(source, keys))
             latents = self._moved(step, edit, denoiser, kept)
             edit.latents = latents[edit.halves[0]]
         probes = halves_apart(edit, latents)
@@ -64,17 +67,17 @@ class CrossAttentionGuide(SourceInjector):
         self, step: Step, edit: Lane, denoiser: Denoiser, kept: Mapping[RowKey, Mapping[str, Tensor]]
     ) -> dict[Half, Tensor]:
         """Latents of each half after one gradient step."""
-        with torch.enable_grad(), frozen(denoiser.unet):
+        with torch.enable_grad(), frozen(denoiser.network):
             first = edit.latents.detach().clone().requires_grad_(True)
             if self.shared:
                 leaves = dict.fromkeys(edit.halves, first)
             else:
                 leaves = {half: edit.latents.detach().clone().requires_grad_(True) for half in edit.halves}
             probes = halves_apart(edit, leaves)
-            with tap(denoiser.unet, self.projections, cut_grad=True) as seen:
+            with tap(denoiser.network, self.projections, cut_grad=True) as seen:
                 denoiser.rows(probes, row_keys(probes), step.timestep)
                 places = row_places(probes, row_keys(probes))
-                own = self._maps(denoiser.unet, seen.pop_all(), places)
+                own = self._maps(denoiser.network, seen.pop_all(), places)
             loss = self._loss(edit, own, kept)
             unique = [first] if self.shared else list(leaves.values())
             slopes = torch.autograd.grad(loss.sum(), unique)
@@ -99,12 +102,12 @@ class CrossAttentionGuide(SourceInjector):
         return torch.stack(total).mean(0)
 
     def _maps(
-        self, unet: nn.Module, seen: Mapping[str, Tensor], places: Mapping[RowKey, slice]
+        self, network: nn.Module, seen: Mapping[str, Tensor], places: Mapping[RowKey, slice]
     ) -> dict[RowKey, dict[str, Tensor]]:
         """Attention maps (B, heads, pixels, tokens) of each row and layer."""
         whole = {}
         for layer in self.layers:
-            attention: Any = unet.get_submodule(layer)
+            attention: Any = network.get_submodule(layer)
             q, k = (
                 seen[site].float().unflatten(-1, (attention.heads, -1)).transpose(1, 2)
                 for site in projections([layer], "qk")

@@ -116,7 +116,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
         """Edit the request's pictures; see `Pix2PixZeroSettings`."""
         texts = request.source_prompts
         pairs = directions.parse_pairs(settings.direction)
-        family = engine.family.name
+        family = engine.family.words
         sets = [
             directions.sentence_sets(*prompts, pairs, family, settings.sentences)
             for prompts in zip(texts, request.texts, strict=True)
@@ -124,7 +124,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
         prior = (
             NoisePrior(settings.auto_corr, settings.kl, settings.rounds, settings.rolls) if settings.rounds else None
         )
-        with engine.cost.counting(engine.unet):
+        with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 change = joined([directions.direction(engine, one) for one in sets])
                 trajectory = inverted(engine, request, texts, prior=prior)
@@ -142,7 +142,8 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
                 lanes[EDIT] = Lane(start.clone(), edit, request.guidance_scale)
                 levels = trajectory.levels if settings.source_row == "held" else {}
                 shared = settings.steer == "shared"
-                guide = CrossAttentionGuide(engine.unet, settings.xa_guidance, shared, levels, engine.cost)
+                layers = engine.family.cross_attentions(engine.network)
+                guide = CrossAttentionGuide(layers, settings.xa_guidance, shared, levels, engine.cost)
                 latents = denoise(engine, request, lanes, list(trajectory.levels), guide, source=trajectory)
         warnings = [] if all(texts) else ["pix2pix-zero without a source prompt has no words to compare"]
         if guide.non_finite:

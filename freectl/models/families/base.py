@@ -1,0 +1,122 @@
+"""What a model family declares: all that the rest of the code needs to know of a kind of checkpoint."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from freectl.models.conditioning import TextConditioner
+
+Pair = tuple[str, str]
+"""Sites of an attention layer's queries and keys."""
+
+
+@dataclass(frozen=True)
+class CtrlXSites:
+    """Where Ctrl-X acts (arXiv 2406.07540).
+
+    Attributes:
+        injected: sites whose outputs are the structure's: one residual block, queries and keys of attentions.
+        transferred: self-attention layer -> site of its input, which takes over the appearance's statistics.
+    """
+
+    injected: tuple[str, ...]
+    transferred: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Family(ABC):
+    """A kind of checkpoint; each file beside this one declares one, and `freectl.models.families` lists them.
+
+    Attributes:
+        name: what it is called.
+        component: the pipeline's component that is the denoising network.
+        pipeline: "module:class" of the pipeline of ours that opens it.
+        text: encodes its prompts.
+        guidance_scale: default of its samplers.
+        freecontrol: FreeControl's settings that depend on the network's width and the size of its feature grid.
+        upcast_vae: its VAE runs in fp32 where fp16 weights ask for it.
+        square: pictures are fitted to the square it was trained on, whatever their shape.
+        words: its entry of `prompts/seeds.yaml` and `prompts/directions.yaml`: what its seed pictures are asked for.
+    """
+
+    name: str
+    component: str
+    pipeline: str
+    text: type[TextConditioner]
+    guidance_scale: float
+    freecontrol: Mapping[str, float]
+    upcast_vae: bool = False
+    square: bool = False
+    words: str = "photos"
+
+    @abstractmethod
+    def fits(self, network: Any) -> bool:
+        """Whether a network is of this family, by its configuration and layers; its weights are not looked at."""
+
+    @property
+    @abstractmethod
+    def looked_for(self) -> str:
+        """What `fits` asks for, in words."""
+
+    @abstractmethod
+    def call(
+        self,
+        network: nn.Module,
+        latents: Tensor,
+        time: float | Tensor,
+        embeds: Tensor,
+        added: dict[str, Tensor] | None,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> Tensor:
+        """One call of the network; see `freectl.denoising.sampler.Call`."""
+
+    @abstractmethod
+    def latent_shape(self, network: Any) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents at the size the model was trained at."""
+
+    @abstractmethod
+    def structure_sites(self, network: nn.Module, layers: str = "all") -> list[str]:
+        """Sites whose outputs carry structure (arXiv 2312.07536, section 4), in execution order.
+
+        Args:
+            layers: "all" of the tapped block, or its "first".
+        """
+
+    @abstractmethod
+    def concept_sites(self, network: nn.Module) -> list[Pair]:
+        """Attentions to the text beside the structure sites, on the same grid: FreeControl's masks."""
+
+    @abstractmethod
+    def word_sites(self, network: nn.Module) -> list[Pair]:
+        """Attentions to the text that tell best where a word is, all on one grid; in execution order."""
+
+    @abstractmethod
+    def self_attentions(self, network: nn.Module) -> list[str]:
+        """All layers in which the picture attends to itself, in execution order."""
+
+    @abstractmethod
+    def cross_attentions(self, network: nn.Module) -> list[str]:
+        """All layers in which the picture attends to the text, in execution order."""
+
+    @abstractmethod
+    def pnp_sites(self, network: nn.Module) -> tuple[str, tuple[str, ...]]:
+        """The feature site, and the query and key sites, of Plug-and-Play (arXiv 2211.12572).
+
+        Raises:
+            InputError: the network has no such layers.
+        """
+
+    @abstractmethod
+    def ctrlx_sites(self, network: nn.Module) -> CtrlXSites:
+        """Where Ctrl-X acts.
+
+        Raises:
+            InputError: the network has no such layers.
+        """
+
+    def word_layers(self, network: nn.Module) -> list[str]:
+        """The layers of `word_sites`."""
+        return [query.removesuffix(".to_q") for query, _ in self.word_sites(network)]
