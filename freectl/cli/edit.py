@@ -109,7 +109,7 @@ def edit(
     path = str(given.pop("image", ""))
     options = validated(EditOptions, given)
     if explain:
-        from freectl.tasks.explain import as_text
+        from freectl.cli.alignment import as_text
         from freectl.tasks.explain import explain as explained
 
         found = explained(options, settings)

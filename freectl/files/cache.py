@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from freectl.files.environment import cache_limit, cache_root
+from freectl.files.cache_place import cache_limit, cache_root
 from freectl.files.record import atomic_write
 
 if TYPE_CHECKING:

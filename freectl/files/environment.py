@@ -1,15 +1,9 @@
 """What a bug report needs: versions, devices, memory, the cache, and the variables that change behaviour."""
 
-import math
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any
-
-import platformdirs
-
-from freectl.errors import InputError
 
 DISTRIBUTIONS = {
     "torch": "torch",
@@ -35,28 +29,6 @@ VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
-
-
-def cache_root() -> Path:
-    """Return the cache folder: `FREECTL_HOME`, else the platform's user cache."""
-    home = os.environ.get("FREECTL_HOME")
-    return Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("freectl"))
-
-
-def cache_limit() -> int:
-    """Return the size limit in bytes: `FREECTL_CACHE_LIMIT_GB` (1 GB = 10^9 bytes, >= 0), else 10 GB.
-
-    Raises:
-        InputError: the variable is not such a number.
-    """
-    text = os.environ.get("FREECTL_CACHE_LIMIT_GB") or "10"
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = math.nan
-    if not (limit >= 0 and math.isfinite(limit)):
-        raise InputError("FREECTL_CACHE_LIMIT_GB", f"'{text}'", "a number of gigabytes, 0 or more")
-    return int(limit * 1e9)
 
 
 def report() -> dict[str, Any]:
@@ -110,7 +82,7 @@ def _memory_mb() -> int | None:
 
 
 def _cache() -> dict[str, Any]:
-    from freectl.files.cache import Cache  # that module reads its folder and limit from this one
+    from freectl.files.cache import Cache
 
     try:
         cache = Cache()

@@ -86,7 +86,7 @@ def load_judge(folder: Path) -> Judge:
 @torch.no_grad()
 def judge_pictures(judge: Judge, pictures: Sequence[Image.Image]) -> list[Verdict]:
     """Verdicts on RGB pictures; other sizes are resized to 64 px."""
-    from freectl.mini.training.data import to_tensor
+    from freectl.mini.tensors import to_tensor
 
     side = (PICTURE_SIZE, PICTURE_SIZE)
     batch = to_tensor([p if p.size == side else p.resize(side, Image.Resampling.LANCZOS) for p in pictures])

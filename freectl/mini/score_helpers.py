@@ -10,7 +10,7 @@ import torch
 from freectl.mini.domain import BACKGROUNDS, OBJECTS, STYLES, caption
 from freectl.mini.judge import HEADS, Judge, judge_pictures, mask_iou
 from freectl.mini.scene import random_scene, render, render_mask
-from freectl.mini.training.data import to_tensor
+from freectl.mini.tensors import to_tensor
 
 SEED = 1234
 WORDS: dict[str, tuple[str, ...]] = {"object": tuple(OBJECTS), "style": STYLES, "background": tuple(BACKGROUNDS)}

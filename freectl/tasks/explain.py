@@ -56,15 +56,3 @@ def tokenizer_of(model: str) -> Any:
     except (OSError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FreectlError(f"--model {model}: its tokenizer cannot be loaded ({first})") from error
-
-
-def as_text(found: dict[str, Any]) -> str:
-    """The alignment as lines to read."""
-    from freectl.cli.output import table
-
-    rows = []
-    for one in found["tokens"]:
-        sources = ", ".join(f"{s['token']} ({s['share']:g})" for s in one["sources"]) or "-"
-        rows.append([str(one["position"]), one["token"], one["map"], sources, f"{one['factor']:g}", f"{one['stop']:g}"])
-    head = [f"{found['method']} {found['edit']}: '{found['source_prompt']}' -> '{found['prompt']}'", ""]
-    return "\n".join(head) + "\n" + table(["#", "token", "map", "from source tokens", "factor", "until share"], rows)

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from freectl.errors import InputError
-from freectl.files.environment import cache_limit, cache_root, report
+from freectl.files.cache_place import cache_limit, cache_root
+from freectl.files.environment import report
 
 
 def test_report_is_plain_json_with_versions_devices_and_cache(monkeypatch, tmp_path):

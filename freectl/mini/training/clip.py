@@ -22,8 +22,9 @@ from transformers import CLIPTokenizer
 
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, PICTURE_SIZE, STYLES, caption
 from freectl.mini.scene import Scene, random_scene, render
+from freectl.mini.tensors import to_tensor
 from freectl.mini.training.augment import degrade
-from freectl.mini.training.data import DROP_WORD, batch_rng, scene_batch, to_tensor
+from freectl.mini.training.data import DROP_WORD, batch_rng, scene_batch
 from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.tokenizer import MAX_TOKENS, write_tokenizer
 from freectl.mini.training.vae import tile

@@ -2,12 +2,11 @@
 
 import random
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from freectl.mini.domain import PICTURE_SIZE, STYLES, caption
 from freectl.mini.scene import Scene, random_scene, render
+from freectl.mini.tensors import to_tensor
 
 DROP_CAPTION, DROP_WORD = 0.10, 0.10
 TRAINING_STYLES = (*STYLES, "silhouette")
@@ -17,12 +16,6 @@ TRAINING_STYLES = (*STYLES, "silhouette")
 def batch_rng(seed: int, step: int) -> random.Random:
     """The random source of one step."""
     return random.Random(f"{seed}/{step}")
-
-
-def to_tensor(pictures: list) -> Tensor:
-    """RGB pictures of equal size -> (B, 3, H, W), -1 to 1."""
-    array = np.stack([np.asarray(picture, dtype=np.float32) for picture in pictures])
-    return torch.from_numpy(array).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def scene_batch(

@@ -11,8 +11,9 @@ from torch.nn import functional
 from freectl.mini.domain import SAME_OUTLINE, STYLES
 from freectl.mini.judge import Judge, load_judge, save_judge
 from freectl.mini.scene import Scene, random_scene, render, render_mask
+from freectl.mini.tensors import to_tensor
 from freectl.mini.training.augment import degrade, distort
-from freectl.mini.training.data import batch_rng, scene_batch, to_tensor
+from freectl.mini.training.data import batch_rng, scene_batch
 from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.vae import tile
 
