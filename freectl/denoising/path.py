@@ -129,9 +129,8 @@ class Path(ABC):
         clean = self._clip()(clean)
         if eta == 0 or noise is None:
             return below[0] * clean + below[1] * own
-        spread = eta * self.deviation(time)
-        kept = (self.coefficients(self.below(time))[1].square() - spread.square()).clamp(min=0).sqrt()
-        return below[0] * clean + kept.to(below[1]) * own + spread.to(below[1]) * noise
+        kept, fresh = self._noises(time, eta)
+        return below[0] * clean + kept * own + fresh * noise
 
     def deviation(self, time: float) -> Tensor:
         """Standard deviation of a step's fresh noise at eta 1 (arXiv 2010.02502, eq. 16); float64 scalar."""
@@ -153,6 +152,13 @@ class Path(ABC):
         On both kinds of path the published update of arXiv 2312.07536 is x' - s s' grad.
         """
         return self.coefficients(time)[1] * self.coefficients(self.below(time))[1]
+
+    def _noises(self, time: float, eta: float) -> tuple[Tensor, Tensor]:
+        """Factors of the predicted and of the fresh noise behind a stochastic step."""
+        s = self.coefficients(self.below(time), None)[1]
+        fresh = eta * self.deviation(time)
+        kept = (self.coefficients(self.below(time))[1].square() - fresh.square()).clamp(min=0).sqrt()
+        return kept.to(s), fresh.to(s)
 
     def _added(self, time: float) -> Tensor:
         """Deviation of the noise that leads from the level below up to `time`."""
@@ -190,10 +196,17 @@ class VariancePreserving(Path):
 
     def coefficients(self, time: float, dtype: torch.dtype | None = torch.float64) -> tuple[Tensor, Tensor]:
         """From the scheduler's table of cumulative alphas."""
-        table = self.scheduler.alphas_cumprod
-        abar = table[int(time)] if time >= 0 else self.scheduler.final_alpha_cumprod
-        abar = abar if dtype is None else abar.to(dtype)
+        abar = self._abar(time) if dtype is None else self._abar(time).to(dtype)
         return abar.sqrt(), (1 - abar).sqrt()
+
+    def _noises(self, time: float, eta: float) -> tuple[Tensor, Tensor]:
+        # in the order of diffusers' DDIM, whose rounding this has
+        here, below = self._abar(time), self._abar(self.below(time))
+        fresh = eta * ((1 - below) / (1 - here) * (1 - here / below)).sqrt()
+        return (1 - below - fresh**2).sqrt(), fresh
+
+    def _abar(self, time: float) -> Tensor:
+        return self.scheduler.alphas_cumprod[int(time)] if time >= 0 else self.scheduler.final_alpha_cumprod
 
     def below(self, time: float) -> int:
         """The next lower time of the grid, by its stride."""
