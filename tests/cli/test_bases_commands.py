@@ -107,7 +107,7 @@ def test_what_a_run_cannot_use(made, toy_pipe):
     with pytest.raises(InputError, match="site"):
         lookup.check_usable(bases, engine, ["mid_block"], stored, COMPONENTS)
     other = Engine(FreeControlPipeline.from_pipe(toy_pipe, unet=toy_unet(seed=5)))
-    assert fingerprint.fingerprint(other.unet) != bases.metadata["unet"]
+    assert fingerprint.fingerprint(other.network) != bases.metadata["unet"]
     with pytest.raises(InputError, match="another model"):
         lookup.check_usable(bases, other, sites, stored, COMPONENTS)
 

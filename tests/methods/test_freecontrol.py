@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from toy import TEXT_WIDTH, denoiser_of, on_path, toy_scheduler, toy_unet
 
 from freectl.denoising.cost import Cost
+from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step, sample
 from freectl.methods.freecontrol.guide import (
     FreeControlGuide,
@@ -346,7 +347,9 @@ def test_a_larger_picture_is_guided_as_strongly(scaling):
         with torch.no_grad():
             keys = unet.to_k(wanted.flatten(2).transpose(1, 2))
         reference = Reference({site: coordinates(bases, settings, site, keys)}, {801: inside.flatten(1)})
-        guide = FreeControlGuide(on_path(toy_scheduler()), settings, [Target(bases, reference)], ["to_k"])
+        guide = FreeControlGuide(
+            path_of(toy_scheduler()).on(STEPS), settings, [Target(bases, reference)], ["to_k"], trained_area=16
+        )
         guide.predict(step, {"edit": Lane(x, Prompt(normal(1, 7, 4, seed=5, dtype=torch.float64)))}, denoiser_of(unet))
         gradients.append(guide._gradient)
     small, large = gradients

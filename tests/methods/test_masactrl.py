@@ -15,7 +15,7 @@ from freectl.denoising.taps import tap
 from freectl.files.cache import Cache
 from freectl.methods.masactrl.method import MasaCtrl, MasaCtrlSettings, shared_layers
 from freectl.models.engine import Engine
-from freectl.models.families.unet import self_attentions
+from freectl.models.families.unet import self_attentions, unet_call
 from freectl.pipelines.sd import FreeControlPipeline
 
 STEPS = 5
@@ -99,11 +99,11 @@ class Seeing(Denoiser):
     """Keeps what the sites gave, edits included: this tap is inside the injector's."""
 
     def __init__(self, unet, sites: tuple[str, ...]) -> None:
-        super().__init__(unet)
+        super().__init__(unet, unet_call)
         self.sites, self.found = sites, {}
 
     def rows(self, lanes, keys, timestep):
-        with tap(self.unet, self.sites) as seen:
+        with tap(self.network, self.sites) as seen:
             outputs = super().rows(lanes, keys, timestep)
             self.found = seen.pop_all()
         return outputs

@@ -51,7 +51,7 @@ def test_equals_the_loop_written_out(request, toy):
     pipe = wrap(request.getfixturevalue(toy))
     engine = Engine(pipe)
     grid = engine.timesteps(STEPS)
-    trajectory, _ = engine.invert(picture(), SOURCE, grid)
+    trajectory, _ = engine.invert(picture(), SOURCE, engine.path(STEPS))
     got, embeddings = null_text(engine, asked(engine), [SOURCE], NullTextSettings(steps=3, rate=0.05))
     cond, empty = engine.encode_prompt([SOURCE]).cond, engine.encode_prompt([""]).cond
     targets = [*(trajectory.levels[t] for t in grid[1:]), trajectory.clean]

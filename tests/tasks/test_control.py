@@ -282,7 +282,7 @@ def test_a_module_named_control_does_not_hide_the_function():
     import freectl.cli.control
     import freectl.tasks.control
 
-    assert freectl.control is freectl.spatial.control
+    assert freectl.control is freectl.tasks.control.control
 
 
 # What reaches a method
