@@ -127,7 +127,7 @@ class WordMaps:
         return name in self._sums
 
 
-def running_masks(maps: Mapping[int, Tensor], threshold: float = THRESHOLD) -> dict[int, Tensor]:
+def running_masks(maps: Mapping[float, Tensor], threshold: float = THRESHOLD) -> dict[float, Tensor]:
     """Binary masks (B, tokens) by timestep: mean of the maps of all noisier timesteps, min-max scaled, thresholded.
 
     Raises:

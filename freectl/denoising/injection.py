@@ -85,7 +85,7 @@ class SourceInjector(Controller):
         injections: what is copied when.
     """
 
-    def __init__(self, levels: Mapping[int, Tensor], injections: Sequence[Injection]) -> None:
+    def __init__(self, levels: Mapping[float, Tensor], injections: Sequence[Injection]) -> None:
         self.levels, self.injections = levels, tuple(injections)
 
     def sites(self, step: Step) -> list[str]:

@@ -87,7 +87,7 @@ def _background(engine: Engine, image: Image.Image, source_prompt: str, concept:
     def build() -> tuple[dict[str, Tensor], dict]:
         clean = engine.encode_images([image])
         noise = engine.noise(image.size, [torch.Generator().manual_seed(NOISE_SEED)])
-        levels = {t: engine.schedule.noised(clean, noise, t) for t in times}
+        levels: dict[float, Tensor] = {t: engine.schedule.noised(clean, noise, t) for t in times}
         sites = [name for pair in pairs for name in pair]
         found = features_at(
             engine.denoiser, Trajectory(clean, levels), engine.encode_prompt([source_prompt]), times, sites

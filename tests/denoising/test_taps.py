@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from accelerate import cpu_offload
-from diffusers import UNet2DConditionModel
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from peft import LoraConfig
 from torch import Tensor, nn
 from toy import toy_inputs, toy_unet
@@ -380,3 +380,29 @@ def test_layer_names_come_in_execution_order_for_exactly_one_block(unet):
     assert len(keys_of(unet)) == 3
     with pytest.raises(TapError, match=r"blocks that have: down_blocks\.0, down_blocks\.1, mid_block, up_blocks\.1"):
         self_attention_keys(toy_unet(), "up_blocks.0")
+
+
+def test_fused_projections_of_flux_are_recognised_by_their_flag():
+    """Its layers keep their processor; text projections are fused too, norms fire either way."""
+    torch.manual_seed(0)
+    flux = FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=32, pooled_projection_dim=32, axes_dims_rope=(4, 4, 8),
+    ).eval()  # fmt: skip
+    inputs = {
+        "hidden_states": torch.randn(1, 4, 16), "encoder_hidden_states": torch.randn(1, 3, 32),
+        "pooled_projections": torch.randn(1, 32), "timestep": torch.ones(1), "img_ids": torch.zeros(4, 3),
+        "txt_ids": torch.zeros(3, 3),
+    }  # fmt: skip
+    layer = "transformer_blocks.0.attn"
+    sites = [f"{layer}.{leaf}" for leaf in ("to_k", "add_k_proj", "norm_k")]
+    with torch.no_grad():
+        plain = run_until(flux, sites, **inputs)
+        flux.fuse_qkv_projections()
+        for site in sites[:2]:
+            with pytest.raises(TapError, match="fused"), tap(flux, [site]):
+                pass
+        torch.testing.assert_close(run_until(flux, sites[2:], **inputs)[sites[2]], plain[sites[2]])
+        flux.unfuse_qkv_projections()
+        again = run_until(flux, sites, **inputs)
+    assert all(torch.equal(again[site], plain[site]) for site in sites)

@@ -17,7 +17,7 @@ import torch
 import typer
 from torch import Tensor
 
-from freectl.denoising.inversion import clean_and_noise
+from freectl.denoising.path import path_of
 from freectl.mini import MODEL_DIR
 from freectl.mini.training.data import batch_rng, scene_batch
 from freectl.mini.training.networks import count_parameters
@@ -92,8 +92,7 @@ def clean_errors(part: UNetPart, count: int = 192) -> dict[str, float]:
         times = torch.full((count,), timestep)
         noisy = part.scheduler.add_noise(latents, noise, times)
         output: Tensor = part.unet(noisy, times, text).sample
-        abar = part.scheduler.alphas_cumprod[timestep]
-        clean, _ = clean_and_noise(part.recipe.prediction, output, noisy, abar)
+        clean, _ = path_of(part.scheduler).split(output, noisy, timestep)
         found[name] = round(float((clean - latents).square().mean()), 4)
     return found
 
