@@ -1,10 +1,11 @@
 """Where this package's data is, and how its files are read and written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import yaml
 from PIL import Image
 
 from freectl.errors import FreectlError, InputError
@@ -13,6 +14,22 @@ from freectl.files.record import atomic_write
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 """Benchmark cases, plans of runs, published numbers."""
+
+
+def parsed(path: Path, parse: Callable[[str], Any], allowed: str, option: str = "--data") -> Any:
+    """A text file through `parse`.
+
+    Raises:
+        InputError: no regular file, unreadable or damaged; the message names the option and what is allowed.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(option, f"'{path}', a folder, a pipe or a device", allowed)
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(option, f"'{path}', unreadable ({error.strerror or error})", allowed) from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(option, f"'{path}', damaged ({' '.join(str(error).split())})", allowed) from error
 
 
 def read_picture(path: Path) -> Image.Image:

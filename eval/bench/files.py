@@ -1,29 +1,17 @@
 """What the readers of all benchmarks' files share."""
 
+import hashlib
+import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import yaml
 from PIL import Image
 
 from freectl.errors import InputError
 from freectl.files import pictures
 
-
-def parsed(path: Path, parse: Callable[[str], Any], allowed: str, option: str = "--data") -> Any:
-    """A text file through `parse`.
-
-    Raises:
-        InputError: unreadable or damaged; the message names the option and what is allowed.
-    """
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(option, f"'{path}', unreadable ({error.strerror or error})", allowed) from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(option, f"'{path}', damaged ({' '.join(str(error).split())})", allowed) from error
+LONGEST_KEY = 200
+"""Bytes; file systems take 255, an ending included."""
 
 
 def must_exist(path: Path, allowed: str, option: str = "--data") -> None:
@@ -32,7 +20,7 @@ def must_exist(path: Path, allowed: str, option: str = "--data") -> None:
     Raises:
         InputError: there is none.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # `Path.is_file` raises for names that no file system holds
         raise InputError(option, f"no file '{path}'", allowed)
 
 
@@ -46,5 +34,9 @@ def read(path: Path, option: str = "--data") -> Image.Image:
 
 
 def safe_key(key: str) -> str:
-    """The key with a hyphen for all that may not stand in a file's name."""
-    return re.sub(r"[^\w.-]+", "-", key)
+    """The key with a hyphen for all that may not stand in a file's name, and cut where it is too long for one."""
+    safe = re.sub(r"[^\w.-]+", "-", key)
+    if len(safe.encode()) > LONGEST_KEY:
+        cut = safe.encode()[: LONGEST_KEY - 9].decode(errors="ignore")
+        safe = f"{cut}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+    return safe

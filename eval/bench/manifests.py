@@ -4,6 +4,7 @@ A manifest: YAML or JSON lines with `image` and `prompt`, relative to it.
 """
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval.bench import pie, ti2i
 from eval.bench.cases import Bench, Case
-from eval.bench.files import must_exist, parsed, read, safe_key
+from eval.bench.files import must_exist, read, safe_key
+from eval.files import parsed
 from freectl.errors import InputError
 from freectl.files import pictures
 
@@ -94,7 +96,7 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
         from eval.bench.mini_files import load_mini
 
         return load_mini(name)
-    if not Path(name).is_file():
+    if not os.path.isfile(name):
         allowed = f"mini, mini:SEED, mini-held-out, mini-style:FROM:TO, pie, imagenet-r-ti2i, or {_MANIFEST}"
         raise InputError("--bench", f"'{name}', neither a name nor a file", allowed)
     return load_manifest(Path(name))

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from eval.bench.cases import Bench, Case
-from eval.bench.files import must_exist, parsed, read, safe_key
+from eval.bench.files import must_exist, read, safe_key
+from eval.files import parsed
 from freectl.errors import InputError
 
 PIE_KINDS = (
@@ -43,6 +44,8 @@ def load_pie(folder: Path) -> Bench:
         raise InputError("--data", f"'{path}', not a mapping with entries", LAYOUT)
     try:
         cases = tuple(_pie_case(key, entry, folder / "annotation_images") for key, entry in entries.items())
+    except InputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError("--data", f"'{path}' with an entry that does not fit ({error!r})", LAYOUT) from error
     return Bench("pie", "pie", cases, ABOUT, files=(path,))

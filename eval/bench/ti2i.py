@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from eval.bench.cases import Bench, Case
-from eval.bench.files import parsed, read, safe_key
+from eval.bench.files import read, safe_key
+from eval.files import parsed
 from freectl.errors import InputError
 
 TI2I_FILE = "imnetr-ti2i.yaml"

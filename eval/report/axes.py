@@ -19,7 +19,7 @@ from PIL import Image
 from eval.bench.cases import Case
 from eval.files import PROMPTS, read_picture, write_text
 from eval.gans import GAN
-from eval.results.store import Store
+from eval.results.reading import checked
 from eval.scores.measures import FEWEST
 from freectl.errors import InputError, unknown
 from freectl.mini.domain import OBJECTS
@@ -98,9 +98,8 @@ def read(folders: Sequence[Path]) -> list[Found]:
 
     found = []
     for folder in folders:
-        store = Store(folder)
-        about, lines = store.about(), store.lines()
-        if not lines or about.get("layout") != "mini":
+        about, lines = checked(folder)
+        if about["layout"] != "mini":
             raise InputError("DIR", f"'{folder}' without results of a mini benchmark", "folders that eval.run wrote")
         bench = load_mini(about["bench"])
         found += [Found(line, bench[line["case"]], folder, about["seed"]) for line in lines]

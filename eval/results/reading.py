@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.bench.cases import Layout
+from eval.files import parsed
+from eval.results.forms import About, ResultLine, Sets, check_form
 from eval.results.store import SETS, Store
 from eval.scores.measures import ACCURACY, MEASURES, STRUCTURE, Measure
 from freectl.errors import InputError
@@ -96,15 +98,12 @@ def read(folders: Sequence[Path]) -> Results:
     case: then the later folder's is a variant of its own, called "VARIANT (FOLDER)".
 
     Raises:
-        InputError: a folder without results, or folders of different benchmarks.
+        InputError: a folder without results or with damaged ones, or folders of different benchmarks.
     """
     abouts: list[dict[str, Any]] = []
     results = None
     for folder in folders:
-        store = Store(folder)
-        about, lines = store.about(), store.lines()
-        if not about or not lines:
-            raise InputError("DIR", f"'{folder}' without results", "folders that eval.run wrote")
+        about, lines = checked(folder)
         if results is None:
             results = Results(about["layout"], abouts)
         if abouts and about["digest"] != abouts[0]["digest"]:
@@ -125,6 +124,22 @@ def read(folders: Sequence[Path]) -> Results:
     if results is None:
         raise InputError("DIR", "nothing", "folders that eval.run wrote")
     return results
+
+
+def checked(folder: Path) -> tuple[dict[str, Any], list[Line]]:
+    """run.json and all whole lines of a folder, of the form that they should have.
+
+    Raises:
+        InputError: no results, or damaged ones.
+    """
+    store = Store(folder)
+    about, lines = store.about(), store.lines()
+    if not about or not lines:
+        raise InputError("DIR", f"'{folder}' without results", "folders that eval.run wrote")
+    check_form(About, about, f"'{store.about_path}'")
+    for line in lines:
+        check_form(ResultLine, line, f"'{store.lines_path}', {line['variant']} of {line['case']}")
+    return about, lines
 
 
 def _name(folder: Path, before: Sequence[dict[str, Any]]) -> str:
@@ -148,6 +163,14 @@ def _labels(results: Results, about: dict[str, Any], lines: Sequence[Line], name
 
 
 def stored_sets(folder: Path) -> dict[str, Any] | None:
-    """Scores of whole sets, where a run has stored them; read without the networks' packages."""
+    """Scores of whole sets, where a run has stored them; read without the networks' packages.
+
+    Raises:
+        InputError: damaged, or of another form.
+    """
     path = folder / SETS
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    found = parsed(path, json.loads, "what eval.run wrote", "DIR")
+    check_form(Sets, found, f"'{path}'")
+    return found

@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from eval.files import write_picture, write_text
+from eval.files import parsed, write_picture, write_text
 from freectl.errors import FreectlError, InputError
 from freectl.files.record import dumps
 
@@ -66,13 +66,10 @@ class Store:
         """
         if not self.about_path.exists():
             return {}
-        try:
-            about = json.loads(self.about_path.read_text(encoding="utf-8"))
-            known = about["format"] == FORMAT
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError("--out", f"'{self.about_path}', damaged", "a folder that eval.run wrote") from error
-        if not known:
-            raise InputError("--out", f"'{self.about_path}' of format '{about['format']}'", FORMAT)
+        about = parsed(self.about_path, json.loads, "a folder that eval.run wrote", "--out")
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            found = about.get("format") if isinstance(about, dict) else type(about).__name__
+            raise InputError("--out", f"'{self.about_path}' of format {found!r}", FORMAT)
         return about
 
     def begin(self, about: dict[str, Any], command: str) -> dict[str, Any]:
@@ -119,8 +116,8 @@ class Store:
         for raw in ended:
             try:
                 line = json.loads(raw)
-                whole = isinstance(line, dict) and {"case", "variant", "scores", "picture"} <= set(line)
-            except ValueError:
+                whole = all(isinstance(line[key], str) for key in ("case", "variant", "picture")) and "scores" in line
+            except (ValueError, KeyError, TypeError, RecursionError):
                 whole = False
             if whole:
                 good.append(line)

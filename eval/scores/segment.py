@@ -16,8 +16,8 @@ import torch
 import typer
 from PIL import Image
 
-from eval.bench.files import must_exist, parsed, read
-from eval.files import write_picture
+from eval.bench.files import must_exist, read
+from eval.files import parsed, write_picture
 from eval.scores.metrics import confusion, segmentation_scores
 from freectl.cli.output import Format, FormatOption, emit
 from freectl.errors import InputError

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eval.files import write_text
+from eval.files import parsed, write_text
 from freectl.errors import InputError
 
 TASKS = ("real", "prefer", "caption")
@@ -68,10 +68,7 @@ def score(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError("FILE", f"'{path}' ({' '.join(str(error).split())})", "a JSON file of this study") from error
+    found = parsed(path, json.loads, "a JSON file of this study", "FILE")
     if not isinstance(found, dict) or "study" not in found:
         raise InputError("FILE", f"'{path}' without a study's id", "a JSON file of this study")
     return found

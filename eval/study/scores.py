@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, model_validator
 
+from eval.results.forms import check_form
 from eval.scores.intervals import RESAMPLES, wilson
 from freectl.errors import InputError
 
@@ -16,6 +18,27 @@ TITLES = {
     "prefer": "Preferred (of side-by-side comparisons; a tie counts half)",
     "caption": "Caption fits (yes 1, somewhat 0.5, no 0)",
 }
+
+
+class Asked(BaseModel):
+    """A question of the key."""
+
+    task: Literal["real", "prefer", "caption"]
+    names: list[str]
+    practice: bool
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.names) != (1 if self.task == "caption" else 2) or ("real" in self.names) != (self.task == "real"):
+            raise ValueError(f"{', '.join(self.names)} for a question of the kind {self.task}")
+        return self
+
+
+class Key(BaseModel):
+    """The key file: what each question showed."""
+
+    study: str
+    questions: dict[str, Asked]
 
 
 @dataclass
@@ -61,6 +84,7 @@ def scores_of(key: dict[str, Any], answers: Sequence[tuple[str, dict[str, Any]]]
     """
     if not isinstance(key.get("questions"), dict):
         raise InputError("KEY", "a file without questions, such as a participant's answers", "the study's .key.json")
+    check_form(Key, key, "the key", "KEY")
     tables: dict[str, dict[str, Sample]] = {task: {} for task in TITLES}
     pairs: dict[tuple[str, str], Sample] = {}
     seen: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """Benchmarks: the mini files are what the domain gives; published layouts on made-up copies; one's own manifest."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from eval.bench.files import safe_key
 from eval.bench.manifests import load_bench, load_manifest
 from eval.bench.mini import KINDS
 from eval.bench.mini_files import contents, from_line, load_mini
@@ -247,3 +249,44 @@ def test_published_numbers_name_their_source_and_evidence_and_fit_the_columns() 
             for row in table["rows"]:
                 assert len(row["values"]) == len(one["columns"])
                 assert set(row.get("unsure", [])) <= set(one["columns"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"image": "x" * 300 + ".png", "prompt": "a"}, "no file"),
+        ({"image": "a\0.png", "prompt": "a"}, "no file"),
+        ({"image": "pipe.png", "prompt": "a"}, "no file"),
+        ({"image": "a.png", "prompt": "\ud800"}, "prompt"),
+        ({"image": "shot.png", "prompt": "a"}, "not a picture"),
+    ],
+)
+def test_a_strangers_entries_are_refused_in_one_line(tmp_path: Path, entry: dict[str, str], named: str) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "shot.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "m.jsonl").write_text(json.dumps(entry))
+    with pytest.raises(InputError, match=named):
+        load_bench(str(tmp_path / "m.jsonl"))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".yaml"])
+def test_nesting_without_end_names_and_pipes_are_no_manifests(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"m{suffix}").write_text("[" * 50_000)
+    with pytest.raises(InputError, match="damaged"):
+        load_bench(str(tmp_path / f"m{suffix}"))
+    os.mkfifo(tmp_path / f"p{suffix}")
+    for name in (str(tmp_path / f"p{suffix}"), "b" * 300, "b\0"):
+        with pytest.raises(InputError, match="neither a name nor a file"):
+            load_bench(name)
+    (tmp_path / "mapping_file.json").mkdir()
+    with pytest.raises(InputError, match="a folder, a pipe or a device"):
+        load_bench("pie", tmp_path)
+
+
+def test_long_keys_still_name_files_and_differ() -> None:
+    one, other = (safe_key("ä" * 300 + end) for end in "xy")
+    assert one != other
+    assert safe_key("ä" * 300 + "x") == one
+    assert all(len(f"{key}.png".encode()) <= 255 for key in (one, other))
+    assert safe_key("short key") == "short-key"

@@ -46,6 +46,21 @@ def test_answers_count_as_their_question_means() -> None:
     assert "| a over b | 75.0 |" in markdown(found)
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"task": "real", "names": ["a", "b"], "practice": False},
+        {"task": "prefer", "names": ["a", "real"], "practice": False},
+        {"task": "caption", "names": ["a", "b"], "practice": False},
+        {"task": "taste", "names": ["a"], "practice": False},
+        {"names": ["a"]},
+    ],
+)
+def test_a_key_whose_questions_do_not_fit_is_refused(question: dict) -> None:
+    with pytest.raises(InputError, match=r"KEY: found the key: questions\.q0"):
+        scores_of({"study": "s", "questions": {"q0": question}}, [answered("x", 1)])
+
+
 def test_people_who_agree_with_themselves_widen_the_interval() -> None:
     values = [1.0] * 40 + [0.0] * 40
     one = interval(Sample(values, [0] * 80))
