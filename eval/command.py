@@ -7,6 +7,7 @@ from contextlib import suppress
 import typer
 
 from freectl.cli.ending import ended
+from gan_baselines.errors import GanError
 
 
 def guarded(command: Callable[..., None]) -> None:
@@ -26,11 +27,17 @@ def _ended_of_one(command: Callable[..., None], **settings: object) -> None:
 
 
 def guarded_app(app: typer.Typer) -> None:
-    """As `guarded`, for an app with several commands. A full disk, or a full standard output, is one line too."""
+    """As `guarded`, for an app with several commands.
+
+    A full disk, a full standard output and an error of `gan_baselines` are one line too.
+    """
     try:
         code = ended(app, "interrupted; start again to go on")
         if sys.stdout is not None:
             sys.stdout.flush()
+    except GanError as error:
+        code = error.exit_code
+        sys.stderr.write(f"{error}\n")
     except OSError as error:
         code = 1
         with suppress(OSError):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from freectl.errors import InputError
+from freectl.errors import FreectlError, InputError
 from freectl.methods.setting import setting
 from freectl.tasks.outside import Outside
 
@@ -95,12 +95,20 @@ class Translator:
         }
 
     def __call__(self, picture: Image.Image) -> Image.Image:
-        """The picture translated, RGB, of the same size."""
+        """The picture translated, RGB, of the same size.
+
+        Raises:
+            FreectlError: the generator gives numbers that are not finite.
+        """
         from gan_baselines.data.pictures import to_image, to_range, to_tensor
+        from gan_baselines.errors import GanError
         from gan_baselines.inference import translate
 
         pixels = to_range(to_tensor(picture.convert("RGB"))).to(self.device)
-        return to_image(translate(self.generator, pixels, self.multiple, seed=self.seed))
+        try:
+            return to_image(translate(self.generator, pixels, self.multiple, seed=self.seed))
+        except GanError as error:
+            raise FreectlError(f"{OPTION}: {error}") from error
 
 
 def training_of(weights: Path | str) -> dict[str, Any]:

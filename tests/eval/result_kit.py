@@ -1,8 +1,12 @@
-"""Made-up results: what a run writes, without a run."""
+"""Made-up results: what a run writes, without a run; and the report of them."""
 
 from typing import Any
 
+from typer import Typer
+from typer.testing import CliRunner, Result
+
 from eval.bench.cases import Bench
+from eval.report.command import report
 
 VARIANTS = ("sdedit[strength=0.5]", "sdedit[strength=0.8]", "freecontrol")
 
@@ -43,3 +47,10 @@ def line(case: Any, variant: str, scores: dict[str, Any]) -> dict[str, Any]:
         "picture": f"pictures/{method}{swept.strip('=]')}/{case.key}.png",
         "warnings": [],
     }
+
+
+def invoke(*arguments: str) -> Result:
+    """Run `python -m eval.report` with these arguments."""
+    app = Typer()
+    app.command()(report)
+    return CliRunner().invoke(app, list(arguments))

@@ -10,6 +10,7 @@ import pytest
 
 from eval.command import guarded_main
 from freectl.errors import FreectlError, InputError
+from gan_baselines.errors import GanError
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")
@@ -53,6 +54,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(tmp_path: Path) ->
     ("error", "code", "told"),
     [
         (FreectlError("the training failed"), 1, "the training failed\n"),
+        (GanError("a loss is not finite"), 1, "a loss is not finite\n"),
         (InputError("--out", "'x'", "a folder"), 2, "--out: found 'x'; allowed: a folder\n"),
         (FileNotFoundError(2, "No such file or directory", "x.json"), 1, "No such file or directory\n"),
         (KeyboardInterrupt(), 130, "interrupted; start again to go on\n"),

@@ -4,101 +4,24 @@ import csv
 import io
 import json
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import browser, layout_faults, needs_chromium
-from result_kit import VARIANTS, about, line
+from result_kit import VARIANTS, about, invoke, line
 from scipy.stats import binomtest
-from typer import Typer
-from typer.testing import CliRunner
 
 from eval.bench.mini_files import load_mini
 from eval.files import write_text
-from eval.report.command import published_for, report
+from eval.report.command import published_for
 from eval.report.overview import best_variants
 from eval.report.page import page
 from eval.report.pictures import grid_variants
-from eval.report.plots import curves, pareto_svg, without_outliers
-from eval.report.svg import Point, axis
 from eval.results.reading import Results, read
 from eval.results.store import Store
 from eval.results.summary import differences, summary
-from eval.scores.intervals import difference, estimate, share, share_difference
 from freectl.errors import FreectlError, InputError
-
-
-def invoke(*arguments: str):
-    app = Typer()
-    app.command()(report)
-    return CliRunner().invoke(app, list(arguments))
-
-
-@pytest.fixture(scope="module")
-def made(results_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("report") / "report.html"
-    result = invoke(str(results_folder), "--out", str(target))
-    assert result.exit_code == 0, result.output
-    return target
-
-
-def test_interval_holds_the_mean_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    held = sum((e := estimate(rng.normal(3, 2, 40).tolist())).low <= 3 <= e.high for _ in range(200))
-    assert 0.88 <= held / 200 <= 0.99
-    assert estimate([5.0]).low == estimate([5.0]).high == 5
-    with pytest.raises(ValueError, match="no values"):
-        estimate([])
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 7), (3, 10), (20, 20), (48, 48), (1, 1)])
-def test_a_shares_interval_is_wilsons(hits: int, count: int) -> None:
-    found = share([1.0] * hits + [0.0] * (count - hits))
-    oracle = binomtest(hits, count).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=1e-6)
-    assert (found.mean, found.count) == (hits / count, count)
-    with pytest.raises(ValueError, match="no values"):
-        share([])
-
-
-def test_differences_are_taken_case_by_case() -> None:
-    base = np.linspace(0, 100, 30)
-    ours = base + 1 + np.tile([0.1, -0.1], 15)
-    found = difference(list(ours), list(base))
-    assert found.mean == pytest.approx(1)
-    assert found.clear_of_zero
-    assert found.high - found.low < 0.2
-    with pytest.raises(ValueError, match="zip"):
-        difference([1.0], [1.0, 2.0])
-
-
-@pytest.mark.parametrize("count", [240, 1000])
-@pytest.mark.parametrize("hits", [0, 1, 3, 4, 5, 6, 7, 9, 12])
-def test_a_difference_of_shares_is_clear_where_mcnemars_exact_test_says_so(hits: int, count: int) -> None:
-    ours, base = [1.0] * count, [0.0] * hits + [1.0] * (count - hits)
-    found, back = share_difference(ours, base), share_difference(base, ours)
-    significant = hits > 0 and binomtest(hits, hits, 0.5).pvalue < 0.05
-    assert found.clear_of_zero == significant
-    assert (found.mean, -back.mean) == pytest.approx((hits / count, hits / count))
-    assert (found.low, found.high) == pytest.approx((-back.high, -back.low))
-    assert found.low < found.high
-
-
-def test_the_interval_of_a_difference_of_shares_holds_the_truth_as_often_as_it_says() -> None:
-    rng, held = np.random.default_rng(0), 0
-    for _ in range(400):
-        both, ours, base = (rng.random(40) < p for p in (0.8, 0.9, 0.7))
-        found = share_difference(list((both & ours).astype(float)), list((both & base).astype(float)))
-        held += found.low <= 0.8 * 0.2 <= found.high
-    assert 0.93 <= held / 400 <= 0.99
-
-
-def test_one_case_decides_nothing() -> None:
-    assert not difference([2.0], [1.0]).clear_of_zero
-    assert not share_difference([1.0], [0.0]).clear_of_zero
 
 
 def test_scores_of_several_networks_and_missing_ones_are_told(tmp_path: Path) -> None:
@@ -135,37 +58,6 @@ def test_tables_hold_the_means_of_the_lines(results_folder: Path, made: Path) ->
     assert len(cases) == 36
     found = differences(results, VARIANTS[0])[VARIANTS[2]]["iou"]
     assert (found.mean, found.count) == (pytest.approx(0.2), 12)
-
-
-def test_a_default_takes_its_place_among_the_swept_values_of_its_curve(tmp_path: Path) -> None:
-    bench = load_mini()
-    store = Store(tmp_path)
-    with store.locked():
-        store.begin(about(bench), "one")
-        for variant, weight in (("a", 100.0), ("a[weight=200]", 200.0), ("a[weight=50]", 50.0)):
-            made = line(bench.cases[0], variant, {"target": weight / 200})
-            store.append(made | {"settings": {"weight": weight}})
-    (drawn,) = curves(summary(read([tmp_path])), lambda row: Point(row.scores["target"].mean, 0))
-    assert [point.x for point in drawn.points] == [0.25, 0.5, 1.0]
-
-
-def test_folders_of_one_benchmark_join_and_others_are_refused(results_folder: Path, tmp_path: Path) -> None:
-    bench = load_mini()
-    for name, digest in (("more", bench.digest), ("other", "1")):
-        store = Store(tmp_path / name)
-        with store.locked():
-            store.begin(about(bench) | {"digest": digest}, "two")
-            store.append(line(bench.cases[0], "pnp", {"target": 1.0}))
-    joined = read([results_folder, tmp_path / "more"])
-    assert list(joined.by_variant) == [*VARIANTS, "pnp"]
-    assert len(joined.shared) == 1
-    result = invoke(str(results_folder), str(tmp_path / "other"), "--out", str(tmp_path / "r.html"))
-    assert isinstance(result.exception, InputError)
-    assert re.search(f"other' of another benchmark .mini, sha256 1.*sha256 {bench.digest[:16]}", str(result.exception))
-    assert "\n" not in str(result.exception)
-    assert not (tmp_path / "r.html").exists()
-    with pytest.raises(InputError, match="without results"):
-        read([tmp_path])
 
 
 def test_page_is_one_file_and_shows_words_as_words(made: Path) -> None:
@@ -227,43 +119,6 @@ def test_kid_and_fid_of_few_pictures_are_not_printed(tmp_path: Path) -> None:
     assert few.count("1.250") == many.count("1.250") == 2
     told = "of fewer than 50 pictures are not printed"
     assert [told in one for one in (few, mixed, many)] == [True, True, False]
-
-
-def test_one_failure_does_not_squeeze_a_plot_but_is_named(tmp_path: Path) -> None:
-    assert without_outliers([1.0] * 9 + [40.0]) == [1.0] * 9
-    assert without_outliers([1.0, 1.0, 40.0, 50.0]) == [1.0, 1.0, 40.0, 50.0]
-    bench = load_mini()
-    store = Store(tmp_path)
-    with store.locked():
-        store.begin(about(bench), "one")
-        for index in range(9):
-            made = line(bench.cases[0], f"m{index}", {"target": 1.0, "mse": 0.5 if index == 8 else 0.02 + index / 1e3})
-            store.append(made)
-    text = pareto_svg(read([tmp_path]))
-    assert text is not None
-    assert "on the right edge, beyond it: 500" in text
-
-
-def test_plot_is_also_a_file_of_its_own(made: Path) -> None:
-    from xml.etree import ElementTree
-
-    tree = ElementTree.parse(made.with_suffix(".pareto.svg"))
-    space = "{http://www.w3.org/2000/svg}"
-    assert tree.getroot().tag == f"{space}svg"
-    words = {element.text for element in tree.iter(f"{space}text")}
-    assert {"sdedit", "freecontrol"} <= words
-    assert any(word and word.startswith("target reached") for word in words)
-
-
-def test_other_scores_can_be_plotted(results_folder: Path, tmp_path: Path) -> None:
-    report([results_folder], out=tmp_path / "r.html", plot="all_right,mse")
-    drawn = (tmp_path / "r.pareto.svg").read_text()
-    assert "all right % ↑" in drawn
-    assert "MSE x10³ (lower is nearer to the exact answer)" in drawn
-    for odd in ("all_right", "all_right,no", "mse,iou,target"):
-        with pytest.raises(InputError, match="--plot"):
-            report([results_folder], out=tmp_path / "other.html", plot=odd)
-    assert not (tmp_path / "other.html").exists()
 
 
 def test_markdown_can_have_some_columns_only(results_folder: Path, tmp_path: Path) -> None:
@@ -364,128 +219,3 @@ def test_a_lost_or_damaged_picture_is_one_line(tmp_path: Path) -> None:
         assert isinstance(result.exception, FreectlError)
         assert str(picture) in str(result.exception)
         assert not (tmp_path / "report.html").exists()
-
-
-@pytest.fixture
-def published(results_folder: Path, tmp_path: Path) -> Path:
-    """The same results as somebody else publishes them: without pictures."""
-    folder = tmp_path / "published"
-    folder.mkdir()
-    for name in ("run.json", "results.jsonl"):
-        shutil.copy(results_folder / name, folder)
-    return folder
-
-
-def test_results_without_pictures_make_a_report_without_the_grid(
-    results_folder: Path, published: Path, made: Path
-) -> None:
-    result = invoke(str(published))
-    assert result.exit_code == 0, result.output
-    text = (published / "report.html").read_text()
-    assert text.count("results without their pictures") == 1
-    assert "<img" not in text
-    for heading in ("Summary", "Trade-off and cost", "Differences from", "By edit type"):
-        assert f"<h2>{heading}" in text
-    for suffix in (".csv", ".cases.csv", ".md", ".pareto.svg"):
-        assert (published / "report").with_suffix(suffix).read_text() == made.with_suffix(suffix).read_text()
-    (published / "pictures").mkdir()  # a folder that has pictures must have all of them
-    assert isinstance(invoke(str(published)).exception, FreectlError)
-
-
-def test_ones_own_results_are_compared_with_published_ones_case_by_case(published: Path, tmp_path: Path) -> None:
-    bench, mine = load_mini(), tmp_path / "mine"
-    store = Store(mine)
-    with store.locked():
-        store.begin(about(bench) | {"steps": 20}, "mine")
-        for case in bench.cases[::20][:5]:
-            one = line(case, "freecontrol", {"iou": 0.9})
-            store.save_picture(one["picture"], case.picture())
-            store.append(one)
-    result = invoke(str(mine), str(published), "--columns", "iou")
-    assert result.exit_code == 0, result.output
-    results = read([mine, published])
-    theirs = "freecontrol (published)"
-    assert list(results.by_variant) == ["freecontrol", *VARIANTS[:2], theirs]
-    found = differences(results, "freecontrol")[theirs]["iou"]
-    assert (found.mean, found.count) == (pytest.approx(0.7 - 0.9), 5)
-    assert f"| {theirs} | 12 | 0.700" in result.output
-    assert grid_variants(results) == ["freecontrol"]
-    text = (mine / "report.html").read_text()
-    assert f"Not shown, since their folders hold no pictures: {', '.join([*VARIANTS[:2], theirs])}." in text
-    assert "but the folders differ" in text
-    assert "20 steps" in text
-
-
-def test_parts_of_one_run_in_two_folders_are_one_variant(tmp_path: Path) -> None:
-    bench = load_mini()
-    folders = [tmp_path / name for name in ("one", "two", "again")]
-    for folder, cases in zip(folders, (bench.cases[:2], bench.cases[2:4], bench.cases[3:5]), strict=True):
-        store = Store(folder)
-        with store.locked():
-            store.begin(about(bench), "run")
-            for case in cases:
-                store.append(line(case, "pnp", {"target": 1.0}))
-    assert {label: len(lines) for label, lines in read(folders).by_variant.items()} == {"pnp": 4, "pnp (again)": 2}
-
-
-@pytest.mark.parametrize("values", [[0.5], [0.0, 1e-9], [-3.0, 1000.0], [0.2, 0.2]])
-def test_axes_hold_their_values_with_two_ticks_or_more(values: list[float]) -> None:
-    for log in (False, True):
-        if not log or min(values) > 0:
-            drawn = axis("x", values, log=log)
-            assert all(0 <= drawn.place(value) <= 1 for value in values)
-            assert len(drawn.ticks()) >= 2
-
-
-@needs_chromium
-def test_report_in_a_real_browser(made: Path, tmp_path: Path) -> None:
-    with browser(tmp_path / "profile") as tab:
-        for width in (1280, 400):
-            tab.open(made, width)
-            assert layout_faults(tab) == []
-            assert tab.run("document.images.length") > 3 * len(VARIANTS)
-            cells = "[...document.querySelectorAll('td:first-child')]"
-            widest = tab.run(f"Math.max(...{cells}.map(c => c.getBoundingClientRect().width))")
-            assert 80 < widest < width / 2  # it stays in view: the numbers must fit beside it
-            assert tab.run("[...document.querySelectorAll('svg[role]')].every(s => s.getBoundingClientRect().height)")
-            plots = "[...document.querySelectorAll('.plot svg[role]')]"
-            assert tab.run(f"Math.max(...{plots}.map(s => s.getBoundingClientRect().right))") <= width
-        assert tab.errors == []
-
-
-@needs_chromium
-def test_wide_tables_say_that_they_scroll_and_sort_by_their_headings(made: Path, tmp_path: Path) -> None:
-    first = "document.querySelector('table.sorts')"
-    names = f"[...{first}.tBodies[0].rows].map(r => r.cells[0].textContent)"
-    head = f"[...{first}.tHead.rows[0].cells].find(c => c.textContent.startsWith('WHICH'))"
-    with browser(tmp_path / "profile") as tab:
-        for width, wide in ((2400, False), (400, True)):
-            tab.open(made, width)
-            box = f"{first}.closest('.box')"
-            assert tab.run(f"getComputedStyle({box}, '::before').content.includes('scrolls')") == wide
-            assert tab.run(f"getComputedStyle({box}, '::after').width") == ("22px" if wide else "auto")
-        tab.run(f"{box}.firstElementChild.scrollLeft = 1e6")
-        tab.wait(f"getComputedStyle({box}, '::after').width === 'auto'")  # the end: nothing more on the right
-        given = tab.run(names)
-        assert given == list(VARIANTS)
-        for which, ranked in (("IoU", given[::-1]), ("MSE", given), ("variant", sorted(given))):
-            orders = []
-            for _ in range(3):
-                tab.run(f"{head.replace('WHICH', which)}.querySelector('button').click()")
-                orders.append(tab.run(names))
-            assert orders == [ranked, ranked[::-1], given]
-            assert tab.run(f"{head.replace('WHICH', which)}.hasAttribute('aria-sort')") is False
-        assert tab.errors == []
-
-
-@needs_chromium
-def test_the_browser_test_sees_what_it_looks_for(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.html"
-    bad.write_text(
-        "<!doctype html><div style='width:2000px'>x</div><img alt='lost' src='data:image/png;base64,AAAA'>"
-        "<script>nothing()</script>"
-    )
-    with browser(tmp_path / "profile") as tab:
-        tab.open(bad, 400)
-        assert sorted(fault[:12] for fault in layout_faults(tab)) == ["1608 px too ", "missing pict"]
-        assert any("nothing" in error for error in tab.errors)

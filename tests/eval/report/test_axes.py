@@ -1,7 +1,5 @@
-"""Generators as one more method, and the table that sets them against training-free ones."""
+"""The table that sets generators against training-free methods."""
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,68 +11,11 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from eval.bench.mini_files import load_mini
-from eval.gans import sheet
-from eval.gans.given import applies, parse_styles, parse_weights
-from eval.gans.method import Translator, training_of
 from eval.report.axes import axes, break_even, group_of, read, spread_over_seeds, table
 from eval.results.store import Store
-from eval.run.gan_runner import GanRunner
-from eval.run.plan import Plan
-from eval.run.variants import variants
 from freectl.errors import InputError
 
 BENCH = "mini-style:noto:fluent"
-
-
-def test_a_generator_is_one_more_method_and_says_what_it_cost(gan_weights: Path) -> None:
-    runner = GanRunner(Translator(gan_weights, seed=3))
-    case = load_mini(BENCH).cases[0]
-    made, again = runner.run(case), runner.run(case)
-    assert made.image.size == case.picture().size
-    assert made.image.tobytes() == again.image.tobytes()
-    assert made.cost["row_forwards"] == 0
-    assert made.settings["training"] == {"steps": 50, "pictures": 200, "seconds": pytest.approx(200 / 4.5, abs=0.1)}
-    assert training_of(gan_weights)["steps"] == 50
-
-
-def test_a_generator_is_asked_for_its_direction_alone_unless_for_anything(gan_weights: Path) -> None:
-    asked = tuple(variants("gan", [], [], list(parse_weights([f"p={gan_weights}"]))))
-    assert [one.label for one in asked] == ["gan:p"]
-    cases = load_mini().cases
-    few = Plan(("mini", None, None), asked, gan_weights=(f"p={gan_weights}",), gan_styles="noto:fluent")
-    assert 0 < len(few.tasks(cases)) < 20
-    assert all(
-        applies(few_case, ("noto", "fluent")) for few_case in cases if (few_case.key, "gan:p") in few.tasks(cases)
-    )
-    everything = Plan(few.bench, asked, gan_weights=few.gan_weights, gan_anything=True)
-    assert len(everything.tasks(cases)) == 240
-    with pytest.raises(InputError, match="--gan-styles"):
-        Plan(few.bench, asked, gan_weights=few.gan_weights).check(load_mini())
-
-
-def test_unusable_weights_and_styles_are_named(tmp_path: Path, gan_weights: Path) -> None:
-    with pytest.raises(InputError, match="--gan-weights"):
-        parse_weights([str(tmp_path)])
-    with pytest.raises(InputError, match="two folders named"):
-        parse_weights([str(gan_weights), str(gan_weights)])
-    with pytest.raises(InputError, match="--gan-styles"):
-        parse_styles("noto:noto")
-    with pytest.raises(InputError, match="generator BA"):
-        Translator(gan_weights, "BA")
-
-
-def test_a_torn_log_and_a_record_without_generators(tmp_path: Path, gan_weights: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(gan_weights.parent, run)
-    with (run / "losses.jsonl").open("a") as log:
-        log.write('\n[1]\n\n{"step": 3, "pictures_per_sec')
-    assert training_of(run / "weights") == training_of(gan_weights)
-    config = run / "weights" / "config.json"
-    record = json.loads(config.read_text())
-    for lost, named in (("generators", "lists no generators"), ("model", "lacks generators, model")):
-        config.write_text(json.dumps({key: value for key, value in record.items() if key != lost}))
-        with pytest.raises(InputError, match=named):
-            parse_weights([str(run / "weights")]) and Translator(run / "weights")
 
 
 @pytest.fixture
@@ -180,34 +121,3 @@ def test_unseen_objects_that_the_domain_does_not_have_are_named_before_anything_
     assert result.exception.exit_code == 2
     assert "--unseen" in str(result.exception)
     assert "unicorn" in str(result.exception)
-
-
-def test_the_sheet_shows_inputs_translations_answers_and_the_way_back(tmp_path: Path) -> None:
-    app = Typer()
-    app.command()(sheet.main)
-    weights, out = "cyclegan-noto-fluent", tmp_path / "sheet.png"
-    result = CliRunner().invoke(app, ["--gan-weights", weights, "--output", str(out)])
-    assert result.exit_code == 0, result.output
-    known, unseen = sheet.chosen(22, "noto", ["fox", "koala", "pumpkin"])
-    assert len({scene.object for scene in known}) == len(known) == sheet.KNOWN
-    assert {scene.object for scene in unseen} <= {"fox", "koala", "pumpkin"}
-    picture = Image.open(out)
-    assert picture.size == (14 * 66 - 2 + sheet.BETWEEN, 4 * 66 - 2)
-
-    def cell(x: int, y: int) -> Image.Image:
-        left = x * 66 + (sheet.BETWEEN if x >= len(known) else 0)
-        return picture.crop((left, y * 66, left + 64, y * 66 + 64))
-
-    there, back = Translator(weights, "AB"), Translator(weights, "BA")
-    for x in (0, 13):
-        assert there(cell(x, 0)).tobytes() == cell(x, 1).tobytes()
-        assert back(cell(x, 1)).tobytes() == cell(x, 3).tobytes()
-        assert cell(x, 2).tobytes() not in (cell(x, 0).tobytes(), cell(x, 1).tobytes())
-
-
-@pytest.mark.parametrize(("output", "styles", "named"), [
-    ("sheet.doc", "noto:fluent", "--output"), ("sheet.png", "noto:noto", "--gan-styles")])  # fmt: skip
-def test_a_sheet_that_cannot_be_made_is_refused(tmp_path: Path, output: str, styles: str, named: str) -> None:
-    with pytest.raises(InputError, match=named):
-        sheet.main("cyclegan-noto-fluent", tmp_path / output, styles)
-    assert not list(tmp_path.iterdir())
