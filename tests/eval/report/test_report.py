@@ -117,6 +117,8 @@ def test_kid_and_fid_of_few_pictures_are_not_printed(tmp_path: Path) -> None:
     assert ("67.8" in few, mixed.count("67.8"), many.count("67.8")) == (False, 1, 2)
     assert "KID x10³" not in few
     assert few.count("1.250") == many.count("1.250") == 2
+    assert "50 pictures: KID leads, since FID is biased" in many
+    assert many.index("KID x10³") < many.index("FID ↓") < many.index("CMMD ↓")
     told = "of fewer than 50 pictures are not printed"
     assert [told in one for one in (few, mixed, many)] == [True, True, False]
 
