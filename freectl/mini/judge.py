@@ -35,12 +35,17 @@ def _double(x: Tensor) -> Tensor:
 
 
 class Judge(nn.Module):
-    """Pictures (B, 3, 64, 64), -1 to 1, to logits a head and mask logits (B, 1, 64, 64)."""
+    """Pictures (B, 3, size, size), -1 to 1, to logits a head and mask logits (B, 1, size, size).
 
-    def __init__(self, heads: dict[str, Sequence[str]] | None = None) -> None:
+    Args:
+        heads: labels by head. size: side of the pictures, a power of two of 64 or more; each doubling is a stage more.
+    """
+
+    def __init__(self, heads: dict[str, Sequence[str]] | None = None, size: int = PICTURE_SIZE) -> None:
         super().__init__()
+        self.size = size
         self.heads = {name: tuple(labels) for name, labels in (heads or HEADS).items()}
-        widths = (32, 64, 96, 160)
+        widths = (*(16 for _ in range((size // PICTURE_SIZE).bit_length() - 1)), 32, 64, 96, 160)
         self.stages = nn.ModuleList([_stage(3, widths[0], 2), *(_stage(a, b, 2) for a, b in pairwise(widths))])
         self.up = nn.ModuleList([nn.Conv2d(width, 24, 1) for width in widths])
         self.mask = nn.Sequential(nn.Conv2d(24, 24, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(24, 1, 3, 1, 1))
@@ -61,7 +66,7 @@ class Judge(nn.Module):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge sees in one picture: label and probability a head, and the mask's probability (64, 64)."""
+    """What the judge sees in one picture: label and probability a head, and the mask's probability (size, size)."""
 
     labels: dict[str, str]
     confidence: dict[str, float]
@@ -71,24 +76,25 @@ class Verdict:
 def save_judge(judge: Judge, folder: Path) -> None:
     """Write config.json and fp16 weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"heads": judge.heads}, indent=1))
+    (folder / "config.json").write_text(json.dumps({"size": judge.size, "heads": judge.heads}, indent=1))
     tensors = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
 
 
 def load_judge(folder: Path) -> Judge:
     """The judge of a model folder, in fp32 and eval mode."""
-    judge = Judge(json.loads((folder / "config.json").read_text())["heads"])
+    config = json.loads((folder / "config.json").read_text())
+    judge = Judge(config["heads"], config.get("size", PICTURE_SIZE))
     judge.load_state_dict(load_file(folder / "model.safetensors"))
     return judge.float().eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def judge_pictures(judge: Judge, pictures: Sequence[Image.Image]) -> list[Verdict]:
-    """Verdicts on RGB pictures; other sizes are resized to 64 px."""
+    """Verdicts on RGB pictures; those of another size than the judge's are resized."""
     from freectl.mini.tensors import to_tensor
 
-    side = (PICTURE_SIZE, PICTURE_SIZE)
+    side = (judge.size, judge.size)
     batch = to_tensor([p if p.size == side else p.resize(side, Image.Resampling.LANCZOS) for p in pictures])
     logits, masks = judge(batch)
     found = {name: values.softmax(-1).max(-1) for name, values in logits.items()}
@@ -103,7 +109,7 @@ def judge_pictures(judge: Judge, pictures: Sequence[Image.Image]) -> list[Verdic
 
 
 def mask_iou(predicted: Tensor, true: Image.Image) -> float:
-    """Intersection over union of a mask probability (64, 64) at 0.5 and an exact mask picture."""
+    """Intersection over union of a mask probability (H, W) at 0.5 and an exact mask picture of that size."""
     exact = torch.tensor(list(true.convert("L").tobytes())).view(true.height, true.width) >= 128
     mine = predicted >= 0.5
     union = (mine | exact).sum()

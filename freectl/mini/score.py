@@ -68,7 +68,8 @@ def load(folder: Path) -> Any:
 
 def reconstruction(pipe: Any, count: int = 500) -> dict[str, Any]:
     """VAE round trip of fresh scenes."""
-    _, pictures = scene_batch(batch_rng(SCORE_SEED, 0), count, held_out=None)
+    size = pipe.vae.config.sample_size
+    _, pictures = scene_batch(batch_rng(SCORE_SEED, 0), count, held_out=None, size=size)
     with torch.no_grad():
         decoded = [pipe.vae.decode(pipe.vae.encode(part).latent_dist.mode()).sample for part in pictures.split(50)]
     return {"vae_psnr_db": round(psnr(torch.cat(decoded), pictures), 2)}
@@ -83,7 +84,7 @@ def inversion(pipe: Any, steps: int, count: int = 20) -> dict[str, Any]:
     engine = Engine(pipe)
     rng = random.Random(f"inversion/{SCORE_SEED}")
     scenes = [random_scene(rng, held_out=False) for _ in range(count)]
-    pictures = [render(scene) for scene in scenes]
+    pictures = [render(scene, pipe.vae.config.sample_size) for scene in scenes]
     clean = engine.encode_images(pictures)
     prompt = engine.encode_prompt([scene.caption for scene in scenes])
     path = engine.path(steps)

@@ -29,7 +29,7 @@ def judge_scores(judge: Judge, count: int) -> dict[str, Any]:
     """
     rng = random.Random(f"judge/{SEED}")
     scenes = [random_scene(rng) for _ in range(count)]
-    pictures = [render(scene) for scene in scenes]
+    pictures = [render(scene, judge.size) for scene in scenes]
     verdicts = judge_pictures(judge, pictures)
     scores: dict[str, Any] = {}
     for head in HEADS:
@@ -38,10 +38,10 @@ def judge_scores(judge: Judge, count: int) -> dict[str, Any]:
         if head == "object":
             flat = [hit for hit, s in zip(right, scenes, strict=True) if s.style == "silhouette"]
             scores["judge_object_accuracy_silhouette"] = share(flat)
-    ious = [mask_iou(v.mask, render_mask(s)) for v, s in zip(verdicts, scenes, strict=True)]
+    ious = [mask_iou(v.mask, render_mask(s, judge.size)) for v, s in zip(verdicts, scenes, strict=True)]
     scores["judge_mask_iou"] = round(sum(ious) / len(ious), 4)
     clean = to_tensor(pictures[:200])
-    noise = torch.randn(200, 3, 64, 64, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
     for name, batch in (("scenes", clean), ("noise", noise), ("mixtures", (clean + clean.roll(1, 0)) / 2)):
         with torch.no_grad():
             top = judge(batch)[0]["object"].softmax(-1).amax(-1)
@@ -55,11 +55,12 @@ def clip_scores(folder: Path, count: int) -> dict[str, Any]:
     from freectl.mini.clip import load_clip
 
     clip = load_clip(folder)
+    size, _ = clip.model.visual.image_size
     rng = random.Random(f"clip/{SEED}")
     scenes = [random_scene(rng) for _ in range(count)]
     texts = [caption(s, o, b) for o in OBJECTS for s in STYLES for b in BACKGROUNDS]
     embedded = dict(zip(texts, clip.texts(texts), strict=True))
-    pictures = torch.cat([clip.pictures([render(s) for s in scenes[i : i + 100]]) for i in range(0, count, 100)])
+    pictures = torch.cat([clip.pictures([render(s, size) for s in scenes[i : i + 100]]) for i in range(0, count, 100)])
     scores: dict[str, Any] = {}
     for attribute, words in WORDS.items():
         hits = []

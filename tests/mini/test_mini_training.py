@@ -241,7 +241,7 @@ def test_steps_run_compiled_and_sheets_do_not(tmp_path: Path, monkeypatch: pytes
 
     compile_ = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda module: compile_(module, backend=backend))
-    monkeypatch.setattr(run, "make_part", lambda name, folder, size: part)
+    monkeypatch.setattr(run, "make_part", lambda name, folder, size, cache: part)
     monkeypatch.setattr(part, "sheet", sheet)
     monkeypatch.setattr(part, "export", lambda folder: sheet())
     run.train_part("line", CONFIG, tmp_path, tmp_path / "model", compiled=True)

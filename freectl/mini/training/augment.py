@@ -21,7 +21,7 @@ def degrade(pictures: Tensor, generator: torch.Generator) -> Tensor:
     """Random blur by resampling, contrast, brightness and noise, a different strength for each picture."""
     batch = pictures.shape[0]
     if torch.rand((), generator=generator) < 0.5:
-        side = int(torch.randint(22, 60, (), generator=generator))
+        side = int(torch.randint(22, 60, (), generator=generator)) * pictures.shape[-1] // 64
         small = functional.interpolate(pictures, (side, side), mode="bilinear", antialias=True)
         blurred = functional.interpolate(small, pictures.shape[-2:], mode="bicubic")
         share = torch.rand(batch, 1, 1, 1, generator=generator)

@@ -49,11 +49,11 @@ DEGRADE_STEPS, ROUND_TRIP_STEPS = 4, 16
 PREPROCESS = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
 
 
-def clip_config(tokens: int) -> dict[str, Any]:
-    """open_clip's model configuration: a ViT/8 of 64 px and a text tower over the domain's words."""
+def clip_config(tokens: int, size: int = PICTURE_SIZE) -> dict[str, Any]:
+    """open_clip's model configuration: a ViT of 8 x 8 patches and a text tower over the domain's words."""
     return {
         "embed_dim": 96,
-        "vision_cfg": {"image_size": PICTURE_SIZE, "patch_size": 8, "width": 128, "layers": 5, "head_width": 32},
+        "vision_cfg": {"image_size": size, "patch_size": size // 8, "width": 128, "layers": 5, "head_width": 32},
         "text_cfg": {
             "context_length": MAX_TOKENS,
             "vocab_size": tokens,
@@ -70,18 +70,20 @@ class ClipPart:
 
     Args:
         model_dir: holds `vae`, for round trips, and `tokenizer`; the CLIP is written to `clip` below it.
+        size: side of the pictures.
     """
 
     name = "clip"
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, size: int = PICTURE_SIZE) -> None:
         from open_clip.model import CLIP
 
         torch.manual_seed(3)
         self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(model_dir / "tokenizer")
-        self.config = clip_config(len(self.tokenizer))
+        self.config = clip_config(len(self.tokenizer), size)
         self.clip = CLIP(**self.config)
+        self.size = size
         width = self.config["vision_cfg"]["width"]
         sizes = {"drawing": len(DRAWINGS), "drawing_of_patches": len(DRAWINGS), "pose": 5}
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
@@ -119,7 +121,7 @@ class ClipPart:
         rng = batch_rng(seed, step)
         groups = _groups(rng, batch)
         scenes = [scene for group in groups for scene in group]
-        pictures = self._changed(to_tensor([render(scene) for scene in scenes]), seed, step)
+        pictures = self._changed(to_tensor([render(scene, self.size) for scene in scenes]), seed, step)
         captions = [words for group in groups for words in _rivals(group[0], rng)]
         # the fused attention's backward pass is slow in bf16 on CPUs
         with sdpa_kernel(SDPBackend.MATH):
@@ -168,8 +170,8 @@ class ClipPart:
     @torch.no_grad()
     def sheet(self) -> Image.Image:
         """Eight scenes above the scenes of a pool whose embeddings are nearest to their captions."""
-        scenes, pictures = scene_batch(batch_rng(-1, 0), 8)
-        _, pool = scene_batch(batch_rng(-1, 1), 512)
+        scenes, pictures = scene_batch(batch_rng(-1, 0), 8, size=self.size)
+        _, pool = scene_batch(batch_rng(-1, 1), 512, size=self.size)
         texts = self.encode_texts([scene.caption for scene in scenes])
         nearest = (texts @ self.clip.encode_image(pool, normalize=True).T).argmax(1)
         return tile(torch.cat([pictures, pool[nearest]]), 8)
@@ -178,7 +180,7 @@ class ClipPart:
         """Write open_clip's local-dir layout: configuration, fp16 weights, tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
         write_tokenizer(folder)
-        about = {"model_cfg": self.config, "preprocess_cfg": {"size": PICTURE_SIZE, **PREPROCESS}}
+        about = {"model_cfg": self.config, "preprocess_cfg": {"size": self.size, **PREPROCESS}}
         (folder / "open_clip_config.json").write_text(json.dumps(about, indent=2) + "\n")
         tensors = {name: value.half().contiguous() for name, value in self.clip.state_dict().items()}
         save_file(tensors, folder / "open_clip_model.safetensors")

@@ -85,7 +85,7 @@ def _pictures_a_second(part: Any, config: TrainConfig, steps: int = 8) -> float:
 def clean_errors(part: UNetPart, count: int = 192) -> dict[str, float]:
     """Mean squared error of the predicted clean latents at each of `TIMESTEPS`, on fresh scenes, full captions."""
     scenes, pictures = scene_batch(batch_rng(-7, 0), count)
-    latents, text = part.encode_pictures(pictures), part.encode_text([scene.caption for scene in scenes])
+    latents, text = part.latents.encode(pictures), part.encode_text([scene.caption for scene in scenes])
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(7))
     found = {}
     for name, timestep in zip(COLUMNS["unet"], TIMESTEPS, strict=True):

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from freectl.mini.domain import SAME_OUTLINE, STYLES
+from freectl.mini.domain import PICTURE_SIZE, SAME_OUTLINE, STYLES
 from freectl.mini.judge import Judge, load_judge, save_judge
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 from freectl.mini.tensors import to_tensor
@@ -28,16 +28,17 @@ class JudgePart:
 
     Args:
         model_dir: holds `vae`, for round trips; the judge is written to `judge` below it.
+        size: side of the pictures.
     """
 
     name = "judge"
 
-    def __init__(self, model_dir: Path) -> None:
+    def __init__(self, model_dir: Path, size: int = PICTURE_SIZE) -> None:
         torch.manual_seed(2)
         self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
-        self.judge = Judge().to(memory_format=torch.channels_last)
+        self.judge = Judge(size=size).to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"judge": self.judge}
-        self.facts: dict[str, object] = {}
+        self.facts: dict[str, object] = {"picture_size": size}
 
     def matrices(self) -> list[str]:
         """The convolutions of all stages but the first."""
@@ -50,8 +51,9 @@ class JudgePart:
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Cross-entropy of the three heads and of the mask."""
         rng = batch_rng(seed, step)
-        scenes, pictures = scene_batch(rng, batch, held_out=None, styles=JUDGE_STYLES)
-        masks = to_tensor([render_mask(scene).convert("RGB") for scene in scenes])[:, :1].add(1).div(2)
+        size = self.judge.size
+        scenes, pictures = scene_batch(rng, batch, held_out=None, styles=JUDGE_STYLES, size=size)
+        masks = to_tensor([render_mask(scene, size).convert("RGB") for scene in scenes])[:, :1].add(1).div(2)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         pictures, masks = distort(pictures, masks, generator)
         if step % 4 == 0:
@@ -87,7 +89,9 @@ class JudgePart:
         self.judge.eval()
         rng = batch_rng(-1, 0)
         scenes = [random_scene(rng) for _ in range(8)]
-        pictures = degrade(to_tensor([render(scene) for scene in scenes]), torch.Generator().manual_seed(0))
+        pictures = degrade(
+            to_tensor([render(scene, self.judge.size) for scene in scenes]), torch.Generator().manual_seed(0)
+        )
         _, masks = self.judge(pictures)
         return tile(torch.cat([pictures, (masks.sigmoid() * 2 - 1).expand(-1, 3, -1, -1)]), 8)
 

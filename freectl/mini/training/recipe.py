@@ -21,6 +21,7 @@ class Recipe:
         prediction: what the UNet is asked for.
         weighting: of the squared error over timesteps; "min_snr" is Hang et al. 2023 with gamma 5.
         drop_caption: share of empty captions, for classifier-free guidance.
+        reuse: how often a training latent is seen; 1 draws and encodes fresh scenes at every step.
         train_text: whether the text encoder learns with the UNet, or stays random.
     """
 
@@ -34,11 +35,12 @@ class Recipe:
     prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
     weighting: Literal["plain", "min_snr"] = "plain"
     drop_caption: float = 0.10
+    reuse: int = 1
     train_text: bool = True
 
 
 SHIPPED = Recipe()
-FINE = Recipe(picture_size=128, vae_widths=(16, 32, 64, 96), latent_channels=8, edges=0.3)
+FINE = Recipe(picture_size=128, vae_widths=(16, 32, 64, 96), latent_channels=8, edges=0.3, reuse=8)
 RECIPES: dict[int, Recipe] = {64: SHIPPED, 128: FINE}
 """By the side of the pictures."""
 GAMMA = 5.0

@@ -42,14 +42,14 @@ def fast_bf16() -> bool:
     return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def make_part(name: str, model_dir: Path, size: int) -> Part:
-    """The part of that name, for pictures of that side."""
+def make_part(name: str, model_dir: Path, size: int, cache: Path | None = None) -> Part:
+    """The part of that name, for pictures of that side; latents that it uses again lie in `cache`."""
     recipe = RECIPES[size]
     made: dict[str, Callable[[], Part]] = {
         "vae": lambda: VAEPart(recipe),
-        "unet": lambda: UNetPart(model_dir, recipe),
-        "clip": lambda: ClipPart(model_dir),
-        "judge": lambda: JudgePart(model_dir),
+        "unet": lambda: UNetPart(model_dir, recipe, cache),
+        "clip": lambda: ClipPart(model_dir, size),
+        "judge": lambda: JudgePart(model_dir, size),
     }
     return made[name]()
 
@@ -74,7 +74,7 @@ def train_part(
     if threads:
         torch.set_num_threads(threads)
     write_tokenizer(model_dir / "tokenizer")
-    part = make_part(name, model_dir, size)
+    part = make_part(name, model_dir, size, run_dir / "latents")
     if init is not None:
         part.start_from(init)
     if compiled:

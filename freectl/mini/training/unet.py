@@ -5,14 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, caption
-from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, training_caption
+from freectl.mini.training.latents import TrainingLatents
 from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet
 from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.recipe import SHIPPED, Recipe, loss_weights
@@ -24,15 +24,16 @@ class UNetPart:
 
     Args:
         model_dir: holds `vae` and `tokenizer`; the finished model is written there.
+        cache: folder for the latents of training scenes, where the recipe uses them again.
     """
 
     name = "unet"
 
-    def __init__(self, model_dir: Path, recipe: Recipe = SHIPPED) -> None:
+    def __init__(self, model_dir: Path, recipe: Recipe = SHIPPED, cache: Path | None = None) -> None:
         torch.manual_seed(1)
         self.recipe = recipe
-        self.vae = AutoencoderKL.from_pretrained(model_dir / "vae").float().requires_grad_(False).eval()
-        self.vae.to(memory_format=torch.channels_last)
+        self.latents = TrainingLatents(model_dir, recipe, cache)
+        self.vae = self.latents.vae
         self.tokenizer = CLIPTokenizer.from_pretrained(model_dir / "tokenizer")
         self.text_encoder = make_text_encoder(self.tokenizer)
         self.unet = make_unet(recipe).to(memory_format=torch.channels_last)
@@ -44,14 +45,14 @@ class UNetPart:
             self.modules["text_encoder"] = self.text_encoder
         else:
             self.text_encoder.requires_grad_(False)
-        self.facts = asdict(recipe)
+        self.facts = asdict(recipe) | {"vae": self.latents.key}
 
     def matrices(self) -> list[str]:
         """Attention, feed-forward and convolutions of both networks."""
         return hidden_matrices(self.modules, ("conv_in", "conv_out", "time_embedding", "embeddings"))
 
     def start_from(self, folder: Path) -> None:
-        """Take the weights of a finished model of the same sizes."""
+        """Take the weights of a finished model of the same sizes, also one that knows other latents."""
         self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").float().state_dict())
         self.text_encoder.load_state_dict(CLIPTextModel.from_pretrained(folder / "text_encoder").float().state_dict())
 
@@ -60,19 +61,10 @@ class UNetPart:
         ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         return self.text_encoder(ids)[0]
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Tensor) -> Tensor:
-        """Pictures to scaled latents."""
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
-        return self.vae.encode(pictures).latent_dist.mode().float() * self.vae.config.scaling_factor
-
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Mean squared error of the predicted velocity (or noise, as the recipe says)."""
-        rng = batch_rng(seed, step)
-        scenes, pictures = scene_batch(rng, batch, styles=TRAINING_STYLES)
-        captions = [training_caption(scene, rng, self.recipe.drop_caption) for scene in scenes]
+        latents, captions = self.latents.batch(seed, step, batch)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        latents = self.encode_pictures(pictures)
         noise = torch.randn(latents.shape, generator=generator)
         # One timestep from each of `batch` equal strata: lower variance than independent draws.
         strata = torch.arange(batch) + torch.rand(batch, generator=generator)
