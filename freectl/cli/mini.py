@@ -63,7 +63,13 @@ def scenes(
 def train(
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, logs and sheets; run again to go on.")],
     model_dir: Annotated[Path, typer.Option("--model", help="Folder that the finished weights go to.")],
-    part: Annotated[str, typer.Option(help="vae, unet, clip, judge or all (in that order).")] = "all",
+    part: Annotated[
+        str,
+        typer.Option(
+            help="vae, unet, clip, judge or all (in that order); cascade-base, cascade-sr; with --size 128 decoder, "
+            "flow, controlnet, t2i-adapter."
+        ),
+    ] = "all",
     pictures: Annotated[int | None, typer.Option(help="Pictures seen in all.  [default: by part]", min=1)] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a step.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.", min=0)] = None,
@@ -88,12 +94,12 @@ def train(
 
     from freectl.errors import InputError, unknown
     from freectl.mini.training.recipe import RECIPES
-    from freectl.mini.training.run import PARTS, defaults, fast_bf16, train_part
+    from freectl.mini.training.run import MORE_PARTS, PARTS, defaults, fast_bf16, train_part
 
     if size not in RECIPES:
         raise InputError("--size", str(size), " or ".join(map(str, RECIPES)))
-    if part not in (*PARTS, "all"):
-        raise unknown("--part", part, (*PARTS, "all"))
+    if part not in (known := (*PARTS, *MORE_PARTS, "all")):
+        raise unknown("--part", part, known)
     if init is not None:
         _check_model("--init", init, "model_index.json")
     if compiled and not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):

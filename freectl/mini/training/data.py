@@ -4,7 +4,7 @@ import random
 
 from torch import Tensor
 
-from freectl.mini.domain import PICTURE_SIZE, STYLES, caption
+from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, PICTURE_SIZE, STYLES, caption
 from freectl.mini.scene import Scene, random_scene, render
 from freectl.mini.tensors import to_tensor
 
@@ -16,6 +16,17 @@ TRAINING_STYLES = (*STYLES, "silhouette")
 def batch_rng(seed: int, step: int) -> random.Random:
     """The random source of one step."""
     return random.Random(f"{seed}/{step}")
+
+
+def sheet_captions() -> list[str]:
+    """The 24 captions whose samples show where a generator stands."""
+    colours, objects = list(BACKGROUNDS), list(OBJECTS)
+    return [caption(ARTWORK[i % 3], objects[i * 5 % len(objects)], colours[i * 3 % 10]) for i in range(24)]
+
+
+def strata(count: int, generator: torch.Generator) -> Tensor:
+    """One number from each of `count` equal parts of 0 to 1 (count,): lower variance than independent draws."""
+    return (torch.arange(count) + torch.rand(count, generator=generator)) / count
 
 
 def scene_batch(

@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from freectl.mini.scene import Scene, random_scene, render
-from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, to_tensor, training_caption
+from freectl.mini.tensors import to_tensor
+from freectl.mini.training.data import TRAINING_STYLES, batch_rng, scene_batch, training_caption
 from freectl.mini.training.recipe import Recipe
 
 CAPACITY = 1 << 20
@@ -32,6 +34,14 @@ def pool_size(step: int, batch: int, reuse: int) -> int:
 def numbered_scene(seed: int, number: int) -> Scene:
     """One scene of the endless training set of a seed."""
     return random_scene(random.Random(f"{seed}/scene/{number}"), styles=TRAINING_STYLES, held_out=False)
+
+
+class Batch(NamedTuple):
+    """Training examples: scenes, their scaled latents (B, C, h, w), and captions with words left out at times."""
+
+    scenes: list[Scene]
+    latents: Tensor
+    captions: list[str]
 
 
 class LatentPool:
@@ -72,7 +82,7 @@ class LatentPool:
 
 
 class TrainingLatents:
-    """Batches of scaled latents and captions.
+    """Batches of scenes, scaled latents and captions.
 
     Args:
         model_dir: holds `vae`. cache: folder of the files of latents; None keeps them in memory.
@@ -99,8 +109,8 @@ class TrainingLatents:
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         return self.vae.encode(pictures).latent_dist.mode().float() * self.vae.config.scaling_factor
 
-    def batch(self, seed: int, step: int, count: int) -> tuple[Tensor, list[str]]:
-        """Scaled latents and captions of one step, a function of (seed, step) alone."""
+    def batch(self, seed: int, step: int, count: int) -> "Batch":
+        """The examples of one step, a function of (seed, step) alone."""
         rng, recipe = batch_rng(seed, step), self.recipe
         if recipe.reuse == 1:
             scenes, pictures = scene_batch(rng, count, styles=TRAINING_STYLES, size=recipe.picture_size)
@@ -108,7 +118,7 @@ class TrainingLatents:
         else:
             numbers = [rng.randrange(pool_size(step, count, recipe.reuse)) for _ in range(count)]
             scenes, latents = [numbered_scene(seed, number) for number in numbers], self._pool(seed).latents(numbers)
-        return latents, [training_caption(scene, rng, recipe.drop_caption) for scene in scenes]
+        return Batch(scenes, latents, [training_caption(scene, rng, recipe.drop_caption) for scene in scenes])
 
     def _pool(self, seed: int) -> LatentPool:
         def make(number: int) -> Tensor:

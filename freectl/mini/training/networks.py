@@ -1,7 +1,10 @@
 """The networks of the embedded model, in Stable Diffusion's own classes; sizes chosen by measurement (README)."""
 
+import json
+from pathlib import Path
+
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from freectl.mini.training.recipe import SHIPPED, Recipe
@@ -43,21 +46,24 @@ def make_unet(recipe: Recipe = SHIPPED) -> UNet2DConditionModel:
     )
 
 
-def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """Two layers over the domain's words, trained with the UNet."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            projection_dim=TEXT_WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=MAX_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
+def make_text_encoder(tokenizer: CLIPTokenizer, layers: int = 2) -> CLIPTextModel:
+    """A few layers over the domain's words, trained with the UNet."""
+    return CLIPTextModel(clip_text_config(tokenizer, layers))
+
+
+def clip_text_config(tokenizer: CLIPTokenizer, layers: int) -> CLIPTextConfig:
+    """A CLIP text tower of 128 channels over the domain's words."""
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
 
 
@@ -77,3 +83,15 @@ def make_scheduler(recipe: Recipe = SHIPPED) -> DDIMScheduler:
 def count_parameters(module: torch.nn.Module) -> int:
     """Number of parameters."""
     return sum(p.numel() for p in module.parameters())
+
+
+def save_pipeline(pipe: DiffusionPipeline, folder: Path) -> None:
+    """Write a pipeline in fp16; its networks are fp32 again afterwards."""
+    pipe.to(dtype=torch.float16).save_pretrained(folder)
+    pipe.to(dtype=torch.float32)
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)  # where the part was loaded from is nobody's business
+        if "dtype" in config:  # transformers would load half precision, beside diffusers' networks in single
+            config["dtype"] = "float32"
+        path.write_text(json.dumps(config, indent=2) + "\n")

@@ -1,7 +1,7 @@
 """The choices that a training run is made of; the defaults are the shipped model's, found with `compare`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -18,6 +18,7 @@ class Recipe:
         widths: UNet channels at 16 x 16, 8 x 8, ...
         attention: which of these levels have attention; the middle always has.
         heads: of every attention.
+        flow_blocks, flow_heads: of the transformer; heads are 32 channels wide.
         prediction: what the UNet is asked for.
         weighting: of the squared error over timesteps; "min_snr" is Hang et al. 2023 with gamma 5.
         drop_caption: share of empty captions, for classifier-free guidance.
@@ -32,13 +33,26 @@ class Recipe:
     widths: tuple[int, ...] = (64, 128, 192)
     attention: tuple[bool, ...] = (True, True, False)
     heads: int = 4
+    flow_blocks: int = 6
+    flow_heads: int = 8
     prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
     weighting: Literal["plain", "min_snr"] = "plain"
     drop_caption: float = 0.10
     reuse: int = 1
     train_text: bool = True
 
+    def facts(self, part: str) -> dict[str, Any]:
+        """The fields that shape a part (a key of `PART_FIELDS`): a run goes on with the same ones only."""
+        return {name: getattr(self, name) for name in LATENT_FIELDS + PART_FIELDS[part]}
 
+
+LATENT_FIELDS = ("picture_size", "vae_widths", "latent_channels")
+PART_FIELDS: dict[str, tuple[str, ...]] = {
+    "vae": ("edges",),
+    "decoder": ("edges",),
+    "unet": ("widths", "attention", "heads", "prediction", "weighting", "drop_caption", "reuse", "train_text"),
+    "flow": ("flow_blocks", "flow_heads", "drop_caption", "reuse"),
+}
 SHIPPED = Recipe()
 FINE = Recipe(picture_size=128, vae_widths=(16, 32, 64, 96), latent_channels=8, edges=0.3, reuse=8)
 RECIPES: dict[int, Recipe] = {64: SHIPPED, 128: FINE}

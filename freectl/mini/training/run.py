@@ -10,25 +10,42 @@ from diffusers import AutoencoderKL
 
 from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.scene import COARSE_SIZE
+from freectl.mini.training.cascade import CascadePart
 from freectl.mini.training.clip import ClipPart
+from freectl.mini.training.control import ControlPart
+from freectl.mini.training.flow import FlowPart
 from freectl.mini.training.judge import JudgePart
 from freectl.mini.training.recipe import RECIPES
 from freectl.mini.training.tokenizer import write_tokenizer
 from freectl.mini.training.trainer import Part, TrainConfig, Trainer
 from freectl.mini.training.unet import UNetPart
-from freectl.mini.training.vae import VAEPart
+from freectl.mini.training.vae import DecoderPart, VAEPart
 
 PARTS: tuple[str, ...] = ("vae", "unet", "clip", "judge")
+"""Those of the default model."""
+MORE_PARTS: tuple[str, ...] = ("decoder", "flow", "controlnet", "t2i-adapter", "cascade-base", "cascade-sr")
+"""Those that `--part all` leaves out."""
 DEFAULTS: dict[str, TrainConfig] = {
     "vae": TrainConfig(pictures=60_000, batch=8, learning_rate=2e-3, ema_decay=0.999, sheet_steps=1000),
     "unet": TrainConfig(pictures=1_000_000),
     "clip": TrainConfig(pictures=300_000, batch=64, warmup=100, ema_decay=0.998, muon=True),
     "judge": TrainConfig(pictures=120_000, batch=32, learning_rate=2e-3, ema_decay=0.998),
+    "decoder": TrainConfig(pictures=40_000, batch=4, ema_decay=0.998, warmup=100, muon=True, sheet_steps=500),
+    "flow": TrainConfig(pictures=600_000, batch=32, muon=True),
+    "controlnet": TrainConfig(pictures=60_000, batch=16, learning_rate=5e-4),
+    "t2i-adapter": TrainConfig(pictures=60_000, batch=16),
+    "cascade-base": TrainConfig(pictures=400_000, batch=32),
+    "cascade-sr": TrainConfig(pictures=100_000, batch=16),
 }
 FINE: dict[str, Mapping[str, Any]] = {
     "vae": {"pictures": 24_000, "batch": 4, "muon": True, "warmup": 100, "ema_decay": 0.998, "sheet_steps": 500},
+    "unet": {"pictures": 2_000_000},
 }
 """What differs in the world of 128 px."""
+
+
+EXPORTS = {"unet": "", "decoder": "vae", "cascade-base": "cascade/base", "cascade-sr": "cascade/sr"}
+"""Folders below the model folder, where they are not named after the part."""
 
 
 def defaults(name: str, size: int) -> TrainConfig:
@@ -47,9 +64,15 @@ def make_part(name: str, model_dir: Path, size: int, cache: Path | None = None) 
     recipe = RECIPES[size]
     made: dict[str, Callable[[], Part]] = {
         "vae": lambda: VAEPart(recipe),
+        "decoder": lambda: DecoderPart(model_dir, recipe),
         "unet": lambda: UNetPart(model_dir, recipe, cache),
+        "flow": lambda: FlowPart(model_dir, recipe, cache),
+        "controlnet": lambda: ControlPart("controlnet", model_dir, recipe, cache),
+        "t2i-adapter": lambda: ControlPart("t2i-adapter", model_dir, recipe, cache),
         "clip": lambda: ClipPart(model_dir, size),
         "judge": lambda: JudgePart(model_dir, size),
+        "cascade-base": lambda: CascadePart("cascade-base", model_dir),
+        "cascade-sr": lambda: CascadePart("cascade-sr", model_dir),
     }
     return made[name]()
 
@@ -84,4 +107,4 @@ def train_part(
                 network.compile()
     Trainer(part, config, run_dir / name).run()
     with torch.compiler.set_stance("force_eager"):
-        part.export(model_dir if name == "unet" else model_dir / name)
+        part.export(model_dir / EXPORTS.get(name, name))

@@ -1,8 +1,7 @@
 """The generator part: UNet and text encoder, v-prediction with plain mean squared error, on fresh scenes each step."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -11,12 +10,23 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, caption
+from freectl.mini.scene import Scene
+from freectl.mini.training.data import sheet_captions, strata
 from freectl.mini.training.latents import TrainingLatents
-from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet
+from freectl.mini.training.networks import make_scheduler, make_text_encoder, make_unet, save_pipeline
 from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.recipe import SHIPPED, Recipe, loss_weights
 from freectl.mini.training.vae import tile
+
+
+class Example(NamedTuple):
+    """One step's scenes and captions, noisy latents (B, C, h, w) at timesteps (B,), and the target of that shape."""
+
+    scenes: list[Scene]
+    captions: list[str]
+    noisy: Tensor
+    timesteps: Tensor
+    target: Tensor
 
 
 class UNetPart:
@@ -45,7 +55,7 @@ class UNetPart:
             self.modules["text_encoder"] = self.text_encoder
         else:
             self.text_encoder.requires_grad_(False)
-        self.facts = asdict(recipe) | {"vae": self.latents.key}
+        self.facts = recipe.facts(self.name) | {"vae": self.latents.key}
 
     def matrices(self) -> list[str]:
         """Attention, feed-forward and convolutions of both networks."""
@@ -63,18 +73,24 @@ class UNetPart:
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Mean squared error of the predicted velocity (or noise, as the recipe says)."""
-        latents, captions = self.latents.batch(seed, step, batch)
+        made = self.example(seed, step, batch)
+        return self.loss(self.unet(made.noisy, made.timesteps, self.encode_text(made.captions)).sample, made)
+
+    def example(self, seed: int, step: int, batch: int) -> "Example":
+        """What the network sees at one step, and what it is asked for."""
+        scenes, latents, captions = self.latents.batch(seed, step, batch)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         noise = torch.randn(latents.shape, generator=generator)
-        # One timestep from each of `batch` equal strata: lower variance than independent draws.
-        strata = torch.arange(batch) + torch.rand(batch, generator=generator)
-        timesteps = (strata * self.scheduler.config.num_train_timesteps / batch).long()
+        timesteps = (strata(batch, generator) * self.scheduler.config.num_train_timesteps).long()
         noisy = self.scheduler.add_noise(latents, noise, timesteps)
         velocity = self.recipe.prediction == "v_prediction"
         target = self.scheduler.get_velocity(latents, noise, timesteps) if velocity else noise
-        predicted = self.unet(noisy, timesteps, self.encode_text(captions)).sample.float()
-        weights = loss_weights(self.recipe, self.scheduler.alphas_cumprod[timesteps])
-        return {"loss": (weights * (predicted - target).square().mean((1, 2, 3))).mean()}
+        return Example(scenes, captions, noisy, timesteps, target)
+
+    def loss(self, predicted: Tensor, made: "Example") -> dict[str, Tensor]:
+        """The weighted squared error of a prediction."""
+        weights = loss_weights(self.recipe, self.scheduler.alphas_cumprod[made.timesteps])
+        return {"loss": (weights * (predicted.float() - made.target).square().mean((1, 2, 3))).mean()}
 
     def pipeline(self) -> StableDiffusionPipeline:
         """The model as a plain Stable Diffusion pipeline."""
@@ -94,10 +110,7 @@ class UNetPart:
         """24 samples at 25 steps, a fixed caption and noise each."""
         pipe = self.pipeline()
         pipe.set_progress_bar_config(disable=True)
-        colours = list(BACKGROUNDS)
-        captions = [
-            caption(ARTWORK[i % 3], list(OBJECTS)[i * 5 % len(OBJECTS)], colours[i * 3 % 10]) for i in range(24)
-        ]
+        captions = sheet_captions()
         generators = [torch.Generator().manual_seed(i) for i in range(24)]
         pictures = pipe(captions, num_inference_steps=25, guidance_scale=4.0, generator=generators, output_type="pt")
         return tile(pictures.images * 2 - 1, 8)
@@ -105,10 +118,4 @@ class UNetPart:
     def export(self, folder: Path) -> None:
         """Write the whole model in fp16, Stable Diffusion layout."""
         self.unet.set_attn_processor(AttnProcessor2_0())
-        self.pipeline().to(dtype=torch.float16).save_pretrained(folder)
-        for module in (self.unet, self.text_encoder, self.vae):
-            module.float()
-        for path in folder.glob("*/config.json"):
-            config = json.loads(path.read_text())
-            config.pop("_name_or_path", None)  # where the part was loaded from is nobody's business
-            path.write_text(json.dumps(config, indent=2) + "\n")
+        save_pipeline(self.pipeline(), folder)

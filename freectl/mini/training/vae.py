@@ -1,7 +1,6 @@
 """The autoencoder part: L1 + L2, a small KL term, and noise on the latents so that the decoder forgives the UNet."""
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ class VAEPart:
         self.recipe = recipe
         self.vae = make_vae(recipe).to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"vae": self.vae}
-        self.facts = asdict(recipe)
+        self.facts = recipe.facts(self.name)
 
     def matrices(self) -> list[str]:
         """Every convolution between the pictures and the latents."""
@@ -47,17 +46,19 @@ class VAEPart:
         """Fresh scenes (count, 3, H, W)."""
         return scene_batch(batch_rng(seed, step), count, size=self.recipe.picture_size)[1]
 
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Latents (B, C, h, w), unscaled: the mode, for a learned variance is of no use here."""
+        return self.vae.encode(pictures).latent_dist.mode()
+
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
         """Reconstruction of fresh scenes through a noisy latent."""
         pictures = self.pictures(seed, step, batch).contiguous(memory_format=torch.channels_last)
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        posterior = self.vae.encode(pictures).latent_dist
-        latents = posterior.mode()
+        latents = self.encode(pictures)
         noise = torch.randn(latents.shape, generator=generator)
         error = self.vae.decode(latents + DECODER_NOISE * noise).sample.float() - pictures
         square = error.square().mean()
         latents = latents.float()
-        # The spread is pulled to 1 in mean and variance; a learned posterior variance is of no use to a mode-only VAE.
         prior = latents.square().mean()
         smooth = (latents[..., 1:] - latents[..., :-1]).square().mean()
         loss = square + 0.2 * error.abs().mean() + KL_WEIGHT * prior + KL_WEIGHT * smooth
@@ -80,6 +81,40 @@ class VAEPart:
         latents = torch.cat([self.vae.encode(part).latent_dist.mode() for part in pictures.split(64)])
         # no shift: pipelines of the Stable Diffusion 3 kind read it, and fail on a VAE without one
         self.vae.register_to_config(scaling_factor=round(float(1 / latents.std()), 4), shift_factor=0.0)
+        self.vae.half().save_pretrained(folder)
+        self.vae.float()
+
+
+class DecoderPart(VAEPart):
+    """Trains the decoder of a finished autoencoder on: latents, and what was trained on them, stay as they are.
+
+    Args:
+        model_dir: holds `vae`, which is written anew.
+    """
+
+    name = "decoder"
+
+    def __init__(self, model_dir: Path, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.start_from(model_dir)
+        self.vae.encoder.requires_grad_(False)
+        self.vae.quant_conv.requires_grad_(False)
+        self.modules = {"decoder": self.vae.decoder, "post_quant_conv": self.vae.post_quant_conv}
+
+    def start_from(self, folder: Path) -> None:
+        """Take a finished autoencoder of the same sizes, encoder and scaling factor with it."""
+        finished = AutoencoderKL.from_pretrained(folder / "vae").float()
+        self.vae.load_state_dict(finished.state_dict())
+        self.vae.register_to_config(scaling_factor=finished.config.scaling_factor, shift_factor=0.0)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Latents without a gradient."""
+        with torch.no_grad():
+            return super().encode(pictures)
+
+    @torch.no_grad()
+    def export(self, folder: Path) -> None:
+        """Write the VAE in fp16, its scaling factor as it was."""
         self.vae.half().save_pretrained(folder)
         self.vae.float()
 
