@@ -2,6 +2,7 @@
 
 import random
 
+import torch
 from torch import Tensor
 
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, OBJECTS, PICTURE_SIZE, STYLES, caption
