@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eval.bench import pie, ti2i
 from eval.bench.cases import Bench, Case
 from eval.bench.files import must_exist, read, safe_key
+from eval.bench.mini_files import NAMES, load_mini
 from eval.files import parsed
 from freectl.errors import InputError
 from freectl.files import pictures
@@ -93,11 +94,9 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
     if data is not None:
         raise InputError("--data", f"given for {name}", "nothing, or --bench pie or imagenet-r-ti2i")
     if name.partition(":")[0] in ("mini", "mini-held-out", "mini-style"):
-        from eval.bench.mini_files import load_mini
-
         return load_mini(name)
     if not os.path.isfile(name):
-        allowed = f"mini, mini:SEED, mini-held-out, mini-style:FROM:TO, pie, imagenet-r-ti2i, or {_MANIFEST}"
+        allowed = f"{NAMES}, pie, imagenet-r-ti2i, or {_MANIFEST}"
         raise InputError("--bench", f"'{name}', neither a name nor a file", allowed)
     return load_manifest(Path(name))
 
