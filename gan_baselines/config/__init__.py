@@ -14,6 +14,7 @@ from gan_baselines.config.base import (
     NormKind,
     ScaleLoss,
 )
+from gan_baselines.config.multimodal import BicycleGan, CvaeGan, InfoGan
 from gan_baselines.config.noise import Dcgan
 from gan_baselines.config.paired import Pix2Pix
 from gan_baselines.config.presets import PRESETS
@@ -38,9 +39,11 @@ __all__ = [
     "MODELS",
     "PRESETS",
     "BiGan",
+    "BicycleGan",
     "Classifier",
     "Closed",
     "CoGan",
+    "CvaeGan",
     "CycleGan",
     "Data",
     "Dcgan",
@@ -51,6 +54,7 @@ __all__ = [
     "Features",
     "GcGan",
     "Generator",
+    "InfoGan",
     "InitKind",
     "Layout",
     "LossMode",

@@ -19,6 +19,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "unit": {"train": {"lr": 1e-4, "weight_decay": 1e-4, "steps": 500_000, **_CONSTANT}},
         "munit": {"train": {"lr": 1e-4, "weight_decay": 1e-4, "steps": 1_000_000, "halve_every": 100_000, **_CONSTANT}},
         "gcgan": {"model": {"generator": {"blocks": 6}}, "train": {"batch_size": 12}},
+        "bicyclegan": {"train": {"batch_size": 2, "epochs": 60, "decay_epochs": 30}},
+        "cvaegan": {"train": {"batch_size": 128, **_CONSTANT}},
+        "infogan": {
+            "data": {"flip": False},
+            "train": {"batch_size": 128, "epochs": 50, "lr": 1e-3, "lr_discriminator": 2e-4, **_CONSTANT},
+        },
         "classifier": {"train": {"batch_size": 64, "lr": 1e-3, "beta1": 0.9, "epochs": 30, "decay_epochs": 30}},
     },
     "small": {
@@ -35,6 +41,18 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "unit": {"model": {"width": 24, "blocks": 2, **_TWO_SCALES}, "data": _SMALL_PICTURES},
         "munit": {"model": {"width": 24, "blocks": 3, **_TWO_SCALES}, "data": _SMALL_PICTURES},
         "gcgan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES, "train": {"batch_size": 1}},
+        "bicyclegan": {
+            "model": {
+                "generator": {"downs": 6, "width": 16},
+                "discriminator": {"width": 32, "n_layers": 2},
+                "encoder_width": 32,
+                "encoder_blocks": 3,
+            },
+            "data": _SMALL_PICTURES,
+            "train": {"batch_size": 4},
+        },
+        "cvaegan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
+        "infogan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
         "classifier": {"data": _SMALL_PICTURES},
     },
 }

@@ -1,6 +1,7 @@
 """The models by name."""
 
 from gan_baselines.config.base import Layout, Model
+from gan_baselines.config.multimodal import BicycleGan, CvaeGan, InfoGan
 from gan_baselines.config.noise import Dcgan
 from gan_baselines.config.paired import Pix2Pix
 from gan_baselines.config.transfer import (
@@ -32,6 +33,9 @@ MODELS: dict[str, type[Model]] = {
     "munit": Munit,
     "gcgan": GcGan,
     "classifier": Classifier,
+    "bicyclegan": BicycleGan,
+    "cvaegan": CvaeGan,
+    "infogan": InfoGan,
 }
 
 

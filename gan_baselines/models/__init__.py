@@ -3,14 +3,17 @@
 from typing import Any
 
 from gan_baselines.models.base import Batch, GanModel, Terms
+from gan_baselines.models.bicyclegan import BicycleGanModel
 from gan_baselines.models.bigan import BiGanModel
 from gan_baselines.models.classifier import ClassifierModel
 from gan_baselines.models.cogan import CoGanModel
+from gan_baselines.models.cvaegan import CvaeGanModel
 from gan_baselines.models.cyclegan import CycleGanModel
 from gan_baselines.models.dcgan import DcganModel
 from gan_baselines.models.discogan import DiscoGanModel
 from gan_baselines.models.dtn import DtnModel
 from gan_baselines.models.gcgan import GcGanModel
+from gan_baselines.models.infogan import InfoGanModel
 from gan_baselines.models.modified_cyclegan import ModifiedCycleGanModel
 from gan_baselines.models.munit import MunitModel
 from gan_baselines.models.pix2pix import Pix2PixModel
@@ -34,6 +37,9 @@ _CLASSES: dict[str, type[GanModel]] = {
     "munit": MunitModel,
     "gcgan": GcGanModel,
     "classifier": ClassifierModel,
+    "bicyclegan": BicycleGanModel,
+    "cvaegan": CvaeGanModel,
+    "infogan": InfoGanModel,
 }
 
 

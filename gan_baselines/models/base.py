@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+import torch
 from torch import Tensor, nn
 
 from gan_baselines.errors import InputError
@@ -125,6 +126,18 @@ class GanModel(nn.Module, ABC):
     def conditions(self, marks: dict[str, Tensor]) -> Tensor | None:
         """Conditions (N, numbers) of the classes or captions of N pictures, as they come in a batch."""
         return None
+
+
+class Conditioned(nn.Module):
+    """A network on `noise` numbers and a condition, as one on both."""
+
+    def __init__(self, network: nn.Module, noise: int) -> None:
+        super().__init__()
+        self.network, self.noise = network, noise
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        """(N, noise) and (N, numbers) to pictures."""
+        return self.network(torch.cat([z, condition], 1))
 
 
 class Direction(nn.Module):

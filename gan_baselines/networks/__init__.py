@@ -11,12 +11,14 @@ from gan_baselines.networks.autoencoders import (
 )
 from gan_baselines.networks.coupled import CoupledDiscriminator, CoupledGenerator
 from gan_baselines.networks.discriminators import (
+    CodeReader,
     DcganDiscriminator,
     Judgement,
     PatchDiscriminator,
     judge_features,
     judge_pair,
 )
+from gan_baselines.networks.encoders import Gaussian, PictureEncoder
 from gan_baselines.networks.features import CodeDecoder, FeatureNet
 from gan_baselines.networks.generators import (
     DcganGenerator,
@@ -29,16 +31,19 @@ from gan_baselines.networks.init import count_parameters, initialise
 
 __all__ = [
     "CodeDecoder",
+    "CodeReader",
     "ContentEncoder",
     "CoupledDiscriminator",
     "CoupledGenerator",
     "DcganDiscriminator",
     "DcganGenerator",
     "FeatureNet",
+    "Gaussian",
     "Judgement",
     "Norm",
     "PatchDiscriminator",
     "PictureDecoder",
+    "PictureEncoder",
     "ResidualBlock",
     "ResnetGenerator",
     "StyleEncoder",

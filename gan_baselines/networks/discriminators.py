@@ -69,6 +69,7 @@ class DcganDiscriminator(nn.Module):
             conv = Conv2d(into, out, 4, stride=2, padding=1, bias=False)
             stages.append(nn.Sequential(conv, *norm, nn.LeakyReLU(0.2)))
             into = out
+        self.widest = into
         self.stages = nn.ModuleList([*stages, Conv2d(into, outputs, 4, bias=False)])
 
     def forward(self, picture: Tensor) -> Judgement:
@@ -78,6 +79,19 @@ class DcganDiscriminator(nn.Module):
             h = stage(h)
             features.append(h)
         return Judgement(features, [self.stages[-1](h)])
+
+
+class CodeReader(nn.Module):
+    """Q of InfoGAN: a hidden layer on the last features of a `DcganDiscriminator` of `width` maps of 4x4."""
+
+    def __init__(self, width: int, codes: int, hidden: int = 128) -> None:
+        super().__init__()
+        first = [nn.Flatten(), nn.Linear(16 * width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.1)]
+        self.layers = nn.Sequential(*first, nn.Linear(hidden, codes))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, width, 4, 4) to (N, codes): logits of the categories, then means of the numbers."""
+        return self.layers(features)
 
 
 def patch_discriminator(config: Discriminator, norm: Norm, conditional: bool = False) -> PatchDiscriminator:

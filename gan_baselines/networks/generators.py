@@ -70,17 +70,18 @@ class UnetGenerator(nn.Module):
 
     Widths w, 2w, 4w, then 8w. `skips=False` is its encoder-decoder. `dropout` sits in the downs - 5 decoder layers
     after the innermost, where it is the noise z (none with 5 halvings or fewer). Sides must be multiples of 2**downs.
+    `latent` numbers enter as planes at the input, or `everywhere` in the encoder (arXiv 1711.11586, section 4).
     """
 
     def __init__(self, downs: int, width: int, norm: Norm, *, skips: bool = True, dropout: bool = False,
-                 channels: tuple[int, int] = (3, 3)) -> None:  # fmt: skip
+                 channels: tuple[int, int] = (3, 3), latent: int = 0, everywhere: bool = False) -> None:  # fmt: skip
         super().__init__()
-        self.skips = skips
+        self.skips, self.everywhere = skips, everywhere
         bias = conv_bias(norm)
         widths = [width * min(2**level, MAX_WIDENING) for level in range(downs)]
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level, out in enumerate(widths):
-            into = widths[level - 1] if level else channels[0]
+            into = (widths[level - 1] if level else channels[0]) + (latent if everywhere or level == 0 else 0)
             layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if level else []
             layers.append(wrap(norm, Conv2d(into, out, 4, stride=2, padding=1, bias=bias)))
             # no norm at the bottleneck: on a 1x1 map every norm over (H, W) would erase it
@@ -96,11 +97,11 @@ class UnetGenerator(nn.Module):
             layers += [norm_layer(norm, out)] if level else [nn.Tanh()]
             self.ups.append(nn.Sequential(*layers, *([nn.Dropout(0.5)] if level in noisy else [])))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] to the same."""
+    def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], and (N, latent) where there are latent numbers, to the same."""
         kept: list[Tensor] = []
-        for down in self.downs:
-            x = down(x)
+        for level, down in enumerate(self.downs):
+            x = down(x if z is None or not (level == 0 or self.everywhere) else with_planes(x, z))
             kept.append(x)
         kept.pop()
         for up in self.ups[:-1]:
@@ -108,6 +109,11 @@ class UnetGenerator(nn.Module):
             skip = kept.pop()
             x = torch.cat([skip, x], 1) if self.skips else x
         return self.ups[-1](x)
+
+
+def with_planes(x: Tensor, z: Tensor) -> Tensor:
+    """(N, C, H, W) with the numbers (N, K) of z as K constant planes behind."""
+    return torch.cat([x, z[:, :, None, None].expand(-1, -1, *x.shape[-2:]).to(x.dtype)], 1)
 
 
 class DcganGenerator(nn.Module):

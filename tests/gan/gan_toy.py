@@ -23,6 +23,10 @@ TINY["classifier"] = [*_FEATURES, "train.batch_size=4"]
 TINY["dtn"] = ["model.size=32", "model.width=4", *_FEATURES, "model.features_from=random", "train.batch_size=2"]
 TINY["discogan"] = ["model.size=32", "model.width=4", "train.batch_size=2"]
 TINY["cogan"] = ["model.size=32", "model.width=4", "model.noise=6", "model.search=3", "train.batch_size=2"]
+TINY["bicyclegan"] = [*TINY["pix2pix"], "model.encoder_width=2", "model.encoder_blocks=1", "model.latent=3",
+                      "model.discriminator.scales=1", "train.batch_size=2"]  # fmt: skip
+TINY["cvaegan"] = ["model.size=32", "model.width=4", "model.latent=5", "train.batch_size=3"]
+TINY["infogan"] = ["model.size=32", "model.width=4", "model.noise=5", "model.categories=3", "train.batch_size=3"]
 _CODES = ["model.width=4", "model.blocks=1", "model.discriminator.width=4", "model.discriminator.scales=1"]
 TINY["unit"] = _CODES
 TINY["munit"] = [*_CODES, "model.style=3"]
