@@ -39,10 +39,11 @@ def _judge() -> Any:
     return load_judge(MODEL_DIR / "judge")
 
 
-def measure(folder: Path, data: Path, target: str) -> dict[str, Any]:
+def measure(folder: Path, data: Path, scenes: Path, target: str, samples: int = 1) -> dict[str, Any]:
     """Distances of the run's A to B generator on the test split, and what the judge sees in its pictures.
 
-    `target` is the style that B is drawn in. Writes folder/test.png: input, translation, true picture.
+    `target` is the style that B is drawn in; several `samples` a picture add diversity and coverage. `scenes`
+    holds the scenes.jsonl that names the objects. Writes folder/test.png: input, translation, true picture.
     """
     from gan_baselines.evaluate import evaluate
     from gan_baselines.inference import translate
@@ -50,13 +51,13 @@ def measure(folder: Path, data: Path, target: str) -> dict[str, Any]:
     from gan_baselines.weights import load_weights
 
     weights = load_weights(folder / "weights")
-    direction = evaluate(weights, data, limit=TEST_LIMIT, network=judge_trunk(), only="AB")["AB"]
+    direction = evaluate(weights, data, limit=TEST_LIMIT, network=judge_trunk(), only="AB", samples=samples)["AB"]
     files = sorted(_side(data, "test", "A").glob("*.png"))[:TEST_LIMIT]
     sources, true = [_tensor(path) for path in files], _side(data, "test", "B")
-    objects = _objects(data.parent / "scenes" / "scenes.jsonl")
+    objects = _objects(scenes / "scenes.jsonl")
     wanted = [objects[path.name] for path in files]
-    dropout = getattr(weights.model.generator, "dropout", False)
-    made = [translate(weights.generators["AB"], p, weights.multiple, dropout=dropout) for p in sources]
+    dropout = getattr(getattr(weights.model, "generator", None), "dropout", False)
+    made = [translate(weights.translators["AB"], p, weights.multiple, dropout=dropout) for p in sources]
     shown = range(0, len(files), max(1, len(files) // GRID_ROWS))
     rows = [(sources[i], made[i], _tensor(true / files[i].name)) for i in shown]
     save_grid([torch.stack(column) for column in zip(*rows, strict=True)], folder / "test.png")

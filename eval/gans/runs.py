@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from eval.files import PROMPTS, write_text
+from eval.gans.tasks import OF_SCENES, make_data, scenes_of, task_of
 from eval.gans.training import run_training
 
 RUNS = PROMPTS / "gan_runs.yaml"
@@ -29,21 +30,7 @@ COLUMNS = {
     "object": "object right, %",
     "speed": "pictures/CPU s",
 }
-
-
-def make_data(out: Path, plan: dict[str, Any]) -> dict[str, Path]:
-    """Folders of paired and unpaired pictures; made once."""
-    from freectl.mini.export import write_scenes
-    from gan_baselines.data.scenes import from_scenes
-
-    folders = {"paired": out / "data" / "paired", "unpaired": out / "data" / "unpaired"}
-    scenes = out / "data" / "scenes"
-    if not scenes.exists():
-        write_scenes(scenes, plan["scenes"], plan["seed"], styles=tuple(plan["styles"]), layout="paired")
-    for layout, folder in folders.items():
-        if not folder.exists():
-            from_scenes(scenes, folder, layout, test_objects=plan["test_objects"])  # type: ignore[arg-type]
-    return folders
+MORE = {"best_l1": "L1 of the best answer", "diversity": "L1 between answers", "coverage": "true answers met"}
 
 
 def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: float) -> list[str]:
@@ -88,20 +75,22 @@ def table(results: dict[str, dict[str, Any]], plan: dict[str, Any], speeds: dict
         groups.setdefault(plan["runs"][kind][1], []).append(kind)
     lines = []
     for group, names in groups.items():
-        lines += [f"| {group} | seeds | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+        more = {key: title for key, title in MORE.items() if any(key in one for name in names for one in kinds[name])}
+        columns = COLUMNS | more
+        lines += [f"| {group} | seeds | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 2) + "|"]
         for rival, values in kinds[names[0]][0]["baselines"].items():
-            lines.append(_row(f"({rival})", [values], "-"))
+            lines.append(_row(f"({rival})", [values], "-", columns))
         for name in names:
             speed = {"speed": speeds[name]} if speeds and name in speeds else {}
             known = [values | speed for values in kinds[name]]
-            lines.append(_row(name, known, str(len(known))))
+            lines.append(_row(name, known, str(len(known)), columns))
         lines.append("")
     return "\n".join(lines)
 
 
-def _row(name: str, seeds: list[dict[str, Any]], count: str) -> str:
+def _row(name: str, seeds: list[dict[str, Any]], count: str, columns: dict[str, str]) -> str:
     cells = [count]
-    for key in COLUMNS:
+    for key in columns:
         values = [value for one in seeds if (value := one.get(key)) is not None]
         digits = 1 if key in ("style", "object", "speed", "kid") else 3
         text = f"{statistics.fmean(values):.{digits}f}" if values else "-"
@@ -153,15 +142,16 @@ def main() -> None:
     import torch
 
     from eval.gans.measure import judge_digest, measure
+    from eval.gans.sampled import measure_drawn
 
     torch.set_num_threads(arguments.threads)
-    folders = make_data(arguments.out, plan["data"])
+    folders = make_data(arguments.out, plan, {task_of(name, plan) for name in arguments.only})
     path = arguments.out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for seed in range(arguments.seeds):
         for name in arguments.only:
-            key, model = run_name(name, seed), plan["runs"][name][0]
-            folder, data = arguments.out / key, folders["paired" if model == "pix2pix" else "unpaired"]
+            key, model, task = run_name(name, seed), plan["runs"][name][0], task_of(name, plan)
+            folder, data = arguments.out / key, folders[task]
             if arguments.phase != "measure":
                 own = settings_of(name, plan, arguments.out, seed, arguments.factor)
                 more = [f"train.threads={arguments.threads}", "train.tracker=none", *arguments.set]
@@ -169,7 +159,10 @@ def main() -> None:
                     run_training(model, data, folder, own + more)
             stale = results.get(key, {}).get("judge") != judge_digest()
             if arguments.phase != "train" and finished(folder) and stale:
-                results[key] = measure(folder, data, plan["data"]["styles"][1])
+                scenes, samples = data.parent / scenes_of(task), plan.get("samples", {}).get(model, 1)
+                ask = measure_drawn if task in OF_SCENES else measure
+                if model != "classifier":  # which makes no pictures: others start from it
+                    results[key] = ask(folder, data, scenes, plan["data"]["styles"][1], samples)
                 write_text(path, json.dumps(results, indent=1))
     same = {key: values for key, values in results.items() if values.get("judge") == judge_digest()}
     sys.stdout.write(table(same, plan, _timed(arguments, plan)) + "\n")

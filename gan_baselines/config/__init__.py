@@ -14,12 +14,14 @@ from gan_baselines.config.base import (
     NormKind,
     ScaleLoss,
 )
+from gan_baselines.config.labelled import Pix2PixHd, SpadeGan
 from gan_baselines.config.multimodal import BicycleGan, CvaeGan, InfoGan
 from gan_baselines.config.noise import Dcgan
 from gan_baselines.config.paired import Pix2Pix
 from gan_baselines.config.presets import PRESETS
 from gan_baselines.config.registry import MODELS, layout_of
 from gan_baselines.config.run import Data, ModelConfig, RunConfig, Train
+from gan_baselines.config.staged import ProGan, StackGan
 from gan_baselines.config.transfer import (
     BiGan,
     Classifier,
@@ -65,9 +67,13 @@ __all__ = [
     "Norm",
     "NormKind",
     "Pix2Pix",
+    "Pix2PixHd",
+    "ProGan",
     "RunConfig",
     "ScaleLoss",
     "SimGan",
+    "SpadeGan",
+    "StackGan",
     "Train",
     "Unit",
     "layout_of",

@@ -25,6 +25,24 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "data": {"flip": False},
             "train": {"batch_size": 128, "epochs": 50, "lr": 1e-3, "lr_discriminator": 2e-4, **_CONSTANT},
         },
+        "spade": {
+            "train": {
+                "lr": 1e-4,
+                "lr_discriminator": 4e-4,
+                "beta1": 0.0,
+                "beta2": 0.9,
+                "batch_size": 32,
+                "epochs": 100,
+                "decay_epochs": 50,
+            },
+        },
+        "stackgan": {
+            "data": {"flip": False},
+            "train": {"batch_size": 128, "epochs": 120, "halve_every": 20_000, **_CONSTANT},
+        },
+        "progan": {
+            "train": {"batch_size": 16, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99, "ema": 0.999, **_CONSTANT},
+        },
         "classifier": {"train": {"batch_size": 64, "lr": 1e-3, "beta1": 0.9, "epochs": 30, "decay_epochs": 30}},
     },
     "small": {
@@ -53,6 +71,22 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "cvaegan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
         "infogan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
+        "pix2pixhd": {
+            "model": {"width": 32, "downs": 2, "blocks": 6, **_TWO_SCALES},
+            "data": _SMALL_PICTURES,
+            "train": {"batch_size": 4},
+        },
+        "spade": {
+            "model": {"width": 16, "ups": 4, "hidden": 32, "spade_norm": "instance", "size": 64, **_TWO_SCALES},
+            "data": _SMALL_PICTURES,
+            "train": {"batch_size": 4},
+        },
+        "stackgan": {
+            "model": {"size": 64, "first_size": 32, "condition": 32, "text": 64, "width": 32},
+            "data": _SMALL_PICTURES,
+            "train": {"batch_size": 32, "halve_every": 0},
+        },
+        "progan": {"model": {"noise": 128, "widths": [128, 128, 128, 64, 32]}, "data": _SMALL_PICTURES},
         "classifier": {"data": _SMALL_PICTURES},
     },
 }

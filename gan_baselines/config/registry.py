@@ -1,9 +1,11 @@
 """The models by name."""
 
 from gan_baselines.config.base import Layout, Model
+from gan_baselines.config.labelled import Pix2PixHd, SpadeGan
 from gan_baselines.config.multimodal import BicycleGan, CvaeGan, InfoGan
 from gan_baselines.config.noise import Dcgan
 from gan_baselines.config.paired import Pix2Pix
+from gan_baselines.config.staged import ProGan, StackGan
 from gan_baselines.config.transfer import (
     BiGan,
     Classifier,
@@ -36,6 +38,10 @@ MODELS: dict[str, type[Model]] = {
     "bicyclegan": BicycleGan,
     "cvaegan": CvaeGan,
     "infogan": InfoGan,
+    "pix2pixhd": Pix2PixHd,
+    "spade": SpadeGan,
+    "stackgan": StackGan,
+    "progan": ProGan,
 }
 
 

@@ -17,7 +17,11 @@ from gan_baselines.models.infogan import InfoGanModel
 from gan_baselines.models.modified_cyclegan import ModifiedCycleGanModel
 from gan_baselines.models.munit import MunitModel
 from gan_baselines.models.pix2pix import Pix2PixModel
+from gan_baselines.models.pix2pixhd import Pix2PixHdModel
+from gan_baselines.models.progan import ProGanModel
 from gan_baselines.models.simgan import FeatureGanModel, SimGanModel
+from gan_baselines.models.spade import SpadeModel
+from gan_baselines.models.stackgan import StackGanModel
 from gan_baselines.models.unit import UnitModel
 
 __all__ = ["Batch", "GanModel", "Terms", "build"]
@@ -40,6 +44,10 @@ _CLASSES: dict[str, type[GanModel]] = {
     "bicyclegan": BicycleGanModel,
     "cvaegan": CvaeGanModel,
     "infogan": InfoGanModel,
+    "pix2pixhd": Pix2PixHdModel,
+    "spade": SpadeModel,
+    "stackgan": StackGanModel,
+    "progan": ProGanModel,
 }
 
 

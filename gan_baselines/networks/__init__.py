@@ -9,6 +9,7 @@ from gan_baselines.networks.autoencoders import (
     adain,
     noisy,
 )
+from gan_baselines.networks.coarse_to_fine import CoarseGenerator, FineGenerator, InstanceEncoder
 from gan_baselines.networks.coupled import CoupledDiscriminator, CoupledGenerator
 from gan_baselines.networks.discriminators import (
     CodeReader,
@@ -28,8 +29,10 @@ from gan_baselines.networks.generators import (
     picture_generator,
 )
 from gan_baselines.networks.init import count_parameters, initialise
+from gan_baselines.networks.spade import Spade, SpadeGenerator
 
 __all__ = [
+    "CoarseGenerator",
     "CodeDecoder",
     "CodeReader",
     "ContentEncoder",
@@ -38,7 +41,9 @@ __all__ = [
     "DcganDiscriminator",
     "DcganGenerator",
     "FeatureNet",
+    "FineGenerator",
     "Gaussian",
+    "InstanceEncoder",
     "Judgement",
     "Norm",
     "PatchDiscriminator",
@@ -46,6 +51,8 @@ __all__ = [
     "PictureEncoder",
     "ResidualBlock",
     "ResnetGenerator",
+    "Spade",
+    "SpadeGenerator",
     "StyleEncoder",
     "StyledAutoencoder",
     "UnetGenerator",

@@ -70,4 +70,5 @@ def wrap(norm: Norm, conv: nn.Module) -> nn.Module:
 
 def mixes_samples(network: nn.Module) -> bool:
     """Whether one picture's output depends on the others of its batch (batch statistics in training mode)."""
-    return any(isinstance(part, nn.BatchNorm2d) and part.training for part in network.modules())
+    parts = list(network.modules())
+    return any((isinstance(p, nn.BatchNorm2d) and p.training) or getattr(p, "mixes", False) for p in parts)

@@ -27,6 +27,14 @@ TINY["bicyclegan"] = [*TINY["pix2pix"], "model.encoder_width=2", "model.encoder_
                       "model.discriminator.scales=1", "train.batch_size=2"]  # fmt: skip
 TINY["cvaegan"] = ["model.size=32", "model.width=4", "model.latent=5", "train.batch_size=3"]
 TINY["infogan"] = ["model.size=32", "model.width=4", "model.noise=5", "model.categories=3", "train.batch_size=3"]
+_JUDGE = ["model.discriminator.width=4", "model.discriminator.scales=1"]
+TINY["pix2pixhd"] = [*_JUDGE, "model.width=4", "model.downs=1", "model.blocks=1", "model.fine_blocks=1",
+                     "model.encoder=true", "model.encoder_width=2", "train.batch_size=2"]  # fmt: skip
+TINY["spade"] = [*_JUDGE, "model.width=4", "model.ups=2", "model.hidden=4", "model.latent=3", "model.size=32",
+                 "model.encoder_width=2", "model.spade_norm=instance", "train.batch_size=2"]  # fmt: skip
+TINY["stackgan"] = ["model.size=32", "model.first_size=16", "model.coarse=8", "model.width=4", "model.noise=4",
+                    "model.condition=3", "model.text=5", "model.blocks=1", "train.batch_size=3"]  # fmt: skip
+TINY["progan"] = ["model.noise=4", "model.widths=[4, 4, 4, 2]", "train.batch_size=2"]
 _CODES = ["model.width=4", "model.blocks=1", "model.discriminator.width=4", "model.discriminator.scales=1"]
 TINY["unit"] = _CODES
 TINY["munit"] = [*_CODES, "model.style=3"]

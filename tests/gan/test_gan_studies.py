@@ -10,7 +10,7 @@ from gan_toy import TINY, picture, write
 from PIL import Image
 from torch import nn
 
-from eval.gans import features, measure, runs
+from eval.gans import features, measure, runs, sampled, tasks
 from eval.gans import noise as gan_noise
 from gan_baselines.config import RunConfig
 from gan_baselines.evaluate import evaluate
@@ -30,6 +30,51 @@ def test_every_planned_run_has_valid_settings_and_the_groups_budget(name, tmp_pa
     assert config.train.seed == 3
     budget = 2 * (own[0] if own else PLAN["pictures"][model])
     assert budget - config.train.batch_size < config.train.steps * config.train.batch_size <= budget
+
+
+def test_every_planned_model_has_a_task_and_settings_of_its_own():
+    for name, (model, *_) in PLAN["runs"].items():
+        assert model in PLAN["common"]
+        assert tasks.task_of(name, PLAN) in ("paired", "unpaired", "answers", "sources", *tasks.OF_SCENES)
+    sources = [text for run in PLAN["runs"].values() for text in run[2] if "_from=" in text]
+    assert all(text.split("{out}/")[1].split("{seed}")[0] in PLAN["runs"] for text in sources)
+
+
+MEASURED = {
+    "spade": ["model.labels=40", "model.instances=true", "model.ups=2", "model.hidden=4", "model.width=4"],
+    "bicyclegan": ["model.generator.downs=4", "model.generator.width=4", "model.encoder_width=2"],
+    "infogan": ["model.width=4"],
+    "pix2pix": ["model.generator.downs=4", "model.generator.width=4"],
+}
+
+
+def test_data_of_every_task_and_what_its_runs_are_measured_by(tmp_path):
+    data = {"scenes": 30, "seed": 1, "styles": ["noto", "fluent"], "test_objects": ["cat", "dog", "bear"]}
+    plan = {"data": data, "tasks": PLAN["tasks"], "runs": {name: [name, "g", []] for name in MEASURED}}
+    wanted = {tasks.task_of(name, plan) for name in MEASURED}
+    folders = tasks.make_data(tmp_path, plan, wanted)
+    assert set(folders) == {"labelled", "answers", "captioned", "paired"}
+    for name, sets in MEASURED.items():
+        task, folder = tasks.task_of(name, plan), tmp_path / name
+        config = resolve(name, None, ["model.init=normal", *sets]).model
+        net = build(config)
+        save_weights(folder / "weights", config, dict(net.generators), translators=sorted(net.translators))
+        ask = sampled.measure_drawn if task in tasks.OF_SCENES else measure.measure
+        found = ask(folder, folders[task], folders[task].parent / tasks.scenes_of(task), "fluent", 3)
+        rows = found["baselines"]
+        if task in tasks.OF_SCENES:
+            assert rows["true pictures"]["style"] == 100
+            assert ("object" in found) == (name != "infogan")
+        else:
+            assert rows["identity"]["style"] < 50
+            assert (found["diversity"] > 1e-4) == (name == "bicyclegan")  # the toy pix2pix has no layer with dropout
+            assert ("coverage" in found) == (task == "answers")
+    picture = folders["answers"] / "test"
+    stem = next((picture / "B").iterdir()).stem
+    answers = {path.stem: np.asarray(Image.open(path)) for path in (picture / "answers" / stem).iterdir()}
+    assert len(answers) == 10
+    true = np.asarray(Image.open(picture / "B" / f"{stem}.png"))
+    assert sum(np.array_equal(true, answer) for answer in answers.values()) == 1
 
 
 def test_runs_of_a_model_differ_in_one_thing_only():
