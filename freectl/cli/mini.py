@@ -123,11 +123,41 @@ def score(
 ) -> None:
     """Measure the embedded model: judge agreement, reconstruction, inversion, speed."""
     from freectl.mini import MODEL_DIR
-    from freectl.mini.score import score_model
+    from freectl.mini.sampling import generator_kind
+    from freectl.mini.score import judge_folder, score_model
 
-    _check_model("--model", model or MODEL_DIR, "judge/config.json")
+    judge_folder(model or MODEL_DIR)
+    generator_kind(model or MODEL_DIR)
     scores = score_model(model or MODEL_DIR, captions, steps)
     emit(scores, table(["measure", "value"], [[name, str(value)] for name, value in scores.items()]), form)
+
+
+@app.command()
+def sample(
+    prompt: Annotated[str, typer.Argument(help='Such as "a fluent fox on a blue background".')],
+    out: Annotated[Path, typer.Option(help="Picture to write.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a generator, also `flow` or `cascade` in a model folder.  [default: the embedded one]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="Denoising steps (of each stage).", min=1, max=1000)] = 50,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance.", min=0, max=100)] = 4.0,
+    form: FormatOption = Format.human,
+) -> None:
+    """Draw one picture of a text, with any generator of the embedded world."""
+    from freectl.files import record
+    from freectl.mini import MODEL_DIR
+    from freectl.mini.sampling import Sampler, generator_kind
+
+    record.check_output(out, "--out")
+    kind = generator_kind(model or MODEL_DIR)
+    picture = Sampler(model or MODEL_DIR).draw([prompt], steps, seed, guidance)[0]
+    record.save_image(picture, out)
+    facts = {"output": str(out), "prompt": prompt, "kind": kind, "seed": seed, "steps": steps, "guidance": guidance}
+    emit(facts, f"{out}", form)
 
 
 @app.command()
@@ -142,8 +172,9 @@ def sheet(
     from freectl.files import record
     from freectl.mini import MODEL_DIR
     from freectl.mini import score as scores
+    from freectl.mini.sampling import Sampler, generator_kind
 
     record.check_output(out, "--out")
-    _check_model("--model", model or MODEL_DIR, "model_index.json")
-    record.save_image(scores.sheet(scores.load(model or MODEL_DIR), count, steps=steps), out)
+    generator_kind(model or MODEL_DIR)
+    record.save_image(scores.sheet(Sampler(model or MODEL_DIR), count, steps=steps), out)
     emit({"output": str(out), "pictures": count}, f"{count} samples in {out}", form)

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from freectl.errors import FreectlError
+from freectl.errors import InputError
 from freectl.mini.captions import Wanted, fixed_captions
 from freectl.mini.judge import HEADS, Verdict, judge_pictures, load_judge
+from freectl.mini.sampling import Sampler
 from freectl.mini.scene import random_scene, render
 from freectl.mini.score_helpers import clip_scores, judge_scores, share
 from freectl.mini.training.data import batch_rng, scene_batch
 
 SCORE_SEED = 1234
-BATCH = 20
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -30,27 +30,41 @@ def score_model(folder: Path, captions: int | None = None, steps: int = 50, help
     """All measures of a model folder.
 
     Args:
-        folder: Stable Diffusion layout, with `judge/` for the agreement measures and `clip/` for retrieval.
+        folder: a generator that `Sampler` opens, with `judge/` in it or beside it for the agreement measures. One in
+            Stable Diffusion layout is measured throughout, with `clip/` for retrieval.
         captions: the first so many of the fixed captions, and a fifth as many of the held-out pairs; default all.
-        steps: DDIM steps.
+        steps: denoising steps.
         helper_scenes: fresh scenes on which the judge is measured; the CLIP has half as many.
 
     Raises:
-        FreectlError: the folder holds no model or no judge.
+        InputError: the folder holds no model or no judge.
     """
-    if not (folder / "judge").exists():
-        raise FreectlError(f"{folder}: no judge; train one with `freectl mini train --part judge`")
-    pipe = load(folder)
-    scores = reconstruction(pipe) | inversion(pipe, steps) | speed(pipe, steps)
-    judge = load_judge(folder / "judge")
-    scores |= judge_scores(judge, helper_scenes)
-    if (folder / "clip").exists():
-        scores |= clip_scores(folder / "clip", helper_scenes // 2)
+    judge = load_judge(judge_folder(folder))
+    sampler = Sampler(folder)
+    scores = speed(sampler, steps)
+    if sampler.kind == "StableDiffusionPipeline":
+        pipe = load(folder)
+        scores |= reconstruction(pipe) | inversion(pipe, steps) | judge_scores(judge, helper_scenes)
+        if (folder / "clip").exists():
+            scores |= clip_scores(folder / "clip", helper_scenes // 2)
     wanted = fixed_captions()
     seen, held = ([one for one in wanted if one.held_out == held] for held in (False, True))
     if captions is not None:
         seen, held = seen[:captions], held[: max(1, captions // 5)]
-    return scores | agreement(pipe, judge, seen, steps, "") | agreement(pipe, judge, held, steps, "held-out ")
+    return scores | agreement(sampler, judge, seen, steps, "") | agreement(sampler, judge, held, steps, "held-out ")
+
+
+def judge_folder(folder: Path) -> Path:
+    """The judge of a model folder, or of the one that a further generator lies in.
+
+    Raises:
+        InputError: there is none.
+    """
+    for place in (folder / "judge", folder.parent / "judge"):
+        if (place / "config.json").exists():
+            return place
+    allowed = "a folder that `freectl mini train` wrote, `--part judge` too"
+    raise InputError("--model", f"'{folder}', which has no judge/config.json", allowed)
 
 
 def load(folder: Path) -> Any:
@@ -94,40 +108,19 @@ def inversion(pipe: Any, steps: int, count: int = 20) -> dict[str, Any]:
     return {"inversion_psnr_db": round(psnr(decoded, pipe.image_processor.preprocess(pictures)), 2)}
 
 
-def speed(pipe: Any, steps: int, pictures: int = 3) -> dict[str, Any]:
+def speed(sampler: Sampler, steps: int, pictures: int = 3) -> dict[str, Any]:
     """Seconds of one picture made alone, the fastest of a few, with torch's own thread count."""
     taken = []
     for seed in range(pictures):
         start = time.perf_counter()
-        draw(pipe, ["a fluent fox on a blue background"], steps, seed)
+        sampler.draw(["a fluent fox on a blue background"], steps, seed)
         taken.append(time.perf_counter() - start)
     return {"seconds_a_picture": round(min(taken), 2), "threads": torch.get_num_threads()}
 
 
-def draw(pipe: Any, captions: Sequence[str], steps: int, first_seed: int = 0) -> list[Image.Image]:
-    """Plain samples at the family's guidance scale; picture i has generator seed `first_seed` + i."""
-    from diffusers import StableDiffusionPipeline
-
-    from freectl.models import families
-
-    plain = StableDiffusionPipeline.from_pipe(pipe)
-    plain.set_progress_bar_config(disable=True)
-    made: list[Image.Image] = []
-    for first in range(0, len(captions), BATCH):
-        part = list(captions[first : first + BATCH])
-        seeds = range(first_seed + first, first_seed + first + len(part))
-        made += plain(
-            part,
-            num_inference_steps=steps,
-            guidance_scale=families.MINI.guidance_scale,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-        ).images
-    return made
-
-
-def agreement(pipe: Any, judge: Any, wanted: Sequence[Wanted], steps: int, label: str) -> dict[str, Any]:
+def agreement(sampler: Sampler, judge: Any, wanted: Sequence[Wanted], steps: int, label: str) -> dict[str, Any]:
     """Share of samples in which the judge sees the caption's object, style and background: all, and by style."""
-    verdicts = judge_pictures(judge, draw(pipe, [one.caption for one in wanted], steps))
+    verdicts = judge_pictures(judge, sampler.draw([one.caption for one in wanted], steps))
     scores: dict[str, Any] = {f"{label}captions": len(wanted)}
     for head in HEADS:
         scores[f"{label}{head}_agreement"] = share(_right(head, verdicts, wanted))
@@ -144,10 +137,10 @@ def _right(head: str, verdicts: Iterable[Verdict], wanted: Iterable[Wanted]) -> 
     return [v.labels[head] == getattr(w, head) for v, w in zip(verdicts, wanted, strict=True)]
 
 
-def sheet(pipe: Any, count: int = 64, columns: int = 8, steps: int = 50) -> Image.Image:
+def sheet(sampler: Sampler, count: int = 64, columns: int = 8, steps: int = 50) -> Image.Image:
     """The first fixed captions as a labelled sheet of samples."""
     from freectl.files.pictures import compare_sheet
 
     captions = [one.caption for one in fixed_captions()[:count]]
     short = [text.replace(" background", "").removeprefix("an ").removeprefix("a ") for text in captions]
-    return compare_sheet(list(zip(short, draw(pipe, captions, steps), strict=True)), columns=columns, scale=2)
+    return compare_sheet(list(zip(short, sampler.draw(captions, steps), strict=True)), columns=columns, scale=2)
