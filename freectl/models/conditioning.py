@@ -9,6 +9,8 @@ from torch import Tensor
 
 from freectl.denoising.sampler import Half, Prompt
 from freectl.errors import InputError
+from freectl.models.finite import check_finite
+from freectl.models.networks import unwrapped
 
 Size = tuple[int, int]
 
@@ -60,15 +62,17 @@ class TextConditioner:
     Args:
         pipe: the pipeline.
         lora_scale: strength of LoRA layers in the text encoders.
+        dtype: of the embeddings, the network's; None = the encoders' own, which may be others in one folder.
     """
 
-    def __init__(self, pipe: Any, lora_scale: float | None = None) -> None:
-        self.pipe, self.lora_scale = pipe, lora_scale
+    def __init__(self, pipe: Any, lora_scale: float | None = None, dtype: torch.dtype | None = None) -> None:
+        self.pipe, self.lora_scale, self.dtype = pipe, lora_scale, dtype
 
     @property
     def encoders(self) -> list[Any]:
         """The text encoders that the pipeline has."""
-        return [one for name in ("text_encoder", "text_encoder_2") if (one := getattr(self.pipe, name, None))]
+        names = ("text_encoder", "text_encoder_2")
+        return [unwrapped(one) for name in names if (one := getattr(self.pipe, name, None)) is not None]
 
     @property
     def learnt_words(self) -> list[tuple[str, int]]:
@@ -97,7 +101,7 @@ class TextConditioner:
             working: (height, width) of the pictures, where `micro` gives none.
             second, negative_second: texts of a second encoder, for families that have one.
         """
-        cond, uncond = self.pipe.encode_prompt(list(texts), **self._options(negative))[:2]
+        cond, uncond = self._encoded(texts, self._options(negative))[:2]
         return Prompt(cond, uncond if negative is not None else None)
 
     def assembled(
@@ -111,6 +115,13 @@ class TextConditioner:
     ) -> Prompt:
         """Embeddings as a prompt, with the added inputs that the network asks for."""
         return Prompt(cond, uncond)
+
+    def _encoded(self, texts: Sequence[str], options: dict[str, Any]) -> tuple[Any, ...]:
+        found = self.pipe.encode_prompt(list(texts), **options)
+        for embeds in found:
+            if embeds is not None:
+                check_finite(embeds, "the encoded text", "the text encoder's weights, a learnt word or a LoRA")
+        return tuple(None if embeds is None else embeds.to(dtype=self.dtype) for embeds in found)
 
     def _options(self, negative: Sequence[str] | None) -> dict[str, Any]:
         options: dict[str, Any] = {"device": self.pipe._execution_device, "num_images_per_prompt": 1}
@@ -146,7 +157,7 @@ class PooledTextConditioner(TextConditioner):
         options = self._options(negative) | {"prompt_2": None if second is None else list(second)}
         if negative is not None:
             options["negative_prompt_2"] = None if negative_second is None else list(negative_second)
-        cond, uncond, pooled, negative_pooled = self.pipe.encode_prompt(list(texts), **options)
+        cond, uncond, pooled, negative_pooled = self._encoded(texts, options)
         if negative is None:
             return self.assembled(cond, None, pooled, None, working, micro)
         if self.zeroed:

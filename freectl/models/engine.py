@@ -17,6 +17,8 @@ from freectl.denoising.sampler import Denoiser, Prompt
 from freectl.files.cache import Cache, content_key
 from freectl.models import families, fingerprint
 from freectl.models.conditioning import MicroConditioning
+from freectl.models.finite import FiniteCall, cause_of_step, check_finite
+from freectl.models.networks import unwrapped
 from freectl.models.vae_codec import VaeCodec
 
 Build = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
@@ -53,9 +55,10 @@ class Engine:
         self.network, self.vae = families.network_of(pipe), pipe.vae
         self.family = families.of(self.network)
         self.schedule = path_of(pipe.scheduler)
-        self.denoiser = Denoiser(self.network, self.family.call, cross_attention_kwargs)
+        self._call = FiniteCall(self.family.call, self.schedule)
+        self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs)
         self.device, self.dtype = pipe._execution_device, self.network.dtype
-        self.text = self.family.text(pipe, (cross_attention_kwargs or {}).get("scale"))
+        self.text = self.family.text(pipe, (cross_attention_kwargs or {}).get("scale"), self.dtype)
         self.codec = VaeCodec(pipe, self.device, self.dtype, upcast=self.family.upcast_vae)
         self.micro = micro or MicroConditioning()
         self._kwargs = cross_attention_kwargs
@@ -117,6 +120,14 @@ class Engine:
         """Scaled latents to pictures (B, 3, H, W), -1 to 1."""
         return self.codec.decode(latents)
 
+    def check_result(self, latents: Tensor) -> None:
+        """End a run whose final latents are no picture.
+
+        Raises:
+            FreectlError: they are not finite.
+        """
+        check_finite(latents, "latents after the last step", cause_of_step(self.schedule))
+
     def noise(self, size: tuple[int, int], generators: Sequence[torch.Generator]) -> Tensor:
         """Initial noise, one CPU generator an image."""
         width, height = (side // self.codec.factor for side in size)
@@ -125,7 +136,7 @@ class Engine:
 
     def model_key(self) -> dict[str, Any]:
         """Everything of the model that an inversion depends on."""
-        parts = [self.network, self.vae, *self.text.encoders]
+        parts = [self.network, unwrapped(self.vae), *self.text.encoders]
         config = {k: v for k, v in self.schedule.scheduler.config.items() if not k.startswith("_")}
         return {
             "weights": fingerprint.combined(parts),
@@ -188,10 +199,17 @@ class Engine:
 
     def cached_with_metadata(self, kind: str, key: str, build: Build) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata of a cache entry, built if missing."""
+
+        def checked() -> tuple[dict[str, Tensor], dict[str, Any]]:
+            made = build()
+            for name, tensor in made[0].items():
+                check_finite(tensor, f"{kind}, {name}", cause_of_step(self.schedule))
+            return made
+
         if self.cache is None:
-            (tensors, metadata), hit = build(), False
+            (tensors, metadata), hit = checked(), False
         else:
-            tensors, metadata, hit = self.cache.get_or_build(kind, key, build)
+            tensors, metadata, hit = self.cache.get_or_build(kind, key, checked)
         if kind in self.cost.cached:
             # Several pictures in one run: "cached" means that all of them were.
             self.cost.cached[kind] = hit and (self.cost.cached[kind] or kind not in self._asked)
@@ -200,6 +218,7 @@ class Engine:
 
     def progress(self, total: int, label: str) -> Any:
         """The pipeline's own progress bar, labelled."""
+        self._call.doing = label
         bar = self.pipe.progress_bar(total=total)
         bar.set_description(label)
         return bar

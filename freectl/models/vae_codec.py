@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from freectl.models.finite import cause_in, check_finite, is_finite
+from freectl.models.networks import unwrapped
+
 
 class VaeCodec:
     """Wraps a pipeline's VAE and image processor.
@@ -28,21 +31,38 @@ class VaeCodec:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""
+        """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats.
+
+        Raises:
+            FreectlError: latents that are not finite.
+        """
         with self._safe_precision():
             pixels = self.pipe.image_processor.preprocess(list(images)).to(self.device, self.vae.dtype)
-            latents = self.vae.encode(pixels).latent_dist.mode()
+            encoded = self.vae.encode(pixels)
+            # a distilled VAE has no distribution
+            latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        self._check(latents, "the encoded picture")
         shift, scale = self._statistics(latents)
         # pixels come channels-last; a cached inversion does not, and kernels of the two layouts round differently
         return ((latents - shift) * scale).to(self.dtype).contiguous()
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents to pictures (B, 3, H, W), -1 to 1."""
+        """Scaled latents to pictures (B, 3, H, W), -1 to 1.
+
+        Raises:
+            FreectlError: pixels that are not finite.
+        """
         with self._safe_precision():
             latents = latents.to(self.vae.dtype)
             shift, scale = self._statistics(latents)
-            return self.vae.decode(latents / scale + shift).sample
+            pixels = self.vae.decode(latents / scale + shift).sample
+        self._check(pixels, "the decoded picture")
+        return pixels
+
+    def _check(self, tensor: Tensor, what: str) -> None:
+        if not is_finite(tensor):  # the cause takes a look at all weights
+            check_finite(tensor, what, cause_in(unwrapped(self.vae), self.vae.dtype, "VAE"))
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """(shift, scale): scaled = (latents - shift) * scale."""

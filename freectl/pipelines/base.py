@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from typing import Any, ClassVar
+from functools import reduce, wraps
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import DiffusionPipeline
@@ -20,10 +20,14 @@ from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method, Outcome, Request
 from freectl.methods.freecontrol.method import FreeControl
 from freectl.methods.local_edit import BACKGROUND, composite_tensor, kept_pictures
+from freectl.models import families
 from freectl.models.conditioning import TextExtras
 from freectl.models.engine import Engine
+from freectl.models.networks import exclusive, uncompiled
 from freectl.pipelines.call_inputs import check_call, encode_texts, fit_images, per_image_generators, resized
 from freectl.pipelines.callback_tensors import change_lane, lane_tensors
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass
@@ -57,8 +61,23 @@ def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
     return replace(condition, image=resized(condition.image, size), mask=mask)
 
 
+def alone(call: F) -> F:
+    """A call that holds the pipeline's networks while it runs, and runs the denoising one uncompiled, for its hooks."""
+
+    @wraps(call)
+    def held(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with exclusive(self), uncompiled(families.network_of(self)):
+            return call(self, *args, **kwargs)
+
+    return held  # type: ignore[return-value]
+
+
 class FreeControlMixin(DiffusionPipeline):
     """`__call__` for a Stable Diffusion pipeline class, named before it among the bases.
+
+    Components are read at each call, replaced ones too: any scheduler's schedule, an `AutoencoderTiny`, a network under
+    `torch.compile`, which runs uncompiled. Calls in several threads, on one pipeline or on several that share a
+    network, run one after another.
 
     Attributes:
         plain_class: the diffusers class whose folders these are; `save_pretrained` names it.
@@ -85,6 +104,7 @@ class FreeControlMixin(DiffusionPipeline):
                 network.to(dtype=dtype)
         return made
 
+    @alone
     @torch.no_grad()
     def __call__(
         self,
@@ -235,6 +255,7 @@ class FreeControlMixin(DiffusionPipeline):
     def _finish(
         self, engine: Engine, request: Request, outcome: Outcome, output_type: str, settings: Any
     ) -> FreeControlPipelineOutput:
+        engine.check_result(outcome.latents)
         engine.cost.record_memory(engine.device)
         images, flagged = outcome.latents.to(engine.dtype), None
         if output_type != "latent":

@@ -8,6 +8,7 @@ from freectl.models.families.mini import MINI
 from freectl.models.families.sd import SD
 from freectl.models.families.sdxl import SDXL
 from freectl.models.families.unet import blocks_with_self_attention
+from freectl.models.networks import unwrapped
 
 FAMILIES: list[Family] = [SD, SDXL, MINI]
 
@@ -32,6 +33,6 @@ def of(network: Any) -> Family:
 
 
 def network_of(pipe: Any) -> Any:
-    """The denoising network of a pipeline."""
+    """The denoising network of a pipeline, without the wrapping of `torch.compile`."""
     names = dict.fromkeys(family.component for family in FAMILIES)
-    return next(part for name in names if (part := getattr(pipe, name, None)) is not None)
+    return unwrapped(next(part for name in names if (part := getattr(pipe, name, None)) is not None))
