@@ -6,6 +6,7 @@ from html import escape
 
 from eval.report import svg
 from eval.report.svg import Curve, Point
+from eval.report.svg_axes import Axis, axis
 from eval.results.reading import Results
 from eval.results.summary import Row, summary
 from eval.scores.measures import Measure
@@ -62,7 +63,7 @@ def _plot(rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: 
 
 def _drawn(
     rows: Sequence[Row], accuracy: Measure, other: Measure | None, title: str
-) -> tuple[list[Curve], svg.Axis, svg.Axis, str] | None:
+) -> tuple[list[Curve], Axis, Axis, str] | None:
     """Curves, both axes and the name of a plot of accuracy against another score, or against seconds."""
 
     def point(row: Row) -> Point | None:
@@ -82,9 +83,9 @@ def _drawn(
         return None
     shown = [p.x for p in points] if other is None else without_outliers([p.x for p in points])
     outside = [f"{p.x:.3g}" for p in points if p.x > max(shown)]
-    across = svg.axis(title, shown, log=other is None)
+    across = axis(title, shown, log=other is None)
     limits = (0.0, 100.0) if accuracy.scale == 100 else None
-    up = svg.axis(accuracy.head, [v for p in points for v in (p.y, *(p.y_interval or ()))], limits=limits)
+    up = axis(accuracy.head, [v for p in points for v in (p.y, *(p.y_interval or ()))], limits=limits)
     beyond = f"; on the right edge, beyond it: {', '.join(outside)}" if outside else ""
     return drawn, across, up, f"{accuracy.title} against {title}{beyond}"
 

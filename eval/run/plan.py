@@ -9,7 +9,8 @@ from typing import Any
 
 from eval.bench.cases import Bench, Case
 from eval.gans import GAN
-from eval.run.variants import Variant, check
+from eval.run.checked import check
+from eval.run.variants import Variant
 from freectl.errors import InputError
 
 Task = tuple[str, str]

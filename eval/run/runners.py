@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from eval.bench.cases import Case
-from eval.run.variants import Checked
+from eval.run.checked import Checked
 from freectl.denoising.cost import Cost
 from freectl.errors import InputError
 from freectl.files import pictures

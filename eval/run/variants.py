@@ -3,17 +3,13 @@
 import re
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
 
-from eval.bench.cases import Case
 from eval.gans import GAN
 from freectl.errors import InputError, unknown
 
 _OUTSIDE = re.compile(r",(?![^\[]*\])")
 _METHOD = re.compile(r"(?P<name>[^:\[\]]+)(:(?P<preset>[^\[\]]+))?(\[(?P<own>[^\[\]]*)\])?")
 _METHODS = "names with commas between, such as sdedit,freecontrol:official,freecontrol[start=noise,mask=exact]"
-MASKS = ("none", "attention", "exact")
-CONCEPTS = ("none", "source")
 
 
 @dataclass(frozen=True)
@@ -138,65 +134,3 @@ def _assignment(option: str, text: str, names: list[str]) -> tuple[str, str, str
     if name not in names:
         raise unknown(option, name, names)
     return name, key.replace("-", "_"), value.strip()
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A variant's settings and the options of its runs, checked; nothing has been loaded.
-
-    Attributes:
-        mask: "none"; "attention", where the source's object is seen; or "exact", the case's own object mask.
-        concept: "source": bases of the object of the source; "none": the family's general ones.
-    """
-
-    variant: Variant
-    method: Any
-    settings: Any
-    mask: str = "none"
-    concept: str = "none"
-    guidance_scale: float | None = None
-    negative_prompt: str = ""
-
-    def applies(self, case: Case) -> bool:
-        """Any case, unless the settings need what it lacks."""
-        lacks_mask = self.mask == "exact" and case.scenes is None
-        return not lacks_mask and not (self.concept == "source" and case.concept is None)
-
-
-def check(variant: Variant) -> Checked:
-    """Check a diffusion variant without loading weights; imports torch.
-
-    Raises:
-        InputError: unknown method, preset or setting; a value out of range; an input the method does not use.
-    """
-    from freectl import methods
-    from freectl.tasks import options
-
-    method = methods.get(variant.method, "--methods")
-    values = dict(variant.values)
-    mask = _choice("mask", values.pop("mask", "none"), MASKS)
-    concept = _choice("concept", values.pop("concept", "source" if mask == "attention" else "none"), CONCEPTS)
-    scale = _scale(values.pop("guidance_scale", None))
-    negative = values.pop("negative_prompt", "")
-    settings = options.method_settings(method, variant.preset, values)
-    given = [name for name, value in (("mask", mask), ("concept", concept)) if value != "none"]
-    method.check(settings, given)
-    return Checked(variant, method, settings, mask, concept, scale, negative)
-
-
-def _choice(key: str, value: str, allowed: tuple[str, ...]) -> str:
-    if value not in allowed:
-        raise InputError(f"--set {key}", repr(value), ", ".join(allowed))
-    return value
-
-
-def _scale(value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        scale = float(value)
-    except ValueError:
-        scale = -1.0
-    if not 0 <= scale <= 100:
-        raise InputError("--set guidance_scale", repr(value), "a number from 0 to 100")
-    return scale

@@ -9,8 +9,8 @@ from typing import Any
 from eval.bench.cases import Bench, Case
 from eval.gans import GAN
 from eval.results.store import Store
+from eval.run.checked import check
 from eval.run.plan import Plan, Task
-from eval.run.variants import check
 
 
 class Workshop:

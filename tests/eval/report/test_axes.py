@@ -11,7 +11,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from eval.bench.mini_files import load_mini
-from eval.report.axes import axes, break_even, group_of, read, spread_over_seeds, table
+from eval.report.axes import axes
+from eval.report.axes_lines import group_of, read
+from eval.report.axes_table import break_even, spread_over_seeds, table
 from eval.results.store import Store
 from freectl.errors import InputError
 
@@ -66,7 +68,7 @@ def test_kid_of_few_pictures_is_not_printed(folders: Path, monkeypatch: pytest.M
         return [row.split("|")[column].strip() for row in rows]
 
     assert kids() == ["-", "-"]
-    monkeypatch.setattr("eval.report.axes.FEWEST", 8)
+    monkeypatch.setattr("eval.report.axes_table.FEWEST", 8)
     assert all(float(text) > 0 for text in kids())
 
 

@@ -8,7 +8,8 @@ from result_kit import about, line
 from eval.bench.mini_files import load_mini
 from eval.report.command import report
 from eval.report.plots import curves, pareto_svg, without_outliers
-from eval.report.svg import Point, axis
+from eval.report.svg import Point
+from eval.report.svg_axes import axis
 from eval.results.reading import read
 from eval.results.store import Store
 from eval.results.summary import summary

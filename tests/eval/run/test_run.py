@@ -23,12 +23,13 @@ import freectl
 from eval.bench.cases import balanced, chosen_cases
 from eval.bench.mini_files import load_mini
 from eval.results.store import Store
+from eval.run.checked import check
 from eval.run.command import run
 from eval.run.execute import execute
 from eval.run.measure import again
 from eval.run.plan import Plan, weights_digest
 from eval.run.runners import DiffusionRunner, Made, load_model
-from eval.run.variants import check, variants
+from eval.run.variants import variants
 from eval.run.workshop import Workshop
 from eval.scores.base import Scored
 from freectl.errors import FreectlError, InputError
