@@ -19,6 +19,7 @@ class Data(Closed):
     """How pictures become batches. `load_size` resizes (px, square) before a random crop to `size`; None keeps sizes.
 
     `rotate` (degrees) and `stretch` (relative, 0.1 = up to 10 %) bound random distortions, for DCGAN on small sets.
+    `colour` bounds random factors of brightness, contrast and saturation (0.2 = 0.8 to 1.2), equal for both of a pair.
     A side's pictures are kept in memory as uint8 where they need at most `memory_mb`.
     """
 
@@ -27,6 +28,7 @@ class Data(Closed):
     flip: bool = True
     rotate: float = Field(default=0.0, ge=0, le=180)
     stretch: float = Field(default=0.0, ge=0, lt=1)
+    colour: float = Field(default=0.0, ge=0, lt=1)
     memory_mb: int = Field(default=2000, ge=0)
 
     @model_validator(mode="after")
@@ -41,6 +43,7 @@ class Train(Closed):
 
     `halve_every` steps the learning rates are halved (0 never), beside that decay. `weight_decay` is Adam's L2 term.
     `ema` 0 switches the average off. `threads` None takes every core this process may use. Intervals are in steps.
+    `evaluate_every` steps the test split is measured (0 never), and the weights of the lowest KID are kept in best/.
     """
 
     epochs: int = Field(default=200, ge=1)
@@ -63,6 +66,8 @@ class Train(Closed):
     sample_every: int = Field(default=500, ge=1)
     checkpoint_every: int = Field(default=1000, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
+    evaluate_every: int = Field(default=0, ge=0)
+    evaluate_pictures: int = Field(default=64, ge=2)
     tracker: Literal["auto", "none", "tensorboard", "trackio"] = "auto"
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Random crops, flips, rotations and stretches of a batch; every draw comes from the generator given."""
+"""Random crops, flips, rotations, stretches and colours of a batch; every draw comes from the generator given."""
 
 import math
 
@@ -16,6 +16,15 @@ def crop_flip(pictures: Tensor, size: tuple[int, int], flip: bool, rng: Generato
     corners = zip(pictures, tops, lefts, strict=True)
     cut = torch.stack([p[:, top : top + size[0], left : left + size[1]] for p, top, left in corners])
     return torch.where(mirrored[:, None, None, None], cut.flip(3), cut) if flip else cut
+
+
+def recolour(pictures: Tensor, amount: float, rng: Generator) -> Tensor:
+    """Multiply brightness, contrast and saturation of each of (N, 3, H, W) in [-1, 1] by 1 - amount to 1 + amount."""
+    brightness, contrast, saturation = 1 + (2 * torch.rand(3, len(pictures), 1, 1, 1, generator=rng) - 1) * amount
+    x = (pictures + 1) / 2 * brightness
+    x = (x - x.mean((1, 2, 3), keepdim=True)) * contrast + x.mean((1, 2, 3), keepdim=True)
+    gray = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (((x - gray) * saturation + gray).clamp(0, 1)) * 2 - 1
 
 
 def distort(pictures: Tensor, degrees: float, stretch: float, rng: Generator) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gan_baselines.config import Layout, RunConfig
-from gan_baselines.data.augment import crop_flip, distort
+from gan_baselines.data.augment import crop_flip, distort, recolour
 from gan_baselines.data.complete import completed
 from gan_baselines.data.folders import Split, find_sources
 from gan_baselines.data.marks import marked
@@ -108,6 +108,10 @@ class Batches:
         return merged(shown)
 
     def _augmented(self, pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        moved, amount = self._moved(pictures, rng), self.config.data.colour
+        return recolour(moved, amount, rng) if amount and pictures.dtype == torch.uint8 else moved
+
+    def _moved(self, pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         data = self.config.data
         if data.rotate or data.stretch:
             floats = distort(to_range(pictures), data.rotate, data.stretch, rng)

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import torch
 from torch import Tensor, nn
 
 from gan_baselines.errors import InputError
@@ -111,6 +110,10 @@ class GanModel(nn.Module, ABC):
         """The network from noise (N, numbers) and condition to pictures; `noise` says how many numbers."""
         return None
 
+    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """What a `Sampler` of this model computes."""
+        raise NotImplementedError
+
     def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor | None:
         """The condition (numbers,) of samples: a class, words, or latent numbers in their places.
 
@@ -128,16 +131,16 @@ class GanModel(nn.Module, ABC):
         return None
 
 
-class Conditioned(nn.Module):
-    """A network on `noise` numbers and a condition, as one on both."""
+class Sampler(nn.Module):
+    """What a model draws from `noise` normal numbers and a condition, as a network of its own."""
 
-    def __init__(self, network: nn.Module, noise: int) -> None:
+    def __init__(self, model: GanModel, noise: int) -> None:
         super().__init__()
-        self.network, self.noise = network, noise
+        self.model, self.noise = model, noise
 
-    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """(N, noise) and (N, numbers) to pictures."""
-        return self.network(torch.cat([z, condition], 1))
+        return self.model.drawn(z, condition)
 
 
 class Direction(nn.Module):

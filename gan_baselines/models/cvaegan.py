@@ -8,7 +8,7 @@ from gan_baselines.config import CvaeGan
 from gan_baselines.data.marks import class_index
 from gan_baselines.errors import InputError
 from gan_baselines.losses import kl_to_normal
-from gan_baselines.models.base import Batch, Conditioned, GanModel, Terms
+from gan_baselines.models.base import Batch, GanModel, Sampler, Terms
 from gan_baselines.models.game import discriminator_game
 from gan_baselines.networks import DcganDiscriminator, DcganGenerator, Gaussian, initialise
 
@@ -37,7 +37,13 @@ class CvaeGanModel(GanModel):
     @property
     def sampler(self) -> nn.Module:
         """G, under a class."""
-        return Conditioned(self.generators["G"], self.config.latent)
+        return Sampler(self, self.config.latent)
+
+    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """G(z, c)."""
+        if condition is None:
+            raise InputError("--class", "nothing", ", ".join(self.config.classes))
+        return self.generators["G"](torch.cat([z, condition], 1))
 
     def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor:
         """The class."""

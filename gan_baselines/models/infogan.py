@@ -9,7 +9,7 @@ from torch.nn import functional
 from gan_baselines.config import InfoGan
 from gan_baselines.data.marks import class_index
 from gan_baselines.errors import InputError
-from gan_baselines.models.base import Batch, GanModel, Terms
+from gan_baselines.models.base import Batch, GanModel, Sampler, Terms
 from gan_baselines.models.game import adversarial, discriminator_game
 from gan_baselines.networks import CodeReader, DcganDiscriminator, DcganGenerator, initialise
 
@@ -36,7 +36,15 @@ class InfoGanModel(GanModel):
     @property
     def sampler(self) -> nn.Module:
         """G, with the codes that are asked for and drawn ones in place of the others."""
-        return _Coded(self.generators["G"], self.config)
+        return Sampler(self, self.config.noise + self.config.categories + self.config.continuous)
+
+    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """G(noise, codes), the codes that are NaN in `condition` drawn."""
+        numbers = latent(z, self.config)
+        if condition is not None:
+            noise, codes = numbers.tensor_split((self.config.noise,), 1)
+            numbers = torch.cat([noise, torch.where(condition.isnan(), codes, condition)], 1)
+        return self.generators["G"](numbers)
 
     def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor:
         """A category by its number, and continuous codes; NaN where one is to be drawn."""
@@ -88,20 +96,6 @@ class InfoGanModel(GanModel):
         device = batch["picture"].device
         codes = [self.condition(str(n), None, None) for n in range(min(10, config.categories))]
         return [self.sampler(z.to(device), code.expand(rows, -1).to(device)) for code in codes]
-
-
-class _Coded(nn.Module):
-    def __init__(self, network: nn.Module, config: InfoGan) -> None:
-        super().__init__()
-        self.network, self.config = network, config
-        self.noise = config.noise + config.categories + config.continuous
-
-    def forward(self, z: Tensor, code: Tensor | None = None) -> Tensor:
-        numbers = latent(z, self.config)
-        if code is not None:
-            drawn = numbers[:, self.config.noise :]
-            numbers = torch.cat([numbers[:, : self.config.noise], torch.where(code.isnan(), drawn, code)], 1)
-        return self.network(numbers)
 
 
 def latent(z: Tensor, config: InfoGan) -> Tensor:

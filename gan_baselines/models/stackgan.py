@@ -1,5 +1,8 @@
 """StackGAN: words to a small picture, and the small picture and the words to a large one."""
 
+import copy
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -8,16 +11,8 @@ from gan_baselines.config import StackGan
 from gan_baselines.data.marks import word_ids
 from gan_baselines.errors import InputError
 from gan_baselines.losses import kl_to_normal
-from gan_baselines.models.base import Batch, GanModel, Source, Terms
-from gan_baselines.networks import Gaussian, initialise
-from gan_baselines.networks.text import (
-    TextCondition,
-    TextDiscriminator,
-    TextGenerator,
-    TextRefiner,
-    masked_bce,
-    other_sentences,
-)
+from gan_baselines.models.base import Batch, GanModel, Sampler, Source, Terms
+from gan_baselines.networks import Gaussian, initialise, text
 
 
 class StackGanModel(GanModel):
@@ -34,35 +29,36 @@ class StackGanModel(GanModel):
 
     def __init__(self, config: StackGan) -> None:
         super().__init__(config)
-        second, numbers = config.stage == 2, config.condition
-        side = config.size if second else config.first_size
-        text = TextCondition(max(1, len(config.words)), config.text, numbers)
-        first = TextGenerator(config.first_size, config.noise + numbers, config.width)
+        c, second = config, config.stage == 2
+        self.generators["T"] = text.TextCondition(max(1, len(c.words)), c.text, c.condition)
+        self.generators["G"] = text.TextGenerator(c.first_size, c.noise + c.condition, c.width)
         if second:
             self.carried = ("T", "G")  # type: ignore[misc]
-            own = TextRefiner(config.first_size, config.size, numbers, config.width, config.coarse, config.blocks)
-            helpers = {"T": TextCondition(max(1, len(config.words)), config.text, numbers), "G": first}
-            self.helpers.update({name: net.requires_grad_(False).eval() for name, net in helpers.items()})
-        self.generators["T"] = initialise(text, config.init)
-        self.generators["G"] = initialise(own if second else first, config.init)
-        judge = TextDiscriminator(side, numbers, config.width, plain=second)
-        self.discriminators["D"] = initialise(judge, config.init)
+            self.helpers.update({name: copy.deepcopy(net) for name, net in self.generators.items()})
+            self.helpers.requires_grad_(False).eval()
+            self.generators["G"] = text.TextRefiner(c.first_size, c.size, c.condition, c.width, c.coarse, c.blocks)
+        self.side = c.size if second else c.first_size
+        self.discriminators["D"] = text.TextDiscriminator(self.side, c.condition, c.width, plain=second)
+        initialise(nn.ModuleList([self.generators, self.discriminators]), c.init)
 
     def sources(self) -> list[Source]:
         """And stage I."""
-        own = [Source("stage_from", "helper", self.helpers)] if self.config.stage == 2 else []
-        return [*super().sources(), *own]
+        return super().sources() + [Source("stage_from", "helper", self.helpers)] * (self.config.stage - 1)
 
     @property
     def sampler(self) -> nn.Module:
         """Words to pictures."""
-        return _Told(self)
+        return Sampler(self, self.numbers)
+
+    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """The pictures of word numbers."""
+        return self.draw(cast(Tensor, condition).long(), z)[0]
 
     def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor:
         """The numbers of the prompt's words."""
+        super().condition(label, None, code)
         if prompt is None:
             raise InputError("--prompt", "nothing", f"a sentence of {', '.join(self.config.words)}")
-        super().condition(label, None, code)
         return word_ids(prompt, self.config.words, self.config.length).float()
 
     def conditions(self, marks: dict[str, Tensor]) -> Tensor:
@@ -96,29 +92,29 @@ class StackGanModel(GanModel):
     def discriminator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """L_D."""
         net, mean, real = self.discriminators["D"], fakes["mean"], self._real(batch)
-        place, known = other_sentences(batch["words"])
-        everyone = torch.ones_like(known, dtype=torch.float32)
+        place, known = text.other_sentences(batch["words"])
         right, fake = net(real, mean).logits, net(fakes["picture"], mean).logits
-        wrong = net(real, mean[place]).logits[0]
-        terms = {"D_real": masked_bce(right[0], 1.0, everyone), "D_wrong": masked_bce(wrong, 0.0, known.float()) / 2,
-                 "D_fake": masked_bce(fake[0], 0.0, everyone) / 2}  # fmt: skip
+        wrong = text.masked_bce(net(real, mean[place]).logits[0], 0.0, known.float())
+        terms = {
+            "D_real": text.masked_bce(right[0], 1.0),
+            "D_wrong": wrong / 2,
+            "D_fake": text.masked_bce(fake[0], 0.0) / 2,
+        }
         if self.config.stage == 2:
-            terms["D_plain"] = masked_bce(right[1], 1.0, everyone) / 2 + masked_bce(fake[1], 0.0, everyone) / 2
+            terms["D_plain"] = text.masked_bce(right[1], 1.0) / 2 + text.masked_bce(fake[1], 0.0) / 2
         return terms
 
     def generator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
         """L_G."""
-        everyone = torch.ones(len(fakes["mean"]), device=fakes["mean"].device)
         logits = self.discriminators["D"](fakes["picture"], fakes["mean"].detach()).logits
-        terms = {"G_adversarial": torch.stack([masked_bce(part, 1.0, everyone) for part in logits]).sum()}
+        terms = {"G_adversarial": torch.stack([text.masked_bce(part, 1.0) for part in logits]).sum()}
         if self.config.augment:
             kl = kl_to_normal(fakes["mean"], fakes["log_variance"]).mean() / self.config.condition
             terms["kl"] = self.config.lambda_kl * kl
         return terms
 
     def _real(self, batch: Batch) -> Tensor:
-        size = self.config.size if self.config.stage == 2 else self.config.first_size
-        return functional.interpolate(batch["picture"], size=(size, size), mode="area")
+        return functional.interpolate(batch["picture"], size=(self.side, self.side), mode="area")
 
     @torch.no_grad()
     def preview(self, batch: Batch) -> list[Tensor]:
@@ -126,12 +122,3 @@ class StackGanModel(GanModel):
         rng, rows = torch.Generator().manual_seed(0), len(batch["words"])
         noise = [torch.randn(rows, self.numbers, generator=rng).to(batch["picture"].device) for _ in range(3)]
         return [self._real(batch), *(self.draw(batch["words"], part)[0] for part in noise)]
-
-
-class _Told(nn.Module):
-    def __init__(self, model: StackGanModel) -> None:
-        super().__init__()
-        self.model, self.noise = model, model.numbers
-
-    def forward(self, z: Tensor, words: Tensor) -> Tensor:
-        return self.model.draw(words.long(), z)[0]

@@ -8,7 +8,7 @@ from gan_baselines.config import Norm
 from gan_baselines.networks.discriminators import DcganDiscriminator, Judgement
 from gan_baselines.networks.encoders import Gaussian
 from gan_baselines.networks.features import CodeDecoder
-from gan_baselines.networks.generators import ResidualBlock, with_planes
+from gan_baselines.networks.generators import MAX_WIDENING, ResidualBlock, with_planes
 from gan_baselines.networks.norms import norm_layer
 
 COARSE = 4
@@ -39,7 +39,7 @@ class TextGenerator(nn.Module):
     def __init__(self, size: int, numbers: int, width: int) -> None:
         super().__init__()
         doublings = (size // COARSE).bit_length() - 1
-        self.into = width * 2 ** min(doublings, 3)
+        self.into = 2 * width * min(2 ** (doublings - 1), MAX_WIDENING)
         self.first = nn.Sequential(
             nn.Linear(numbers, self.into * COARSE**2, bias=False), nn.Unflatten(1, (self.into, COARSE, COARSE))
         )
@@ -101,9 +101,10 @@ def other_sentences(words: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(differs, steps, count).argmin(1), differs.any(1)
 
 
-def masked_bce(logits: Tensor, target: float, kept: Tensor) -> Tensor:
-    """Mean binary cross entropy of the samples `kept` (N,); zero where there is none."""
+def masked_bce(logits: Tensor, target: float, kept: Tensor | None = None) -> Tensor:
+    """Mean binary cross entropy of the samples `kept` (N,), by default all; zero where there is none."""
     each = functional.binary_cross_entropy_with_logits(
         logits.float(), torch.full_like(logits.float(), target), reduction="none"
     )
+    kept = torch.ones(len(each), device=each.device) if kept is None else kept
     return (each.flatten(1).mean(1) * kept).sum() / kept.sum().clamp_min(1)

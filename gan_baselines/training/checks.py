@@ -16,7 +16,7 @@ from gan_baselines.settings import checked, override
 
 # what a resumed run may change: none of it alters a step's arithmetic except the length, which sets the schedules
 FREE = ("epochs", "decay_epochs", "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints",
-        "tracker", "threads")  # fmt: skip
+        "tracker", "threads", "evaluate_every", "evaluate_pictures")  # fmt: skip
 
 
 def wants_small(file: Path | None, sets: Sequence[str]) -> bool:

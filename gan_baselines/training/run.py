@@ -3,7 +3,8 @@
 import json
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gan_baselines.training import run_page, state
 from gan_baselines.training.checks import accelerator_for, check_sizes, stored_config, wants_small
 from gan_baselines.training.device import check_precision, set_threads
 from gan_baselines.training.monitor import RunLog, choose_tracker, say
+from gan_baselines.training.score import Scores, check_test_split
 from gan_baselines.training.signals import stoppable
 from gan_baselines.training.trainer import Trainer, pictures_per_second
 from gan_baselines.weights import save_weights, started, without_sources
@@ -60,6 +62,8 @@ class Run:
         self.batches = Batches(data, config, layout_of(config.model.name))
         self.config = config = self.batches.config
         check_sizes(config.model, self.batches.size)
+        if config.train.evaluate_every:
+            check_test_split(data, config)
         self.threads = set_threads(config.train.threads)
         torch.manual_seed(config.train.seed)
         begun = resume and bool(state.checkpoints(out / "checkpoints"))
@@ -76,6 +80,7 @@ class Run:
             (out / "samples").mkdir(parents=True, exist_ok=True)
             self._write_settings()
             self.log = RunLog(out / "losses.jsonl", self.trainer.step)
+            self.scores = Scores(out, data, config, self.trainer.step) if config.train.evaluate_every else None
         if not resume:
             self._note_pairs(data)
         if tracker:
@@ -123,6 +128,8 @@ class Run:
             self._report()
         if last or step % every.sample_every == 0:
             self._sample()
+        if every.evaluate_every and (last or step % every.evaluate_every == 0):
+            self._evaluate()
         if last or stopped or step % every.checkpoint_every == 0:
             self._checkpoint()
 
@@ -162,32 +169,52 @@ class Run:
             return
         trainer, device = self.trainer, self.accelerator.device
         batch = {side: part.to(device) for side, part in self.batches.fixed(GRID_ROWS).items()}
-        trained, trainer.model.generators = trainer.model.generators, trainer.best_generators
-        try:
-            with presenting(*trainer.model.generators.values()):
-                columns = trainer.model.preview(batch)
-        finally:
-            trainer.model.generators = trained
+        with self._best(), presenting(*trainer.model.generators.values()):
+            columns = trainer.model.preview(batch)
         run_page.save_grid(columns, self.out / "samples" / f"step-{trainer.step:09d}.png")
         title = f"{self.config.model.name}: {self.out.name}"
         status = f"step {trainer.step} of {trainer.total}"
         settings = json.dumps(self.config.model_dump(mode="json"), indent=1)
         run_page.write_page(self.out, title, status, self.log.curves, settings)
 
+    @contextmanager
+    def _best(self) -> Iterator[None]:
+        """The averaged generators in the place of the trained ones, where an average is kept."""
+        model, trained = self.trainer.model, self.trainer.model.generators
+        model.generators = self.trainer.best_generators
+        try:
+            yield
+        finally:
+            model.generators = trained
+
+    def _evaluate(self) -> None:
+        if not self.main or self.scores is None:
+            return
+        trainer = self.trainer
+        with self._best():
+            better = self.scores.add(trainer.model, trainer.step, self._about())
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in self.scores.lines[-1].items() if name != "step")
+        say(f"step {trainer.step}/{trainer.total}  test: {shown}{'  (best)' if better else ''}")
+        if better:
+            self._save_weights("best")
+
+    def _about(self) -> dict[str, Any]:
+        height, width = self.batches.size
+        train, trainer = self.config.train, self.trainer
+        return {"steps": trainer.step, "batch_size": train.batch_size * trainer.world, "height": height, "width": width,
+                "seed": train.seed, "averaged": trainer.ema is not None,
+                "resized": self.config.data.load_size is not None}  # fmt: skip
+
     def _checkpoint(self) -> None:
         if self.trainer.save(self.out / "checkpoints", {"threads": self.threads}) is not None:
             self._save_weights()
 
-    def _save_weights(self) -> None:
+    def _save_weights(self, folder: str = "weights") -> None:
         trainer = self.trainer
-        height, width = self.batches.size
-        about = {"steps": trainer.step, "batch_size": self.config.train.batch_size * trainer.world,
-                 "height": height, "width": width, "seed": self.config.train.seed,
-                 "averaged": trainer.ema is not None, "resized": self.config.data.load_size is not None}  # fmt: skip
         generators, discriminators = dict(trainer.best_generators), dict(trainer.model.discriminators)
         helpers = {name: trainer.model.helpers[name] for name in trainer.model.carried}
-        save_weights(self.out / "weights", self.config.model, generators, discriminators, helpers=helpers,
-                     translators=sorted(trainer.model.translators), about=about)  # fmt: skip
+        save_weights(self.out / folder, self.config.model, generators, discriminators, helpers=helpers,
+                     translators=sorted(trainer.model.translators), about=self._about())  # fmt: skip
 
     def _note_pairs(self, data: Path) -> None:
         name = self.config.model.name

@@ -10,6 +10,9 @@ from PIL import Image
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from gan_baselines import evaluate as evaluating
+from gan_baselines.data import batches
+from gan_baselines.data.augment import crop_flip, recolour
 from gan_baselines.data.batches import Batches
 from gan_baselines.data.folders import find_sources
 from gan_baselines.data.marks import word_ids
@@ -198,6 +201,59 @@ def test_rates_halve_and_weights_decay(data, tmp_path):
     decaying = resolve("cyclegan", None, [*FAST, *TINY["cyclegan"], "train.weight_decay=0.1"])
     run = Run(decaying, data, tmp_path / "r", False)
     assert {group["weight_decay"] for o in run.trainer.optimisers.values() for group in o.param_groups} == {0.1}
+
+
+def test_training_is_measured_and_the_best_weights_are_kept(data, tmp_path, monkeypatch):
+    kids = iter([3.0, 1.0, 2.0])
+    sets = [*FAST, *TINY["pix2pix"], "train.steps=6", "train.evaluate_every=2", "train.evaluate_pictures=2"]
+    monkeypatch.setattr(evaluating, "_direction", measured := counted(evaluating._direction, kids))
+    train("pix2pix", data, tmp_path / "r", sets=sets)
+    lines = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["kid"]) for line in lines] == [(2, 3.0), (4, 1.0), (6, 2.0)]
+    assert measured.calls == 3
+    assert load_weights(tmp_path / "r" / "best").about["steps"] == 4
+    assert load_weights(tmp_path / "r" / "weights").about["steps"] == 6
+    plain = [text for text in sets if "evaluate" not in text]
+    train("pix2pix", data, tmp_path / "s", sets=plain)
+    ends = [(tmp_path / run / "weights" / "generator_AB.safetensors").read_bytes() for run in "rs"]
+    assert ends[0] == ends[1]  # measuring changes no step
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "train").symlink_to(data / "train")
+    with pytest.raises(InputError, match="without a test split"):
+        train("pix2pix", tmp_path / "only", tmp_path / "t", sets=sets)
+    assert not (tmp_path / "t").exists()
+
+
+def counted(direction, kids):
+    def measured(*arguments):
+        measured.calls += 1
+        return {"model": {"kid": next(kids)}}
+
+    measured.calls = 0
+    return measured
+
+
+def test_colours_change_by_the_amount_and_alike_in_pairs(data):
+    x = torch.rand(4, 3, 8, 8) * 2 - 1
+    torch.testing.assert_close(recolour(x, 0.0, torch.Generator()), x)
+    ones = torch.full((64, 3, 2, 2), 0.2)  # gray: contrast and saturation have nothing to change
+    factors = (recolour(ones, 0.3, torch.Generator().manual_seed(0))[:, 0, 0, 0] + 1) / 1.2
+    assert factors.min() >= 0.7 - 1e-6
+    assert factors.max() <= 1.3 + 1e-6
+    assert factors.std() > 0.1
+    config = resolve("pix2pix", None, ["train.batch_size=4", "data.colour=0.4", "data.flip=false"])
+    batch = Batches(data, config, "paired").at(0)
+    plain = Batches(data, resolve("pix2pix", None, ["train.batch_size=4", "data.flip=false"]), "paired").at(0)
+    assert not torch.allclose(batch["A"], plain["A"], atol=0.05)
+    again = recolour(plain["B"], 0.4, _rng_after_crop(config, 4))
+    torch.testing.assert_close(batch["B"], again)
+    torch.testing.assert_close(batch["A"], recolour(plain["A"], 0.4, _rng_after_crop(config, 4)))
+
+
+def _rng_after_crop(config, count):
+    rng = torch.Generator().manual_seed(batches._seed(config.train.seed, "pair", 0))
+    crop_flip(torch.zeros(count, 3, 32, 32), (32, 32), False, rng)
+    return rng
 
 
 def test_diversity_and_coverage_by_hand():

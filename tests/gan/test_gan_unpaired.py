@@ -4,6 +4,7 @@ import pytest
 import torch
 from gan_toy import FAST, TINY, batch_for
 from PIL import Image
+from safetensors.torch import save_file
 from test_gan_every_model import model, total
 from torch import nn
 from torch.nn.functional import cross_entropy, logsigmoid
@@ -68,6 +69,20 @@ def test_feature_gan_measures_in_features_and_leaves_them_alone():
     torch.testing.assert_close(net.generator_terms(x, fakes, 0)["G_content"], wanted)
     with pytest.raises(InputError, match="model.features_from: found nothing"):
         started(resolve("feature-gan", None, TINY["cyclegan"]).model)
+
+
+def test_features_come_from_a_file_of_a_larger_classifier(tmp_path):
+    config = resolve("feature-gan", None, TINY["feature-gan"]).model
+    own = started(config).helpers["f"].state_dict()
+    torch.manual_seed(9)
+    others = {name: torch.randn_like(tensor) for name, tensor in own.items()}
+    save_file({**others, "classifier.0.weight": torch.zeros(2)}, tmp_path / "vgg.safetensors")
+    config = config.model_copy(update={"features_from": str(tmp_path / "vgg.safetensors")})
+    filled = started(config).helpers["f"].state_dict()
+    assert all(torch.equal(filled[name], tensor) for name, tensor in others.items())
+    save_file({"classifier.0.weight": torch.zeros(2)}, tmp_path / "vgg.safetensors")
+    with pytest.raises(InputError, match="model.features_from: found .* of another shape"):
+        started(config)
 
 
 def test_bigan_calls_the_first_pair_real_and_each_network_wants_the_other():
