@@ -48,35 +48,36 @@ def load_manifest(path: Path) -> Bench:
     entries = parsed(path, parse, _MANIFEST, option="--bench")
     if not isinstance(entries, list) or not entries:
         raise InputError("--bench", f"'{path}' without entries", _MANIFEST)
-    cases = []
-    for index, raw in enumerate(entries):
-        try:
-            entry = Entry.model_validate(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "entry"
-            raise InputError("--bench", f"entry {index} of '{path}': {where}: {first['msg']}", _MANIFEST) from None
-        image, mask = path.parent / entry.image, path.parent / entry.mask if entry.mask else None
-        for file in filter(None, (image, mask)):
-            must_exist(file, "pictures beside the manifest", "--bench")
-        size = read(image, "--bench").size
-        if mask:
-            pictures.load_mask(mask, size, "--bench")
-        cases.append(
-            Case(
-                key=safe_key(entry.key or f"{index:04d}-{image.stem}"),
-                kind=entry.kind,
-                source_prompt=entry.source_prompt,
-                prompt=entry.prompt,
-                picture=partial(read, image, "--bench"),
-                mask=partial(pictures.load_mask, mask, size, "--bench") if mask else None,
-                concept=entry.concept,
-                files=(image, mask) if mask else (image,),
-            )
-        )
+    cases = tuple(_case(index, raw, path) for index, raw in enumerate(entries))
     if len({case.key for case in cases}) < len(cases):
         raise InputError("--bench", f"'{path}' with a key that occurs twice", "keys that differ")
-    return Bench(path.stem, "plain", tuple(cases), "pictures of a manifest")
+    return Bench(path.stem, "plain", cases, "pictures of a manifest")
+
+
+def _case(index: int, raw: Any, path: Path) -> Case:
+    """An entry of the manifest at `path`, its pictures looked at."""
+    try:
+        entry = Entry.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "entry"
+        raise InputError("--bench", f"entry {index} of '{path}': {where}: {first['msg']}", _MANIFEST) from None
+    image, mask = path.parent / entry.image, path.parent / entry.mask if entry.mask else None
+    for file in filter(None, (image, mask)):
+        must_exist(file, "pictures beside the manifest", "--bench")
+    size = read(image, "--bench").size
+    if mask:
+        pictures.load_mask(mask, size, "--bench")
+    return Case(
+        key=safe_key(entry.key or f"{index:04d}-{image.stem}"),
+        kind=entry.kind,
+        source_prompt=entry.source_prompt,
+        prompt=entry.prompt,
+        picture=partial(read, image, "--bench"),
+        mask=partial(pictures.load_mask, mask, size, "--bench") if mask else None,
+        concept=entry.concept,
+        files=(image, mask) if mask else (image,),
+    )
 
 
 def load_bench(name: str, data: Path | None = None, conditions: Path | None = None) -> Bench:

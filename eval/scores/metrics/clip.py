@@ -56,21 +56,7 @@ def load_clip(name: str = DEFAULT, device: str = "cpu") -> ClipNetwork:
         import open_clip
     except ImportError:
         raise FreectlError("CLIP metrics need open_clip: pip install 'freectl[eval]'") from None
-    if name == "mini":
-        from freectl.mini import MODEL_DIR
-
-        folder: Path | None = MODEL_DIR / "clip"
-    else:
-        folder = Path(name) if Path(name).is_dir() else None
-    if folder is not None:
-        if not (folder / CONFIG).is_file():
-            where = "the embedded model" if name == "mini" else f"'{folder}'"
-            raise FreectlError(f"{where} has no CLIP in open_clip's format; `freectl mini train --part clip` makes one")
-        tag, shown = f"local-dir:{folder}", f"open_clip {'mini' if name == 'mini' else folder.name}"
-        pretrained = None
-    else:
-        tag, pretrained = check_clip(name)
-        shown = f"open_clip {name}"
+    tag, pretrained, shown = _found(name)
     try:
         model, _, preprocess = open_clip.create_model_and_transforms(tag, pretrained=pretrained, device=device)
     except (OSError, RuntimeError) as error:
@@ -84,6 +70,21 @@ def load_clip(name: str = DEFAULT, device: str = "cpu") -> ClipNetwork:
         return model.encode_text(tokenizer(list(texts)).to(device))
 
     return ClipNetwork(shown, lambda p: model.encode_image(transform(p.to(device))), encode_text, model)
+
+
+def _found(name: str) -> tuple[str, str | None, str]:
+    """open_clip's tag and weights of a name, and what the network is called."""
+    folder = Path(name) if Path(name).is_dir() else None
+    if name == "mini":
+        from freectl.mini import MODEL_DIR
+
+        folder = MODEL_DIR / "clip"
+    if folder is None:
+        return *check_clip(name), f"open_clip {name}"
+    if not (folder / CONFIG).is_file():
+        where = "the embedded model" if name == "mini" else f"'{folder}'"
+        raise FreectlError(f"{where} has no CLIP in open_clip's format; `freectl mini train --part clip` makes one")
+    return f"local-dir:{folder}", None, f"open_clip {'mini' if name == 'mini' else folder.name}"
 
 
 def check_clip(name: str) -> tuple[str, str | None]:
