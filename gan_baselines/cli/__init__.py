@@ -9,6 +9,7 @@ from gan_baselines.cli import data, use
 from gan_baselines.cli.sample import sample
 from gan_baselines.cli.train import settings, train
 from gan_baselines.cli.translate import translate
+from gan_baselines.config import MODELS
 from gan_baselines.errors import GanError
 
 
@@ -22,7 +23,7 @@ def _print_version(asked: bool) -> None:
 
 app = typer.Typer(
     name="gan-baselines",
-    help="Train and use DCGAN, Pix2Pix, CycleGAN and their published variants.",
+    help=f"Train and use published GANs: {', '.join(MODELS)}.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -110,8 +110,8 @@ class GanModel(nn.Module, ABC):
         """The network from noise (N, numbers) and condition to pictures; `noise` says how many numbers."""
         return None
 
-    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """What a `Sampler` of this model computes."""
+    def drawn(self, z: Tensor, condition: Any) -> Tensor:
+        """What a `Sampler` of this model computes; `condition` is a tensor or None."""
         raise NotImplementedError
 
     def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor | None:

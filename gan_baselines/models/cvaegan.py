@@ -1,5 +1,7 @@
 """CVAE-GAN: an autoencoder whose pictures belong to a class, judged in the features of two networks."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,7 +41,7 @@ class CvaeGanModel(GanModel):
         """G, under a class."""
         return Sampler(self, self.config.latent)
 
-    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
+    def drawn(self, z: Tensor, condition: Any) -> Tensor:
         """G(z, c)."""
         if condition is None:
             raise InputError("--class", "nothing", ", ".join(self.config.classes))

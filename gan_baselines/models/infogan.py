@@ -1,6 +1,7 @@
 """InfoGAN: codes beside the noise that a network must be able to read off the picture."""
 
 from math import log, pi, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class InfoGanModel(GanModel):
         """G, with the codes that are asked for and drawn ones in place of the others."""
         return Sampler(self, self.config.noise + self.config.categories + self.config.continuous)
 
-    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
+    def drawn(self, z: Tensor, condition: Any) -> Tensor:
         """G(noise, codes), the codes that are NaN in `condition` drawn."""
         numbers = latent(z, self.config)
         if condition is not None:

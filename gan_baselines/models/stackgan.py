@@ -1,7 +1,7 @@
 """StackGAN: words to a small picture, and the small picture and the words to a large one."""
 
 import copy
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,6 @@ class StackGanModel(GanModel):
         if second:
             self.carried = ("T", "G")  # type: ignore[misc]
             self.helpers.update({name: copy.deepcopy(net) for name, net in self.generators.items()})
-            self.helpers.requires_grad_(False).eval()
             self.generators["G"] = text.TextRefiner(c.first_size, c.size, c.condition, c.width, c.coarse, c.blocks)
         self.side = c.size if second else c.first_size
         self.discriminators["D"] = text.TextDiscriminator(self.side, c.condition, c.width, plain=second)
@@ -50,9 +49,9 @@ class StackGanModel(GanModel):
         """Words to pictures."""
         return Sampler(self, self.numbers)
 
-    def drawn(self, z: Tensor, condition: Tensor | None) -> Tensor:
+    def drawn(self, z: Tensor, condition: Any) -> Tensor:
         """The pictures of word numbers."""
-        return self.draw(cast(Tensor, condition).long(), z)[0]
+        return self.draw(condition.long(), z)[0]
 
     def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor:
         """The numbers of the prompt's words."""
@@ -95,11 +94,8 @@ class StackGanModel(GanModel):
         place, known = text.other_sentences(batch["words"])
         right, fake = net(real, mean).logits, net(fakes["picture"], mean).logits
         wrong = text.masked_bce(net(real, mean[place]).logits[0], 0.0, known.float())
-        terms = {
-            "D_real": text.masked_bce(right[0], 1.0),
-            "D_wrong": wrong / 2,
-            "D_fake": text.masked_bce(fake[0], 0.0) / 2,
-        }
+        made = text.masked_bce(fake[0], 0.0)
+        terms = {"D_real": text.masked_bce(right[0], 1.0), "D_wrong": wrong / 2, "D_fake": made / 2}
         if self.config.stage == 2:
             terms["D_plain"] = text.masked_bce(right[1], 1.0) / 2 + text.masked_bce(fake[1], 0.0) / 2
         return terms

@@ -35,10 +35,6 @@ class Scores:
     """
 
     def __init__(self, out: Path, data: Path, config: RunConfig, keep_until: int) -> None:
-        if not has_split(data, layout_of(config.model.name), "test"):
-            raise InputError(
-                "--set train.evaluate_every", f"'{data}' without a test split", "0, or a folder with test/"
-            )
         self.path, self.data, self.config = out / FILE, data, config
         self.lines: list[dict[str, Any]] = []
         if self.path.exists():

@@ -58,6 +58,26 @@ def test_each_side_leaves_the_other_sides_and_the_helpers_gradients(name):
     assert all(p.grad is None and not p.requires_grad for p in net.helpers.parameters())
 
 
+@pytest.mark.parametrize("name", list(MODELS))
+def test_half_precision_mixes_with_what_stays_single(name):
+    net, x = model(name).train(), batch_for(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        fakes = net.generate(x, 0.9)
+    for terms, players in ((net.generator_terms, net.generators), (net.discriminator_terms, net.discriminators)):
+        if not len(players):
+            continue
+        with torch.autocast("cpu", torch.bfloat16):
+            shown = fakes if players is net.generators else {k: v.detach() for k, v in fakes.items()}
+            value = total(terms(x, shown, 0.9))
+        assert value.dtype == torch.float32
+        assert value.isfinite()
+        net.zero_grad()
+        value.backward()
+        grads = [p.grad for p in players.parameters() if p.grad is not None]
+        assert grads
+        assert all(grad.isfinite().all() for grad in grads)
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if name not in ("cyclegan", "pix2pix", "modified-cyclegan")])
 def test_a_resumed_run_ends_in_the_same_bytes_and_works_from_its_weights_alone(name, data, tmp_path):
     sets = [*FAST, *TINY[name], "train.decay_epochs=0", "train.ema=0.5", "train.steps=4"]
