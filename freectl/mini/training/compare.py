@@ -1,6 +1,6 @@
 """Short runs that compare the choices of a recipe at equal time: `python -m freectl.mini.training.compare OUT`.
 
-Every variant changes one thing of the shipped recipe and trains for the same processor time on its own cosine
+Every variant changes one thing of the recipe of a picture size and trains for the same processor time on its own cosine
 schedule. A UNet is measured by the mean squared error of the clean latents that it predicts for fresh scenes at fixed
 timesteps with the averaged weights (lower is better), a VAE by its reconstruction. Latents have unit variance.
 """
@@ -19,9 +19,12 @@ from torch import Tensor
 
 from freectl.denoising.path import path_of
 from freectl.mini import MODEL_DIR
+from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.training.data import batch_rng, scene_batch
+from freectl.mini.training.latents import FIRST
 from freectl.mini.training.networks import count_parameters
-from freectl.mini.training.recipe import SHIPPED
+from freectl.mini.training.recipe import RECIPES
+from freectl.mini.training.run import defaults, fast_bf16
 from freectl.mini.training.trainer import TrainConfig, Trainer
 from freectl.mini.training.unet import UNetPart
 from freectl.mini.training.vae import VAEPart
@@ -51,17 +54,49 @@ VAES: dict[str, Mapping[str, Any]] = {
     "8 x 8 x 16": {"vae_widths": (16, 32, 64, 64), "latent_channels": 16},
     "widths 24-48-96": {"vae_widths": (24, 48, 96)},
 }
+FINE_UNETS: dict[str, Mapping[str, Any]] = {
+    "from the shipped weights": {"start": True},
+    "random weights": {},
+    "from the shipped weights, Muon": {"start": True, "muon": True},
+    "random weights, Muon": {"muon": True},
+    "from the shipped weights, Muon, 3e-4": {"start": True, "muon": True, "learning_rate": 3e-4},
+}
+FINE_VAES: dict[str, Mapping[str, Any]] = {
+    "from the shipped weights, Muon": {"start": True},
+    "random weights, Muon": {},
+    "from the shipped weights, AdamW, 2e-3": {"start": True, "muon": False, "learning_rate": 2e-3},
+    "from the shipped weights, Muon, 2e-3": {"start": True, "learning_rate": 2e-3},
+    "from the shipped weights, Muon, 16 channels": {"start": True, "latent_channels": 16},
+}
+VARIANTS = {("unet", 64): UNETS, ("vae", 64): VAES, ("unet", 128): FINE_UNETS, ("vae", 128): FINE_VAES}
 COLUMNS = {"unet": [f"t={t}" for t in TIMESTEPS], "vae": ["psnr_db", "roughness"]}
 
 
-def run(kind: str, change: Mapping[str, Any], seconds: float, model_dir: Path) -> dict[str, Any]:
-    """Train one variant and measure it; returns plain values."""
+def run(kind: str, change: Mapping[str, Any], seconds: float, model_dir: Path, size: int = 64) -> dict[str, Any]:
+    """Train one variant and measure it; returns plain values.
+
+    Args:
+        change: fields of `TrainConfig` and of `Recipe`, and "start": whether it begins with the shipped weights.
+        seconds: of processor time. model_dir: holds `vae` and `tokenizer`. size: side of the pictures.
+    """
     config_fields = {k: v for k, v in change.items() if k in TrainConfig.__dataclass_fields__}
-    recipe = replace(SHIPPED, **{k: v for k, v in change.items() if k not in config_fields})
-    part: Any = UNetPart(model_dir, recipe) if kind == "unet" else VAEPart(recipe)
-    base = TrainConfig(pictures=10**9) if kind == "unet" else TrainConfig(10**9, batch=8, learning_rate=2e-3)
-    config = replace(base, warmup=50, **config_fields)
-    rate = _pictures_a_second(type(part)(*((model_dir, recipe) if kind == "unet" else (recipe,))), config)
+    recipe_fields = {k: v for k, v in change.items() if k not in config_fields and k != "start"}
+    recipe = replace(RECIPES[size], **recipe_fields)
+    config = replace(defaults(kind, size), pictures=10**9, warmup=50, bf16=fast_bf16(), **config_fields)
+    if size != PICTURE_SIZE:  # fewer steps in the same time: a shorter average, a shorter way up
+        config = replace(config, warmup=20, ema_decay=0.98)
+
+    def made() -> Any:
+        part: Any = UNetPart(model_dir, recipe) if kind == "unet" else VAEPart(recipe)
+        if change.get("start"):
+            part.start_from(MODEL_DIR)
+        return part
+
+    part, timed = made(), made()
+    if kind == "unet":
+        timed.latents = part.latents
+        part.latents.fill(config.seed, FIRST)  # so that encoding is no part of the comparison
+    rate = _pictures_a_second(timed, config)
     trainer = Trainer(part, replace(config, pictures=max(config.batch, int(rate * seconds))), Path())
     while trainer.step < trainer.config.steps:
         trainer._train_step()
@@ -84,8 +119,9 @@ def _pictures_a_second(part: Any, config: TrainConfig, steps: int = 8) -> float:
 @torch.no_grad()
 def clean_errors(part: UNetPart, count: int = 192) -> dict[str, float]:
     """Mean squared error of the predicted clean latents at each of `TIMESTEPS`, on fresh scenes, full captions."""
-    scenes, pictures = scene_batch(batch_rng(-7, 0), count)
-    latents, text = part.latents.encode(pictures), part.encode_text([scene.caption for scene in scenes])
+    scenes, pictures = scene_batch(batch_rng(-7, 0), count, size=part.recipe.picture_size)
+    latents = torch.cat([part.latents.encode(some) for some in pictures.split(64)])
+    text = part.encode_text([scene.caption for scene in scenes])
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(7))
     found = {}
     for name, timestep in zip(COLUMNS["unet"], TIMESTEPS, strict=True):
@@ -100,7 +136,7 @@ def clean_errors(part: UNetPart, count: int = 192) -> dict[str, float]:
 @torch.no_grad()
 def reconstruction(part: VAEPart, count: int = 256) -> dict[str, float]:
     """Reconstruction in dB, and the mean squared step between neighbouring latents of unit variance."""
-    _, pictures = scene_batch(batch_rng(-7, 0), count)
+    pictures = part.pictures(-7, 0, count)
     latents = torch.cat([part.vae.encode(some).latent_dist.mode() for some in pictures.split(64)])
     decoded = torch.cat([part.vae.decode(some).sample for some in latents.split(64)])
     psnr = 10 * torch.log10(4 / (decoded - pictures).square().mean())
@@ -113,16 +149,21 @@ def main(
     out: Annotated[Path, typer.Argument(help="JSON lines; variants that it already has are not run again.")],
     seconds: Annotated[float, typer.Option(help="Processor seconds of training a variant.", min=1)] = 90.0,
     kind: Annotated[str, typer.Option(help="unet or vae.")] = "unet",
+    size: Annotated[int, typer.Option(help="Side of the pictures: 64 or 128.")] = 64,
     model: Annotated[Path, typer.Option(help="Folder that holds `vae` and `tokenizer`.")] = MODEL_DIR,
 ) -> None:
     """Run all variants of a kind, one after another on one thread, and print a Markdown table."""
     torch.set_num_threads(1)
-    variants = UNETS if kind == "unet" else VAES
+    if (kind, size) not in VARIANTS:
+        raise typer.BadParameter(
+            f"found {kind} and {size}; allowed: unet or vae, 64 or 128", param_hint="--kind --size"
+        )
+    variants = VARIANTS[kind, size]
     lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     done = {(line["kind"], line["variant"]): line for line in lines}
     for name, change in variants.items():
         if (kind, name) not in done:
-            done[kind, name] = {"kind": kind, "variant": name, **run(kind, change, seconds, model)}
+            done[kind, name] = {"kind": kind, "variant": name, **run(kind, change, seconds, model, size)}
             with out.open("a") as file:
                 file.write(json.dumps(done[kind, name]) + "\n")
     columns = ["parameters", "pictures_a_second", *COLUMNS[kind]]

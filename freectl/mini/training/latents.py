@@ -120,6 +120,12 @@ class TrainingLatents:
             scenes, latents = [numbered_scene(seed, number) for number in numbers], self._pool(seed).latents(numbers)
         return Batch(scenes, latents, [training_caption(scene, rng, recipe.drop_caption) for scene in scenes])
 
+    def fill(self, seed: int, count: int) -> None:
+        """Encode the first so many scenes of the pool, where there is one."""
+        if self.recipe.reuse > 1:
+            for number in range(count):
+                self._pool(seed).latents([number])
+
     def _pool(self, seed: int) -> LatentPool:
         def make(number: int) -> Tensor:
             # one at a time: rounding may depend on the rest of a batch, and a resumed run must see the same

@@ -1,0 +1,50 @@
+"""Comparing recipes: every variant names fields that exist, and one is trained for the time it is given."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from freectl.mini.training import compare
+from freectl.mini.training.data import batch_rng, scene_batch
+from freectl.mini.training.recipe import FINE, RECIPES, Recipe
+from freectl.mini.training.trainer import TrainConfig
+from freectl.mini.training.unet import UNetPart
+
+
+@pytest.mark.parametrize(("kind", "size"), list(compare.VARIANTS))
+def test_variants_change_what_there_is(kind: str, size: int) -> None:
+    known = {field.name for field in (*fields(Recipe), *fields(TrainConfig))} | {"start"}
+    variants = compare.VARIANTS[kind, size]
+    assert all(set(change) <= known for change in variants.values())
+    assert len({tuple(sorted(change.items())) for change in variants.values()}) == len(variants)
+
+
+def test_a_variant_trains_and_is_measured(tmp_path: Path, tiny_model: Path, tiny_recipe: Recipe,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setitem(RECIPES, 128, tiny_recipe)
+    monkeypatch.setattr(compare, "FIRST", 4)
+    monkeypatch.setattr(compare, "_pictures_a_second", lambda part, config: 16.0)
+    unet = compare.run("unet", {"batch": 2, "muon": True}, 0.25, tiny_model, 128)
+    assert (unet["pictures"], unet["pictures_a_second"]) == (4, 16.0)
+    assert all(unet[name] > 0 for name in compare.COLUMNS["unet"])
+    vae = compare.run("vae", {"batch": 2}, 0.25, tiny_model, 128)
+    assert 0 < vae["psnr_db"] < 20
+    assert FINE is not RECIPES[128]
+
+
+def test_the_error_is_that_of_the_clean_latents(tiny_model: Path, tiny_recipe: Recipe) -> None:
+    """A network that answers no velocity says a x of its input x = a x0 + s n, so (s^2 x0 - a s n) is its error."""
+    part = UNetPart(tiny_model, tiny_recipe)
+    torch.nn.init.zeros_(part.unet.conv_out.weight)
+    torch.nn.init.zeros_(part.unet.conv_out.bias)
+    found = compare.clean_errors(part, 6)
+    _, pictures = scene_batch(batch_rng(-7, 0), 6, size=128)
+    latents = part.latents.encode(pictures).double()
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(7)).double()
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    for timestep in compare.TIMESTEPS:
+        kept = float((1 - betas[: timestep + 1]).prod())
+        error = (1 - kept) * latents - (kept * (1 - kept)) ** 0.5 * noise
+        assert found[f"t={timestep}"] == pytest.approx(float(error.square().mean()), abs=2e-4)
