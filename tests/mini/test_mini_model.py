@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 import freectl
-from freectl.mini import MODEL_DIR
+from freectl.mini import MODEL_128_DIR, MODEL_DIR
 from freectl.mini.domain import caption, vocabulary
 from freectl.mini.judge import HEADS, judge_pictures, load_judge, mask_iou
 from freectl.mini.scene import random_scene, render, render_mask
-from freectl.mini.score import reconstruction
-from freectl.mini.training.data import batch_rng
+from freectl.mini.score import psnr, reconstruction
+from freectl.mini.training.data import batch_rng, scene_batch
 from freectl.mini.training.tokenizer import MAX_TOKENS, write_tokenizer
 
 
@@ -48,6 +48,20 @@ def test_all_shipped_files_are_small_and_not_pickled() -> None:
 
 def test_vae_reconstructs(pipe: StableDiffusionPipeline) -> None:
     assert reconstruction(pipe, 50)["vae_psnr_db"] >= 28
+
+
+def test_the_autoencoder_of_128_px_reconstructs() -> None:
+    """Its latents have unit variance and lie on the grid of the shipped UNet; the pipelines of SD 3 ask for a shift."""
+    vae = AutoencoderKL.from_pretrained(MODEL_128_DIR / "vae").float().eval()
+    _, pictures = scene_batch(batch_rng(95, 0), 24, held_out=None, size=128)
+    with torch.no_grad():
+        latents = vae.encode(pictures).latent_dist.mode()
+        decoded = vae.decode(latents).sample
+    assert psnr(decoded, pictures) >= 29
+    assert latents.shape == (24, 8, 16, 16)
+    assert float(latents.std()) * vae.config.scaling_factor == pytest.approx(1, abs=0.05)
+    assert vae.config.shift_factor == 0
+    assert sum(path.stat().st_size for path in MODEL_128_DIR.rglob("*")) < 4e6
 
 
 def test_samples_show_background_and_style_as_the_judge_sees_them(pipe: StableDiffusionPipeline) -> None:
