@@ -47,11 +47,14 @@ def direction_of(weights: Path | str, direction: str | None = None) -> str:
     """
     from safetensors import SafetensorError, safe_open
 
+    from gan_baselines.config import layout_of
     from gan_baselines.weights import find_weights, read_record
 
     with translated_errors():
         record = read_record(weights, OPTION)
         names = record["translators"]
+    if names and layout_of(str(record["model"].get("name"))) == "labelled":
+        raise InputError(OPTION, f"'{weights}', which reads label maps", "weights that read pictures")
     chosen = direction or (names or ["AB"])[0]
     if chosen not in names:
         raise InputError(OPTION, f"'{weights}' without a generator {chosen}", "weights that translate that way")

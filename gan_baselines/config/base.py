@@ -112,12 +112,14 @@ class Model(Closed):
     """What the settings of every model have.
 
     `generators_from` and `discriminators_from` are weights folders to train on from: all networks of that side must be
-    in it and have the configured shapes. `init` draws the weights otherwise.
+    in it and have the configured shapes. `init` draws the weights otherwise. `diff_augment`
+    changes colours and places of what discriminators see (arXiv 2006.10738), for small sets.
     """
 
     layout: ClassVar[Layout] = "unpaired"
 
     init: InitKind = "normal"
+    diff_augment: bool = False
     generators_from: str | None = None
     discriminators_from: str | None = None
 

@@ -56,8 +56,16 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "feature-gan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES},
         "bigan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES},
         "cogan": {"model": {"width": 32}, "data": _SMALL_PICTURES, "train": {"batch_size": 32}},
-        "unit": {"model": {"width": 24, "blocks": 2, **_TWO_SCALES}, "data": _SMALL_PICTURES},
-        "munit": {"model": {"width": 24, "blocks": 3, **_TWO_SCALES}, "data": _SMALL_PICTURES},
+        "unit": {
+            "model": {"width": 24, "blocks": 2, **_TWO_SCALES},
+            "data": _SMALL_PICTURES,
+            "train": {"steps": 10_000},
+        },
+        "munit": {
+            "model": {"width": 24, "blocks": 3, **_TWO_SCALES},
+            "data": _SMALL_PICTURES,
+            "train": {"steps": 10_000, "halve_every": 0},
+        },
         "gcgan": {"model": _SMALL_BASELINE, "data": _SMALL_PICTURES, "train": {"batch_size": 1}},
         "bicyclegan": {
             "model": {

@@ -46,5 +46,5 @@ MODELS: dict[str, type[Model]] = {
 
 
 def layout_of(model: str) -> Layout:
-    """The folder layout that a model trains on."""
-    return MODELS[model].layout
+    """The folder layout that a model trains on; "unpaired" for a name that is none."""
+    return MODELS[model].layout if model in MODELS else "unpaired"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gan_baselines.errors import InputError
 from gan_baselines.models.base import Batch, GanModel, Terms
 from gan_baselines.models.bicyclegan import BicycleGanModel
 from gan_baselines.models.bigan import BiGanModel
@@ -23,6 +24,8 @@ from gan_baselines.models.simgan import FeatureGanModel, SimGanModel
 from gan_baselines.models.spade import SpadeModel
 from gan_baselines.models.stackgan import StackGanModel
 from gan_baselines.models.unit import UnitModel
+from gan_baselines.networks import CodeReader
+from gan_baselines.networks.diff_augment import augmented
 
 __all__ = ["Batch", "GanModel", "Terms", "build"]
 
@@ -51,10 +54,21 @@ _CLASSES: dict[str, type[GanModel]] = {
 }
 
 
+# their losses compare what a discriminator makes of two pictures place by place, or its input is more than a picture
+_UNMOVED = ("modified-cyclegan", "discogan", "cogan", "cvaegan", "pix2pixhd", "spade")
+
+
 def build(config: Any) -> GanModel:
     """Return the model that `config` describes, initialised from torch's global generator.
 
     Raises:
         InputError: settings that no network fits, such as groups that do not divide the channels.
     """
-    return _CLASSES[config.name](config)
+    model = _CLASSES[config.name](config)
+    if config.diff_augment:
+        if config.name in _UNMOVED:
+            raise InputError("model.diff_augment", f"true for {config.name}", "false: its losses compare features")
+        for network in model.discriminators.values():
+            if not isinstance(network, CodeReader):
+                network.register_forward_pre_hook(augmented)
+    return model

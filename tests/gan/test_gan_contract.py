@@ -30,8 +30,10 @@ from gan_baselines.losses import (
     total_variation,
 )
 from gan_baselines.metrics import coverage, diversity
+from gan_baselines.models import build
 from gan_baselines.models.game import discriminator_game
 from gan_baselines.networks import PatchDiscriminator, initialise
+from gan_baselines.networks.diff_augment import holed, shifted
 from gan_baselines.settings import resolve
 from gan_baselines.training.run import Run, train
 from gan_baselines.training.trainer import rate_factor
@@ -254,6 +256,45 @@ def _rng_after_crop(config, count):
     rng = torch.Generator().manual_seed(batches._seed(config.train.seed, "pair", 0))
     crop_flip(torch.zeros(count, 3, 32, 32), (32, 32), False, rng)
     return rng
+
+
+def test_shifts_and_holes_are_what_they_say():
+    torch.manual_seed(0)
+    x = torch.arange(1.0, 257.0).view(1, 1, 16, 16).expand(200, -1, -1, -1)
+    moved, kinds = shifted(x), set()
+    for one in moved[:, 0]:
+        y, column = (int(v) for v in (one > 0).nonzero()[0])
+        down, across = divmod(int(one[y, column]) - 1, 16)
+        kinds.add((y - down, column - across))
+        wanted = torch.zeros(20, 20)
+        wanted[2 + y - down :, 2 + column - across :][:16, :16] = x[0, 0]
+        assert torch.equal(one, wanted[2:18, 2:18])
+    assert {dy for dy, _ in kinds} == {dx for _, dx in kinds} == {-2, -1, 0, 1, 2}
+    holes = holed(torch.ones(400, 1, 16, 16))[:, 0] == 0
+    sizes = [(int(one.any(1).sum()), int(one.any(0).sum())) for one in holes]
+    assert all(int(one.sum()) == h * w for one, (h, w) in zip(holes, sizes, strict=True))
+    assert {max(size) for size in sizes} == {4, 5, 6, 7, 8}
+    assert max(sizes) == (8, 8)
+
+
+def test_discriminators_see_changed_pictures_and_generators_learn_through_them():
+    torch.manual_seed(0)
+    net = build(resolve("pix2pix", None, [*TINY["pix2pix"], "model.diff_augment=true"]).model)
+    d, seen = net.discriminators["B"], []
+    d.scales[0][0].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].detach()))
+    real, condition = torch.rand(2, 3, 32, 32).requires_grad_(), torch.rand(2, 3, 32, 32)
+    for _ in range(2):
+        d(real, condition).logits[0].sum().backward()
+    assert not torch.equal(*seen)
+    assert real.grad.abs().sum() > 0
+    first, kept = seen[0][:, :3], seen[0][:, 3:]  # the condition comes first: it keeps its colours
+    values = condition.flatten(1)
+    for one, own in zip(first, values, strict=True):
+        assert all((own - value).abs().min() < 1e-6 for value in one[one != 0][:50])
+    assert not torch.isin(kept[kept != 0][:50], real.detach()).any()
+    for name in ("spade", "cogan"):
+        with pytest.raises(InputError, match="model.diff_augment"):
+            build(resolve(name, None, [*TINY[name], "model.diff_augment=true"]).model)
 
 
 def test_diversity_and_coverage_by_hand():

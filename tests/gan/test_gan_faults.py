@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gan_toy import FAST, TINY, write
+from gan_toy import FAST, TINY, picture, write
 from PIL import EpsImagePlugin, Image, ImageCms
 from safetensors.torch import save_file
 from torch import nn
 
 import gan_baselines
-from eval.gans.method import training_of
+from eval.gans.method import Translator, training_of
 from gan_baselines.data.pictures import read_picture
 from gan_baselines.errors import GanError, InputError, TrainingStoppedError
 from gan_baselines.inference import translate
@@ -129,6 +129,19 @@ def test_records_that_do_not_fit_are_one_line(tmp_path, change):
     with pytest.raises(InputError, match="^--weights: found ") as error:
         load_weights(tmp_path / "w")
     assert "\n" not in str(error.value)
+
+
+def test_editing_takes_models_of_several_parts_and_refuses_those_of_label_maps(tmp_path):
+    picture(1).save(tmp_path / "p.png")
+    for name, sets in (("munit", []), ("spade", ["model.labels=3", "model.size=32"])):
+        config = resolve(name, None, [*TINY[name], *sets]).model
+        net = build(config)
+        save_weights(tmp_path / name, config, dict(net.generators), translators=sorted(net.translators))
+    made = [Translator(tmp_path / "munit", "AB", seed)(picture(1)) for seed in (0, 0, 1)]
+    assert made[0].size == (32, 32)
+    assert made[0].tobytes() == made[1].tobytes()
+    with pytest.raises(ValueError, match="which reads label maps"):
+        Translator(tmp_path / "spade")
 
 
 def test_names_that_no_file_can_have_are_one_line(tmp_path):
