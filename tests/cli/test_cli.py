@@ -144,7 +144,7 @@ def test_help_imports_no_torch(args):
 def test_a_missing_picture_fails_before_torch_is_imported():
     done = python(PROBE.format(args='"edit", "--image", "no.png", "--prompt", "a cat"'))
     line, end = done.stderr.splitlines()
-    assert line.startswith("freectl: --image: found no.png")
+    assert line.startswith("freectl: --image: found no file 'no.png'")
     assert end == "EXIT 2 HEAVY []"
     assert done.stdout == ""
 

@@ -67,7 +67,7 @@ def ghostscript(tmp_path, monkeypatch):
 def test_postscript_named_png_is_refused_and_runs_nothing(tmp_path, ghostscript):
     path = tmp_path / "shot.png"
     path.write_bytes(DRAWS)
-    with pytest.raises(InputError, match="not a picture"):
+    with pytest.raises(InputError, match="a PostScript file"):
         load_image(path)
     with Image.open(path) as opened, pytest.raises(InputError, match="of the format EPS"):
         load_image(opened)

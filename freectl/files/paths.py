@@ -1,0 +1,62 @@
+"""Paths that people give: what is there, said without raising for names that no file system can hold."""
+
+import os
+import stat
+from pathlib import Path
+
+from freectl.errors import InputError
+
+Given = str | os.PathLike[str]
+_DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
+WEB = ("http://", "https://", "ftp://", "s3://", "gs://")
+
+
+def is_file(path: Given) -> bool:
+    """Whether a regular file is there; False also for names too long and folders that may not be entered."""
+    return os.path.isfile(path)
+
+
+def is_folder(path: Given) -> bool:
+    """Whether a folder is there; False as in `is_file`."""
+    return os.path.isdir(path)
+
+
+def there(path: Given) -> bool:
+    """Whether anything is there, a broken link included."""
+    return os.path.lexists(path)
+
+
+def same(one: Given, other: Given) -> bool:
+    """Whether two paths lead to one file; False where either leads to none."""
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
+
+
+def check_file(path: Given, option: str, allowed: str, *, piped: bool = False) -> Path:
+    """Return `path` after checking that it is a regular file.
+
+    Args:
+        piped: whether a pipe that the caller holds open (`/dev/fd/63`, as shells make them) is one too.
+
+    Raises:
+        InputError: nothing there, a folder, a device, a pipe, a web address, or a folder that may not be entered.
+    """
+    name = os.fspath(path)
+    if name.lower().startswith(WEB):
+        raise InputError(option, f"'{name}', a web address", f"{allowed}; download it first")
+    try:
+        mode = os.stat(name).st_mode
+    except FileNotFoundError:
+        raise InputError(option, f"no file '{name}'", allowed) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(option, f"'{name}', unreadable ({reason})", allowed) from error
+    if piped and name.startswith(_DESCRIPTORS) and not stat.S_ISDIR(mode):
+        return Path(name)
+    if not stat.S_ISREG(mode):
+        kind = next((text for test, text in _KINDS if test(mode)), "a device")
+        raise InputError(option, f"'{name}', {kind}", allowed)
+    return Path(name)
