@@ -1,21 +1,47 @@
 """The command line: `freectl`. Nothing here or below imports torch before a command needs it."""
 
 import sys
+from typing import Annotated
 
 import typer
 
 from freectl.cli import bases, cache, control, edit, env, methods, mini
+from freectl.cli.app import App
 from freectl.cli.ending import ended
 
-app = typer.Typer(
+ABOUT = """Change a picture as a sentence says and keep its structure, without training.
+
+A prompt describes the result, it is not an instruction: "a bronze horse", not "make the horse bronze".
+"""
+
+app = App(
     name="freectl",
-    help="Change a picture as a sentence says and keep its structure, without training.",
+    help=ABOUT,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from freectl import __version__
+
+        typer.echo(f"freectl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """See `ABOUT`."""
+
+
+root.__doc__ = ABOUT
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("control", epilog=control.EXAMPLES)(control.control)
 app.add_typer(bases.app, name="bases")
@@ -27,4 +53,11 @@ app.command("env")(env.env)
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad usage or input; errors are one line on stderr."""
-    sys.exit(ended(app, "interrupted; nothing was written", "freectl: "))
+    sys.exit(ended(app, finished, "freectl: "))
+
+
+def finished() -> str:
+    """What to say after an interruption: what is on disk by then."""
+    from freectl.files.outputs import FINISHED
+
+    return f"interrupted; finished: {', '.join(map(str, FINISHED))}" if FINISHED else "interrupted; nothing was written"

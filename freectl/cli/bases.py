@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from freectl.cli.app import App
 from freectl.cli.bases_text import explained, facts
-from freectl.cli.output import Format, FormatOption, emit, quiet_libraries, size_text, table
+from freectl.cli.options import Overwrite
+from freectl.cli.output import Format, FormatOption, emit, quiet_libraries, size_text, table, warn
 
 EXAMPLES = """\b
 Examples:
@@ -26,7 +28,8 @@ An edit with --concept builds the bases it needs by itself, once for a model and
 concept; what is built here by the same settings is found by it.
 """
 
-app = typer.Typer(
+SUFFIX, KIND = ".safetensors", "a .safetensors file"
+app = App(
     help="Semantic bases: the directions in which FreeControl compares structure.",
     epilog=EXAMPLES,
     no_args_is_help=True,
@@ -77,26 +80,29 @@ def build(
         Layers, typer.Option(help="All self-attentions of the family's block, or the first.")
     ] = Layers.all,
     output: Annotated[Path | None, typer.Option(help="Also write them to this .safetensors file, in 16 bits.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
     form: FormatOption = Format.human,
 ) -> None:
     """Make bases now, not at the first edit."""
     from freectl.errors import InputError
+    from freectl.files.outputs import Outputs
 
     for option, text in (("--concept", concept), ("--prompt", prompt)):
         if text is not None and not text.strip():
             raise InputError(option, "an empty text", "what the seed pictures show")
+    outputs = Outputs(_paths(model=model), overwrite=overwrite)
     if output is not None:
-        _check_file(output, "--output")
+        outputs.check_file(output, SUFFIX, KIND)
     engine = _engine(model, device, dtype, form)
     numbers = {"seeds": seeds, "components": components, "features": features.value, "stop": stop, "steps": steps}
     bases = _build(engine, concept, prompt, numbers, layers.value)
     if output is not None:
         import torch
 
-        bases.save(output, torch.float16)
-    warnings = _unknown(model, f"{concept or ''} {prompt or ''}")
+        output = outputs.write(output, lambda path: bases.save(path, torch.float16))
+    warnings = _unknown(model, f"{concept or ''} {prompt or ''}") + outputs.take_notes()
     cost = engine.cost.to_dict()
     known = facts(bases) | {"output": str(output) if output else None, "cost": cost, "warnings": warnings}
     found = ", already in the cache" if engine.cost.cached["bases"] else ""
@@ -132,22 +138,15 @@ def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, 
         return bases_store.obtain(engine, spec)
 
 
+def _paths(**inputs: str) -> list[tuple[str, str]]:
+    """Inputs of a command as `Outputs` takes them."""
+    return [(name if name.isupper() else f"--{name}", value) for name, value in inputs.items()]
+
+
 def _unknown(model: str, text: str) -> list[str]:
-    from freectl.tasks.edit import unknown_words
+    from freectl.tasks import hints
 
-    return unknown_words(text) if model == "mini" else []
-
-
-def _check_file(path: Path, option: str) -> None:
-    """Raises InputError: not a .safetensors file in a folder that can be written to."""
-    import os
-
-    from freectl.errors import InputError
-
-    if path.suffix != ".safetensors" or path.is_dir():
-        raise InputError(option, f"'{path}'", "a .safetensors file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(option, f"no folder '{path.parent}' to write to", "an existing, writable folder")
+    return hints.of_words(text) if model == "mini" else []
 
 
 @app.command("list")
@@ -179,16 +178,20 @@ def show(
     model: Model = "mini",
     device: Device = "auto",
     dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
     form: FormatOption = Format.human,
 ) -> None:
     """Ingredients and explained variance, also as pictures."""
     from freectl.errors import InputError
-    from freectl.files.record import check_output, save_image
+    from freectl.files.outputs import Outputs
     from freectl.semantics import lookup
 
-    for option, path in (("--plot", plot), ("--picture", picture)):
-        if path is not None:
-            check_output(path, option)
+    outputs = Outputs(_paths(NAME=name, model=model), overwrite=overwrite)
+    wanted = [(option, path) for option, path in (("--plot", plot), ("--picture", picture)) if path is not None]
+    for option, path in wanted:
+        outputs.check(path, option)
+    if plot is not None and plot == picture:
+        raise InputError("--plot", f"'{plot}', the file of --picture", "another file")
     if plot is not None:
         _check_matplotlib()
     lookup.check_name(name, "NAME")
@@ -198,18 +201,18 @@ def show(
     sites = bases_pictures.layers(bases)
     if layer > len(sites):
         raise InputError("--layer", str(layer), f"1 to {len(sites)}, the layers that these bases have")
-    drawn = {}
+    drawn: dict[str, Any] = {}
     if picture is not None:
         engine = _engine(model, device, dtype, form)
         lookup.check_usable(bases, engine, [sites[layer - 1]], (), 1, "--model")
-        drawn[picture] = bases_pictures.component_sheet(engine, bases, sites[layer - 1], pictures)
+        drawn["--picture"] = bases_pictures.component_sheet(engine, bases, sites[layer - 1], pictures)
     if plot is not None:
-        drawn[plot] = bases_pictures.variance_plot(bases, sites[layer - 1])
-    for path, image in drawn.items():
-        save_image(image, path)
+        drawn["--plot"] = bases_pictures.variance_plot(bases, sites[layer - 1])
+    files = {option: str(outputs.save(drawn[option], path, option=option)) for option, path in wanted}
     known, shares, text = explained(bases, sites, sites[layer - 1])
-    files = {"plot": str(plot) if plot else None, "picture": str(picture) if picture else None}
-    emit(known | {"cumulative_share": shares, **files}, "\n".join([text, *map(str, drawn)]), form)
+    warn(outputs.take_notes(), form)
+    places = {name: files.get(f"--{name}") for name in ("plot", "picture")}
+    emit(known | {"cumulative_share": shares, **places}, "\n".join([text, *files.values()]), form)
 
 
 def _check_matplotlib() -> None:
@@ -225,35 +228,49 @@ def _check_matplotlib() -> None:
 def export_bases(
     name: Name,
     output: Annotated[Path, typer.Argument(help="A .safetensors file.")],
+    overwrite: Overwrite = False,
     form: FormatOption = Format.human,
 ) -> None:
     """Write bases to a file, to share or to keep."""
+    from freectl.files.outputs import Outputs
     from freectl.semantics import lookup
 
-    _check_file(output, "OUTPUT")
+    outputs = Outputs(_paths(NAME=name), overwrite=overwrite)
+    outputs.check_file(output, SUFFIX, KIND, "OUTPUT")
     bases = lookup.load(name, "NAME")
-    bases.save(output)
-    emit({"output": str(output), **facts(bases)}, str(output), form)
+    written = outputs.write(output, bases.save, "OUTPUT")
+    warn(outputs.take_notes(), form)
+    emit({"output": str(written), **facts(bases)}, str(written), form)
 
 
 @app.command("import")
 def import_bases(
     path: Annotated[Path, typer.Argument(help="A file that `freectl bases export` or `build --output` wrote.")],
+    model: Model = "mini",
+    replace: Annotated[bool, typer.Option("--replace", help="Put them in place of others of the same key.")] = False,
+    device: Device = "auto",
     form: FormatOption = Format.human,
 ) -> None:
     """Put exported bases into the cache.
 
-    Runs with the same model and settings find them there.
+    They are checked against the model that they belong to. Runs with the same model and settings find them there.
     """
-    from freectl.errors import FreectlError
+    from freectl.errors import FreectlError, InputError
     from freectl.files.cache import Cache
+    from freectl.semantics import lookup
     from freectl.semantics.bases import SemanticBases
     from freectl.semantics.store import key_of
 
     bases = SemanticBases.load(path)
     if "unet" not in bases.metadata or not bases:
         raise FreectlError(f"'{path}' does not say which model its bases belong to, or holds none")
+    lookup.check_whole(bases, _engine(model, device, "auto", form), "PATH")
     key, store = key_of(bases.metadata), Cache()
+    before = store.get("bases", key)
+    if before is not None and not replace and not lookup.alike(bases, SemanticBases.from_tensors(*before)):
+        raise InputError(
+            "PATH", f"bases of the key {key[:12]}, of which the cache holds others", "the same, or --replace"
+        )
     if not store.put("bases", key, bases.tensors(), {**bases.metadata, "key": key}):
         raise FreectlError("; ".join(store.warnings) or "the cache folder cannot be written")
     emit({"key": key, **facts(bases)}, f"{key[:12]}  {bases.metadata.get('concept')}", form)

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from freectl.cli.app import App
 from freectl.cli.output import Format, FormatOption, emit, size_text, table
 
-app = typer.Typer(help="Cached inversions, references and bases.", no_args_is_help=True)
+app = App(help="Cached inversions, references and bases.", no_args_is_help=True)
 KINDS = ("inversion", "reference", "appearance", "bases", "direction")
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from freectl.cli import options as shared
-from freectl.cli.output import Format, FormatOption, emit_run, quiet_libraries
+from freectl.cli.job import Job
+from freectl.cli.output import Format, FormatOption, quiet_libraries
 
 # \b keeps the help formatter from breaking commands across lines.
 EXAMPLES = """\b
@@ -64,7 +65,7 @@ def control(
             metavar="AZIMUTH,ELEVATION",
         ),
     ] = None,
-    output: shared.Output = Path("out.png"),
+    output: shared.Output = None,
     width: Annotated[
         int | None, typer.Option(help="Of the result, pixels.  [default: of the first condition, fitted to the model]")
     ] = None,
@@ -80,6 +81,7 @@ def control(
     guidance_scale: shared.GuidanceScale = None,
     structure_weight: shared.StructureWeight = None,
     appearance_weight: shared.AppearanceWeight = None,
+    background: shared.Background = None,
     appearance_image: shared.AppearanceImage = None,
     lora: shared.Lora = None,
     textual_inversion: shared.TextualInversion = None,
@@ -95,46 +97,46 @@ def control(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write condition, what was made of it, and result side by side.")
     ] = False,
+    overwrite: shared.Overwrite = False,
+    trust_record: shared.TrustRecord = False,
     form: FormatOption = Format.human,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Make a picture of what a sentence says, with the structure of sketches, renders or other condition pictures."""
-    from freectl.files import record as records
+    from freectl.files.outputs import Outputs
     from freectl.tasks.control import split_record
+    from freectl.tasks.inputs import input_files
     from freectl.tasks.options import ControlOptions, validated
 
     given, settings = shared.gathered(context, ControlOptions.model_fields, split_record)
     shared.require(given, "condition", "a path, or - for stdin")
     shared.require(given, "prompt", "what the result shows, in words")
     options = validated(ControlOptions, given)
-    target = records.check_output(output)
-    for path in options.condition:
-        shared.check_not_input(target, path, "condition picture")
-    _run(options, settings, target, cache, compare, form)
+    outputs = Outputs(input_files(options, settings, ("--config", config)), overwrite=overwrite)
+    target = outputs.check(output or Path("out.png"))
+    _run(options, settings, Job(target, outputs, cache, compare, form, verbose))
 
 
-def _run(options: Any, overrides: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format) -> None:
-    from freectl.files import record as records
+def _run(options: Any, overrides: dict[str, Any], job: Job) -> None:
     from freectl.tasks import control as controlling
+    from freectl.tasks import hints
 
+    if job.sheet:
+        job.place("compare", ".png")
     checked = controlling.plan(options.condition, options, overrides)
     quiet_libraries()
-    result = controlling.run(checked, cache=cache, progress=form is not Format.quiet)
-    record = {"output": str(target), **result.record}
-    records.save_image(result.image, target, record)
-    beside = [_sheet(checked, result, target)] if compare else []
-    emit_run(record, result.notes, beside, form)
+    result = controlling.run(checked, cache=job.cache, progress=job.progress)
+    record = job.write(result.image, result.record, job.target, *result.conditions)
+    beside = [job.write_sheet(_cells(checked, result), Path(record["output"]))] if job.sheet else []
+    job.tell(result, record, beside, hints.next_step(checked, result))
 
 
-def _sheet(checked: Any, result: Any, target: Path) -> Path:
-    """Write conditions, what was made of them, and the result; returns the file."""
-    from freectl.files.pictures import compare_sheet
-    from freectl.files.record import save_image
-
+def _cells(checked: Any, result: Any) -> list[tuple[str, Any]]:
+    """Conditions, what was made of them, and the result, labelled."""
     cells = []
     for one, made in zip(checked.conditions, result.conditions, strict=True):
         if one.picture is not None:
             cells.append(("condition", one.picture))
         if one.label:
             cells.append((one.label, made))
-    beside = target.with_name(f"{target.stem}_compare.png")
-    return save_image(compare_sheet([*cells, (checked.options.prompt, result.image)]), beside)
+    return [*cells, (checked.options.prompt, result.image)]

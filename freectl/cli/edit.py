@@ -6,16 +6,24 @@ from typing import Annotated, Any
 import typer
 
 from freectl.cli import options as shared
-from freectl.cli.output import Format, FormatOption, emit, emit_run, quiet_libraries
+from freectl.cli.job import Job
+from freectl.cli.output import Format, FormatOption, emit, quiet_libraries
+from freectl.errors import InputError
 
 # \b keeps the help formatter from breaking commands across lines.
 EXAMPLES = """\b
+A prompt describes the result, it is not an instruction: "a bronze horse",
+not "make the horse bronze".
+
+\b
 Examples:
   freectl edit --image fox.png --prompt "a fluent cat on a blue background"
   freectl edit --image photo.jpg --prompt "a bronze horse" \\
     --model stable-diffusion-v1-5/stable-diffusion-v1-5
   freectl edit --image fox.png --prompt "a fluent cat on a blue background" \\
     --source-prompt "a fluent fox on an orange background" --method all --compare
+  freectl edit --image fox.png --prompt "a fluent cat on a blue background" --method sdedit --seeds 4
+  freectl edit --image photos --prompt "a bronze horse" --output results
   freectl edit --config out.png --output again.png
   freectl edit --image fox.png --method gan --gan-weights runs/pix2pix/weights
 """
@@ -24,9 +32,11 @@ Text = Annotated[str | None, typer.Option(show_default=False)]
 
 def edit(
     context: typer.Context,
-    image: Annotated[str | None, typer.Option(help="Input picture, or - for stdin.", metavar="PATH|-")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Input picture, a folder of pictures, or - for stdin.", metavar="PATH|-")
+    ] = None,
     prompt: shared.Prompt = None,
-    output: shared.Output = Path("out.png"),
+    output: shared.Output = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +56,13 @@ def edit(
     negative_prompt: shared.NegativePrompt = None,
     concept: Annotated[str | None, typer.Option(help="Word of the prompt whose seed pictures make the bases.")] = None,
     steps: shared.Steps = None,
-    seed: shared.Seed = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(help="Seed of the CPU generator; several with commas between.  [default: 0]", metavar="N[,N...]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="So many results, from --seed on, and one sheet of all.", min=1, max=64)
+    ] = None,
     guidance_scale: shared.GuidanceScale = None,
     structure_weight: shared.StructureWeight = None,
     appearance_weight: shared.AppearanceWeight = None,
@@ -71,8 +87,19 @@ def edit(
         bool | None,
         typer.Option(
             "--keep-background/--no-keep-background",
-            help="Keep the input where the --concept of its --source-prompt is not.",
+            help="Keep the input where the --keep-concept of its --source-prompt is not.",
             show_default=False,
+        ),
+    ] = None,
+    keep_concept: Annotated[
+        str | None,
+        typer.Option(help="Word of --source-prompt that may change, with --keep-background.", metavar="WORD"),
+    ] = None,
+    background: shared.Background = None,
+    keep_alpha: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-alpha/--no-keep-alpha", help="Give the result the input's transparency.", show_default=False
         ),
     ] = None,
     appearance_image: shared.AppearanceImage = None,
@@ -90,15 +117,21 @@ def edit(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write input and result(s) side by side, labelled.")
     ] = False,
+    overwrite: shared.Overwrite = False,
+    trust_record: shared.TrustRecord = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Only print how source and target tokens align (p2p); needs no --image.")
     ] = False,
     form: FormatOption = Format.human,
+    verbose: shared.Verbose = False,
 ) -> None:
     """Change a picture as a sentence says and keep its structure."""
-    from freectl.files import record as records
+    from freectl.cli import several
+    from freectl.files.outputs import Outputs
+    from freectl.files.paths import is_folder
     from freectl.methods import OUTSIDE
     from freectl.tasks.edit import split_record
+    from freectl.tasks.inputs import check_alpha, input_files
     from freectl.tasks.options import EditOptions, validated
 
     given, settings = shared.gathered(context, ["image", *EditOptions.model_fields], split_record)
@@ -107,40 +140,66 @@ def edit(
     if str(given.get("method")) not in OUTSIDE:
         shared.require(given, "prompt", "what the result shows, in words")
     path = str(given.pop("image", ""))
-    options = validated(EditOptions, given)
+    wanted = several.parse_seeds(seed, seeds)
+    each = [validated(EditOptions, {**given, "seed": one}) for one in wanted[:1] + wanted[-1:]]
+    options = each[0] if each else validated(EditOptions, given)
     if explain:
-        from freectl.cli.alignment import as_text
-        from freectl.tasks.explain import explain as explained
-
-        found = explained(options, settings)
-        emit(found, as_text(found), form)
+        _explain(options, settings, form)
         return
-    target = records.check_output(output)
-    shared.check_not_input(target, path, "input picture")
-    if options.method == "all" or "," in options.method:
+    folder = path != "-" and is_folder(path)
+    sources = several.pictures_in(Path(path)) if folder else [Path(path)]
+    inputs = input_files(options, settings, ("--image", sources), ("--config", config))
+    outputs = Outputs(inputs, overwrite=overwrite)
+    target = output or Path("out.png")
+    job = Job(target, outputs, cache, compare, form, verbose)
+    many = options.method == "all" or "," in options.method
+    _check_one_way(folder, len(wanted) > 1, many, compare)
+    if folder:
+        several.run_folder(sources, options, settings, several.output_folder(output, Path(path)), job)
+        return
+    check_alpha(options, outputs.check(target))
+    if many:
         from freectl.cli.compare import run_methods
 
-        run_methods(path, options, settings, target, cache, compare, form)
-        return
-    _run(path, options, settings, target, cache, compare, form)
+        run_methods(path, options, settings, job)
+    elif len(wanted) > 1:
+        several.run_seeds(path, options, settings, [int(one) for one in wanted], job)
+    else:
+        _run(path, options, settings, job)
 
 
-def _run(
-    image: str, options: Any, settings: dict[str, Any], target: Path, cache: bool, compare: bool, form: Format
-) -> None:
-    from freectl.files import record as records
+def _check_one_way(folder: bool, seeds: bool, methods: bool, sheet: bool) -> None:
+    """Raises InputError: a folder, several seeds and several methods, of which one at a time is run."""
+    ways = [("--image", "a folder", folder), ("--seed", "several", seeds), ("--method", "several", methods)]
+    several = [(option, what) for option, what, given in ways if given]
+    if len(several) > 1:
+        option, what = several[1]
+        raise InputError(option, f"{what} together with {several[0][1]} for {several[0][0]}", "one of the two")
+    if folder and sheet:
+        raise InputError("--compare", "with a folder of pictures", "one picture")
+
+
+def _explain(options: Any, settings: dict[str, Any], form: Format) -> None:
+    from freectl.cli.alignment import as_text
+    from freectl.tasks.explain import explain as explained
+
+    found = explained(options, settings)
+    emit(found, as_text(found), form)
+
+
+def _run(image: str, options: Any, settings: dict[str, Any], job: Job) -> None:
     from freectl.tasks import edit as editing
+    from freectl.tasks import hints
 
+    if job.sheet:
+        job.place("compare", ".png")
     checked = editing.plan(image, options, settings)
     if checked.source is not None:
         quiet_libraries()
-    result = editing.run(checked, cache=cache, progress=form is not Format.quiet)
-    record = {"output": str(target), **result.record}
-    records.save_image(result.image, target, record)
+    result = editing.run(checked, cache=job.cache, progress=job.progress)
+    record = job.write(result.image, result.record, job.target, checked.picture.image)
     beside = []
-    if compare:
-        from freectl.files.pictures import compare_sheet
-
-        sheet = compare_sheet([("input", result.source), (options.prompt or options.method, result.image)])
-        beside.append(records.save_image(sheet, target.with_name(f"{target.stem}_compare.png")))
-    emit_run(record, result.notes, beside, form)
+    if job.sheet:
+        cells = [("input", result.source), (options.prompt or options.method, result.image)]
+        beside.append(job.write_sheet(cells, Path(record["output"])))
+    job.tell(result, record, beside, hints.next_step(checked, result))

@@ -1,19 +1,22 @@
 """`freectl mini`: the embedded world and model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.output import Format, FormatOption, emit, table
+from freectl.cli.app import App
+from freectl.cli.options import Overwrite
+from freectl.cli.output import Format, FormatOption, emit, table, warn
 
-app = typer.Typer(help="The embedded world and model: scenes, training, scores.", no_args_is_help=True)
+app = App(help="The embedded world and model: scenes, training, scores.", no_args_is_help=True)
 
 
 def _check_model(option: str, folder: Path, file: str) -> None:
     from freectl.errors import InputError
+    from freectl.files.paths import there
 
-    if not (folder / file).exists():
+    if not there(folder / file):
         raise InputError(option, f"'{folder}', which has no {file}", "a folder that `freectl mini train` wrote")
 
 
@@ -41,9 +44,9 @@ def scenes(
     form: FormatOption = Format.human,
 ) -> None:
     """Write pictures, exact masks and a JSONL of what they show."""
-    from freectl.errors import InputError, unknown
+    from freectl.errors import FreectlError, InputError, unknown
     from freectl.mini.domain import STYLES
-    from freectl.mini.export import write_scenes
+    from freectl.mini.export import may_write, write_scenes
 
     if layout not in ("single", "paired", "unpaired"):
         raise unknown("--layout", layout, ("single", "paired", "unpaired"))
@@ -53,9 +56,15 @@ def scenes(
             raise unknown("--styles", style, STYLES)
     if layout != "single" and len(chosen) != 2:
         raise InputError("--styles", f"{len(chosen)} styles for layout {layout}", "two, such as noto,fluent")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("--out", f"'{out}', which is not an empty folder", "a new or empty folder")
-    written = write_scenes(out, count, seed, styles=chosen, layout=layout, size=size)  # type: ignore[arg-type]
+    asked: dict[str, Any] = {"count": count, "seed": seed, "styles": chosen, "layout": layout, "size": size}
+    try:
+        if not may_write(out, **asked):
+            allowed = "a new or empty folder, or one that the same command has left unfinished"
+            raise InputError("--out", f"'{out}', which is not an empty folder", allowed)
+        written = write_scenes(out, **asked)
+    except OSError as error:
+        text = f"--out: could not write to '{out}' ({error.strerror or error}); the same command goes on there"
+        raise FreectlError(text) from error
     emit({"out": str(out), "pictures": written, "layout": layout}, f"{written} pictures in {out}", form)
 
 
@@ -166,15 +175,19 @@ def sheet(
     model: Annotated[Path | None, typer.Option(help="Folder of the model.  [default: the embedded one]")] = None,
     count: Annotated[int, typer.Option(help="The first so many of the fixed captions.", min=1, max=300)] = 64,
     steps: Annotated[int, typer.Option(help="DDIM steps.", min=1, max=1000)] = 50,
+    overwrite: Overwrite = False,
     form: FormatOption = Format.human,
 ) -> None:
     """Draw samples of the first fixed captions, good and bad alike, as one labelled sheet."""
-    from freectl.files import record
+    from freectl.files.outputs import Outputs
     from freectl.mini import MODEL_DIR
     from freectl.mini import score as scores
     from freectl.mini.sampling import Sampler, generator_kind
 
-    record.check_output(out, "--out")
+    outputs = Outputs(overwrite=overwrite)
+    outputs.check(out, "--out")
     generator_kind(model or MODEL_DIR)
-    record.save_image(scores.sheet(Sampler(model or MODEL_DIR), count, steps=steps), out)
-    emit({"output": str(out), "pictures": count}, f"{count} samples in {out}", form)
+    drawn = scores.sheet(Sampler(model or MODEL_DIR), count, steps=steps)
+    written = outputs.save(drawn, out, option="--out")
+    warn(outputs.take_notes(), form)
+    emit({"output": str(written), "pictures": count}, f"{count} samples in {written}", form)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from freectl.cli.trust import check_trusted
 from freectl.errors import InputError
 
 SHORTCUTS = ("structure_weight", "appearance_weight", "gan_weights", "gan_direction")
@@ -13,8 +14,23 @@ SHORTCUTS = ("structure_weight", "appearance_weight", "gan_weights", "gan_direct
 Given = dict[str, Any]
 
 # Options that edit and control share
-Prompt = Annotated[str | None, typer.Option(help="What the result shows.")]
-Output = Annotated[Path, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.")]
+Prompt = Annotated[
+    str | None, typer.Option(help="What the result shows: a description, not an instruction.", metavar="TEXT")
+]
+Output = Annotated[Path | None, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.  [default: out.png]")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a result of other settings; else the new one is numbered, NAME_2.png."),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print device, dtype and cost.")]
+TrustRecord = Annotated[
+    bool,
+    typer.Option("--trust-record", help="Fetch the model that the --config names, also if the hub has to be asked."),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(help="Colour on which transparent pictures lie.  [default: white]", metavar="NAME|#RRGGBB"),
+]
 NegativePrompt = Annotated[str | None, typer.Option(help="What the result should not show.")]
 Steps = Annotated[int | None, typer.Option(help="DDIM steps, 1 to 1000.  [default: 50]")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the CPU generator.  [default: 0]")]
@@ -24,7 +40,10 @@ GuidanceScale = Annotated[
 StructureWeight = Annotated[float | None, typer.Option(help="lambda_s of FreeControl, 0 and up.")]
 AppearanceWeight = Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")]
 AppearanceImage = Annotated[str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")]
-Lora = Annotated[str | None, typer.Option(help="LoRA weights, .safetensors.", metavar="PATH")]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option(help="LoRA weights, .safetensors, with a strength if not 1; may repeat.", metavar="PATH[:STRENGTH]"),
+]
 TextualInversion = Annotated[
     list[str] | None, typer.Option(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
 ]
@@ -56,10 +75,16 @@ def gathered(
     given = {name: value for name, value in context.params.items() if value is not None and value not in ([], ())}
     flags = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if name in names}
     settings: Given = dict(parse_assignments(given.get("set_", [])))
+    for name in SHORTCUTS:
+        if name in given and name in settings:
+            raise InputError(f"--{name.replace('_', '-')}", f"given with --set {name}", "one of the two")
     settings |= {name: given[name] for name in SHORTCUTS if name in given}
     if "config" not in given:
         return flags, settings
-    options, of_file = split(read_config(given["config"]))
+    record = read_config(given["config"])
+    options, of_file = split(record)
+    if not given.get("trust_record"):
+        check_trusted(given["config"], record, options, flags)
     # Settings of another method or preset than the file's would not fit, and are not wanted.
     if any(flags.get(name, options[name]) != options[name] for name in ("method", "preset") if name in options):
         of_file = {}
@@ -74,13 +99,3 @@ def require(given: Given, name: str, allowed: str) -> None:
     """
     if name not in given:
         raise InputError(f"--{name}", "nothing", allowed)
-
-
-def check_not_input(target: Path, path: str, what: str) -> None:
-    """The output must not overwrite an input.
-
-    Raises:
-        InputError: `target` is the file at `path`, which is `what`.
-    """
-    if path != "-" and target.exists() and Path(path).exists() and target.samefile(path):
-        raise InputError("--output", f"'{target}', the {what} itself", "another file")

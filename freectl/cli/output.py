@@ -1,10 +1,17 @@
 """How results leave the command line: one JSON object, text for people, or nothing."""
 
 import json
+import re
+from collections.abc import Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from freectl.errors import FreectlError, one_line, visible
+
+_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # what JSON itself leaves as it is
 
 
 class Format(StrEnum):
@@ -18,12 +25,33 @@ class Format(StrEnum):
 FormatOption = Annotated[Format, typer.Option("--format", help="What goes to stdout.")]
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line.
+
+    Raises:
+        FreectlError: standard output is full or closed. BrokenPipeError: its reader has gone.
+    """
+    try:
+        typer.echo(text, err=err)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FreectlError(f"standard output cannot be written: {error.strerror or error}") from error
+
+
 def emit(value: Any, text: str, form: Format) -> None:
-    """Print `value` as one line of JSON, or `text`, or nothing."""
+    """Print `value` as one line of JSON, or `text`, or nothing; what a terminal would obey is escaped."""
     if form is Format.json:
-        typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        say(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", line))
     elif form is Format.human and text:
-        typer.echo(text)
+        say(visible(text, keep="\n"))
+
+
+def warn(texts: Sequence[str], form: Format) -> None:
+    """Print warnings, one a line, where people read them: with the results, or else on stderr."""
+    for text in texts:
+        say(one_line(f"warning: {text}"), err=form is not Format.human)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -44,23 +72,20 @@ def size_text(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def emit_run(record: dict[str, Any], notes: list[str], beside: list[Any], form: Format) -> None:
-    """Print a finished run: its record as JSON, or where the result is, what it cost and what to know of it.
-
-    Args:
-        notes: device, dtype and why. beside: further files that were written.
-    """
-    warnings = [f"warning: {text}" for text in record["warnings"]]
-    cost = record["cost"]
+def cost_text(cost: dict[str, Any]) -> str:
+    """What a run cost, in a line."""
     hits = ", ".join(kind for kind, hit in cost["cached"].items() if hit) or "nothing"
-    spent = (
+    return (
         f"{cost['row_forwards']:g} row forwards, {cost['row_backwards']} row backwards, "
         f"{cost['seconds']['total']:.1f} s; cached: {hits}"
     )
-    if form is not Format.human:
-        for text in warnings:
-            typer.echo(text, err=True)
-    emit(record, "\n".join([f"{record['output']}  ({', '.join(notes)})", *warnings, *map(str, beside), spent]), form)
+
+
+def written_text(record: dict[str, Any], size: tuple[int, int], advice: str = "") -> str:
+    """The last line of a run, for people: file, size, seconds, and what to try next."""
+    path, seconds = Path(record["output"]), record["cost"]["seconds"]["total"]
+    line = f"{path}  ({size[0]}x{size[1]} px, {size_text(path.stat().st_size)}, {seconds:.1f} s)"
+    return f"{line}; next: {advice}" if advice else line
 
 
 def quiet_libraries() -> None:

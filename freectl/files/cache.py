@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from freectl.files.atomic import STALE_SECONDS, atomic_write
 from freectl.files.cache_place import cache_limit, cache_root
-from freectl.files.record import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 Content = tuple[dict[str, "Tensor"], dict[str, Any]]
 
 FORMAT_VERSION = 1  # part of every key: raise it when the meaning of stored tensors changes
-STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 _HEADER = "freectl"
 log = logging.getLogger(__name__)
 

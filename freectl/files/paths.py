@@ -60,3 +60,19 @@ def check_file(path: Given, option: str, allowed: str, *, piped: bool = False) -
         kind = next((text for test, text in _KINDS if test(mode)), "a device")
         raise InputError(option, f"'{name}', {kind}", allowed)
     return Path(name)
+
+
+def stamp(path: Given) -> tuple:
+    """What changes when a file, or any file of a folder, is written anew: sizes and times in ns; () for no path."""
+    found: list[tuple[str, int, int]] = []
+    try:
+        if os.path.isfile(path):
+            about = os.stat(path)
+            return ((os.fspath(path), about.st_size, about.st_mtime_ns),)
+        for folder, _, names in os.walk(path):
+            for name in names:
+                about = os.stat(os.path.join(folder, name))
+                found.append((os.path.join(folder, name), about.st_size, about.st_mtime_ns))
+    except (OSError, ValueError):  # removed meanwhile: the next reader says so
+        return ("gone", *sorted(found))
+    return tuple(sorted(found))

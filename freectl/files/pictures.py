@@ -36,6 +36,7 @@ __all__ = [
     "fit",
     "load_image",
     "load_mask",
+    "name_of",
     "save_image",
     "working_size",
 ]
@@ -109,7 +110,7 @@ def load_image(
         return source
     check_background(background)
     if is_array(source):
-        source, name = _only(pictures_in(source, option), option), "an array"
+        source, name = _only(pictures_in(source, option), option), name_of(source)
         context: Any = stream_of(source, option)[1]
     else:
         name, context = stream_of(source, option)
@@ -143,6 +144,11 @@ def _decoded(picture: Image.Image, factor: int, own: bool) -> tuple[Size, int]:
         return stored, max(1, round(factor * picture.width / stored[0]))
     picture.load()  # may turn the picture upright: a TIFF's size is known only then
     return picture.size, factor
+
+
+def name_of(source: Any) -> str:
+    """What a picture is called in messages and records."""
+    return "an array" if is_array(source) else "a PIL picture" if isinstance(source, Image.Image) else str(source)
 
 
 def _only(found: Sequence[Image.Image], option: str) -> Image.Image:

@@ -1,48 +1,34 @@
-"""Outputs and the JSON record of a run they carry: every file becomes visible whole or not at all."""
+"""Pictures that are written, and the JSON record of a run they carry; every file is whole or absent."""
 
 import json
 import os
-import secrets
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from freectl.errors import FreectlError, InputError
+from freectl.files.atomic import atomic_write
+from freectl.files.opening import FORMATS
+from freectl.files.parsing import MAX_JSON, parse_json, parse_yaml
+from freectl.files.paths import check_file, is_file, is_folder
 
-TEXT_KEY = "freectl"
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+__all__ = ["atomic_write"]
+
+TEXT_KEY, MARK_KEY = "freectl", "freectl-run"
+WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+BESIDE = tuple(suffix for suffix, kind in WRITABLE.items() if kind != "PNG")
+"""Endings of pictures whose record is a file beside them."""
+_LONGEST = 240  # file systems take 255 bytes, and names get endings and numbers
+_DESCRIPTION = 0x010E  # the EXIF entry that carries the mark where there are no text chunks
 HEAD = ("method", "model", "prompt", "seed", "steps")
 """Options of a run that a record has at its top; the others are among its settings."""
 RESULTS = ("command", "settings", "output", "about", "cost", "warnings")
 """Keys of a record that are no options of a run, or that hold them."""
 _CONFIGS = "a .json or .yaml file, or a picture that freectl wrote"
-
-
-@contextmanager
-def atomic_write(path: str | Path, tag: str = "freectl") -> Iterator[BinaryIO]:
-    """Yield a binary stream whose bytes appear at `path` only when the block ends without an exception.
-
-    The bytes go to `.<tag>-<random>.tmp` in the same folder, are synced, then renamed; any exception removes it.
-
-    Raises:
-        OSError: the folder cannot be written to, or the disk is full.
-    """
-    path = Path(path)
-    temporary = path.parent / f".{tag}-{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def dumps(record: dict[str, Any]) -> str:
@@ -55,10 +41,13 @@ def dumps(record: dict[str, Any]) -> str:
     return json.dumps(record, sort_keys=True, allow_nan=False)
 
 
-def embed(record: dict[str, Any]) -> PngInfo:
-    """Return the text chunk that carries `record` in a PNG, for `Image.save(..., pnginfo=...)`."""
+def embed(record: dict[str, Any] | None, mark: str = "") -> PngInfo:
+    """Return the text chunks that carry a record and a mark in a PNG, for `Image.save(..., pnginfo=...)`."""
     info = PngInfo()
-    info.add_text(TEXT_KEY, dumps(record))
+    if record is not None:
+        info.add_text(TEXT_KEY, dumps(record))
+    if mark:
+        info.add_text(MARK_KEY, mark)
     return info
 
 
@@ -75,44 +64,71 @@ def check_output(path: str | os.PathLike[str], option: str = "--output") -> Path
         InputError: a folder, an unknown extension, or a parent folder that is missing or not writable.
     """
     target = Path(path)
-    if target.is_dir():
+    if is_folder(target):
         raise InputError(option, f"'{target}', a folder", "a file name, such as out.png")
-    if target.suffix.lower() not in FORMATS:
-        raise InputError(option, f"'{target}' with the extension '{target.suffix}'", ", ".join(FORMATS))
-    if not target.parent.is_dir():
+    if target.suffix.lower() not in WRITABLE:
+        raise InputError(option, f"'{target}' with the extension '{target.suffix}'", ", ".join(WRITABLE))
+    if len(os.fsencode(target.name)) > _LONGEST:
+        raise InputError(option, f"'{target}', a name of more than {_LONGEST} bytes", "a shorter one")
+    if not is_folder(target.parent):
         raise InputError(option, f"no folder '{target.parent}'", "an existing folder")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise InputError(option, f"the folder '{target.parent}', not writable", "a writable folder")
     return target
 
 
-def save_image(image: Image.Image, path: str | os.PathLike[str], record: dict[str, Any] | None = None) -> Path:
-    """Write `image` as RGB by the extension of `path`, whole or not at all, and return the path.
+def save_image(
+    image: Image.Image,
+    path: str | os.PathLike[str],
+    record: dict[str, Any] | None = None,
+    *,
+    mark: str = "",
+    option: str = "--output",
+) -> Path:
+    """Write `image` by the extension of `path`, whole or not at all, and return the path.
 
-    The record goes into a PNG's text chunk, or into `<name>.json` beside a JPEG or WebP.
+    RGB, with transparency where the picture and the format have it. The record goes into a PNG's text chunk, or into
+    `<name>.json` beside a JPEG or WebP.
+
+    Args:
+        mark: what tells files of the same settings, see `read_mark`.
 
     Raises:
         InputError: as `check_output`.
         FreectlError: the disk is full or the file cannot be written; no temporary file is left.
         ValueError: the record holds NaN or infinity.
     """
-    target = check_output(path)
-    kind = FORMATS[target.suffix.lower()]
-    options: dict[str, Any] = {} if kind == "PNG" else {"quality": 95}
-    if kind == "PNG" and record is not None:
-        options["pnginfo"] = embed(record)
+    target = check_output(path, option)
+    kind = WRITABLE[target.suffix.lower()]
+    options: dict[str, Any] = {"pnginfo": embed(record, mark)} if kind == "PNG" else {"quality": 95}
+    if kind != "PNG" and mark:
+        exif = Image.Exif()
+        exif[_DESCRIPTION] = f"{MARK_KEY} {mark}"
+        options["exif"] = exif
     text = b"" if record is None else f"{dumps(record)}\n".encode()
+    if image.mode != "RGB" and (image.mode != "RGBA" or kind == "JPEG"):
+        image = image.convert("RGB")
     try:
         with ExitStack() as files:  # both files are written in full before either becomes visible
             if kind != "PNG" and text:
                 beside = files.enter_context(atomic_write(sidecar(target)))
                 beside.write(text)
                 beside.flush()
-            image.convert("RGB").save(files.enter_context(atomic_write(target)), kind, **options)
+            image.save(files.enter_context(atomic_write(target)), kind, **options)
     except (OSError, ValueError) as error:  # ValueError: more pixels a side than the format can hold
         reason = getattr(error, "strerror", None) or error
-        raise FreectlError(f"--output: could not write '{target}': {reason}") from error
+        raise FreectlError(f"{option}: could not write '{target}': {reason}") from error
     return target
+
+
+def read_mark(path: Path) -> str | None:
+    """The mark that `save_image` left in a picture; None where there is none, or no picture."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            text = picture.info.get(MARK_KEY) or picture.getexif().get(_DESCRIPTION, "")
+    except Exception:  # decoders raise whatever the damaged bytes lead them to
+        return None
+    return str(text).removeprefix(f"{MARK_KEY} ") or None
 
 
 def read_record(path: str | Path, option: str = "--config") -> dict[str, Any]:
@@ -121,20 +137,20 @@ def read_record(path: str | Path, option: str = "--config") -> dict[str, Any]:
     Raises:
         InputError: missing or unreadable file, no record in it, or a damaged record.
     """
-    path = Path(path)
-    if FORMATS.get(path.suffix.lower(), "PNG") != "PNG":
-        if path.is_file() and not sidecar(path).is_file():
+    path = check_file(path, option, _CONFIGS)
+    if path.suffix.lower() in BESIDE:
+        if not is_file(sidecar(path)):
             raise InputError(option, f"'{path}' without its record '{sidecar(path).name}'", _CONFIGS)
-        return _parse_json(_read_text(sidecar(path) if path.is_file() else path, option), path, option)
-    _check_file(path, option)
+        return parse_json(_read_text(sidecar(path), option), path, option)
     try:
         with Image.open(path, formats=["PNG"]) as picture:
-            text = picture.text.get(TEXT_KEY)  # type: ignore[attr-defined]
+            # what precedes the pixels is known without decoding them; other programs move it behind
+            text = picture.info.get(TEXT_KEY) or picture.text.get(TEXT_KEY)  # type: ignore[attr-defined]
     except Exception as error:  # decoders raise whatever the damaged bytes lead them to
         raise InputError(option, f"'{path}', not a readable PNG ({error})", _CONFIGS) from error
     if text is None:
         raise InputError(option, f"'{path}', a PNG without a freectl record", _CONFIGS)
-    return _parse_json(text, path, option)
+    return parse_json(text, path, option)
 
 
 def read_config(path: str | Path, option: str = "--config") -> dict[str, Any]:
@@ -145,12 +161,12 @@ def read_config(path: str | Path, option: str = "--config") -> dict[str, Any]:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix in FORMATS:
+    if suffix in WRITABLE:
         return read_record(path, option)
     if suffix == ".json":
-        return _parse_json(_read_text(path, option), path, option)
+        return parse_json(_read_text(path, option), path, option)
     if suffix in (".yaml", ".yml"):
-        return _parse_yaml(_read_text(path, option), path, option)
+        return parse_yaml(_read_text(path, option), path, option)
     raise InputError(option, f"'{path}'", _CONFIGS)
 
 
@@ -195,48 +211,12 @@ def check_command(record: dict[str, Any], command: str, option: str = "--config"
         raise InputError(option, f"a record of `freectl {made_by}`", f"freectl {made_by} {option} FILE")
 
 
-def _check_file(path: Path, option: str) -> None:
-    if path.is_dir():
-        raise InputError(option, f"'{path}', a folder", _CONFIGS)
-    if not path.exists():
-        raise InputError(option, f"no file '{path}'", _CONFIGS)
-
-
 def _read_text(path: Path, option: str) -> str:
-    _check_file(path, option)
+    check_file(path, option, _CONFIGS)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as stream:
+            return stream.read(MAX_JSON + 1)
     except OSError as error:
         raise InputError(option, f"'{path}', unreadable ({error.strerror or error})", _CONFIGS) from error
     except UnicodeDecodeError as error:
         raise InputError(option, f"'{path}', not UTF-8 text", _CONFIGS) from error
-
-
-def _parse_json(text: str, path: Path, option: str) -> dict[str, Any]:
-    def no_constant(name: str) -> None:
-        raise ValueError(f"the number {name} is not JSON")
-
-    try:
-        return _mapping(json.loads(text, parse_constant=no_constant), path, option)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(option, f"'{path}', invalid JSON ({error})", "one JSON object") from error
-
-
-def _parse_yaml(text: str, path: Path, option: str) -> dict[str, Any]:
-    try:
-        return _mapping(yaml.safe_load(text), path, option)
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else " ".join(str(error).split())
-        raise InputError(option, f"'{path}', invalid YAML ({where})", "one YAML mapping") from error
-
-
-def _mapping(value: Any, path: Path, option: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InputError(option, f"'{path}' holding {type(value).__name__}", "one mapping of names to values")
-    odd = [key for key in value if not isinstance(key, str)]
-    if odd:
-        raise InputError(option, f"'{path}' with the key {odd[0]!r}", "keys that are text")
-    return value

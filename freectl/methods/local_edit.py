@@ -50,7 +50,9 @@ def kept_pictures(
         kept = [_resized(keep, image.size) for image in images]
     elif keep == BACKGROUND:
         if concept is None:
-            raise InputError("--keep-background", "no --concept", "a --concept that is in the --source-prompt")
+            raise InputError(
+                "--keep-background", "no --keep-concept", "a --keep-concept that is in the --source-prompt"
+            )
         kept = [_background(engine, image, text, concept) for image, text in zip(images, source_prompts, strict=True)]
     else:
         raise InputError("keep", repr(keep), f"a picture, '{BACKGROUND}' or None")

@@ -4,13 +4,15 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from freectl.mini.domain import ARTWORK
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 
 Layout = Literal["single", "paired", "unpaired"]
 TEST_SHARE = 0.1
+UNFINISHED = "unfinished.json"
+"""Beside scenes of which not all are written yet: what was asked for."""
 
 
 def scenes(count: int, seed: int, styles: tuple[str, ...]) -> Iterator[Scene]:
@@ -25,15 +27,37 @@ def split_of(index: int) -> str:
     return "test" if index % round(1 / TEST_SHARE) == round(1 / TEST_SHARE) - 1 else "train"
 
 
+def may_write(out: Path, **asked: Any) -> bool:
+    """Whether a folder is new, empty, or what a `write_scenes` of the same arguments has left unfinished.
+
+    Raises:
+        OSError: it cannot be looked into.
+    """
+    if not out.exists():
+        return True
+    if not out.is_dir():
+        return False
+    marker = out / UNFINISHED
+    return not any(out.iterdir()) or (marker.is_file() and marker.read_text() == _asked(asked))
+
+
+def _asked(arguments: dict[str, Any]) -> str:
+    return json.dumps(arguments, sort_keys=True)
+
+
 def write_scenes(
     out: Path, count: int, seed: int, *, styles: tuple[str, ...], layout: Layout = "single", size: int = 64
 ) -> int:
     """Write pictures, masks and `scenes.jsonl`; returns the number of pictures.
 
+    Until all is written the folder holds the file `UNFINISHED`.
+
     single: `pictures/`, `masks/`. paired: `train/A`, `train/B`, `test/A`, `test/B` with the same scene in styles[0]
     and styles[1] under the same name. unpaired: `trainA`, `trainB`, `testA`, `testB` of different scenes.
     """
     out.mkdir(parents=True, exist_ok=True)
+    marker = out / UNFINISHED
+    marker.write_text(_asked({"count": count, "seed": seed, "styles": styles, "layout": layout, "size": size}))
     lines = []
     for folder, name, scene in _placements(count, seed, styles, layout):
         picture = Path(folder) / f"{name}.png"
@@ -43,6 +67,7 @@ def write_scenes(
             image.save(out / path)
         lines.append(json.dumps({"picture": picture.as_posix(), "mask": mask.as_posix(), **scene.to_dict()}))
     (out / "scenes.jsonl").write_text("\n".join(lines) + "\n")
+    marker.unlink()
     return len(lines)
 
 

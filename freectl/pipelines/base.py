@@ -133,6 +133,7 @@ class FreeControlMixin(DiffusionPipeline):
         appearance_image: Image.Image | None = None,
         conditions: Sequence[Condition] | None = None,
         keep: Image.Image | str | None = None,
+        keep_concept: str | None = None,
         method: Method | None = None,
         cache: Cache | None = None,
         cost: Cost | None = None,
@@ -159,8 +160,9 @@ class FreeControlMixin(DiffusionPipeline):
                 cross-attention of its tokens in `source_prompt`; None is everywhere.
             appearance_image: picture whose appearance is taken, instead of that of an unguided sibling.
             conditions: pictures that every result follows at once, in place of `image` (spatial control).
-            keep: picture, white where the input stays as it is; "background" for all but the concept, which
-                `source_prompt` must name; works with every method.
+            keep: picture, white where the input stays as it is; "background" for all but `keep_concept`; works with
+                every method.
+            keep_concept: word of `source_prompt` that is not background; default: `concept`.
             method: another registered method to run on the same inputs; default FreeControl.
             cache: where inversions and bases are kept; None recomputes them.
             settings: the method's settings object; `overrides` set single fields of its defaults instead.
@@ -194,7 +196,7 @@ class FreeControlMixin(DiffusionPipeline):
             guidance_scale = engine.family.guidance_scale
         self._begin(guidance_scale, num_inference_steps, kwargs)
         optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image, "conditions": conditions}
-        method.check(settings, method.used(optional, keep == BACKGROUND))
+        method.check(settings, method.used(optional, keep == BACKGROUND and keep_concept is None))
         settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
         texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
@@ -204,7 +206,7 @@ class FreeControlMixin(DiffusionPipeline):
         try:
             sources = [source_prompt] * len(texts)
             with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
-                kept = kept_pictures(engine, images, keep, sources, concept)
+                kept = kept_pictures(engine, images, keep, sources, keep_concept or concept)
             request = Request(
                 images=[] if conditions else images,
                 prompt=encode_texts(engine, texts, negative_prompt, extras, guidance_scale),

@@ -8,7 +8,9 @@ from typing import Any
 
 from freectl.errors import FreectlError, InputError, suggest, unknown
 from freectl.files.data import MODEL_DIR
+from freectl.files.paths import check_file, is_file, is_folder
 from freectl.pipelines import checkpoints
+from freectl.pipelines import lora as adapters
 from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
 
 HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -37,10 +39,10 @@ def resolve_model(model: str) -> Source:
     path = Path(model).expanduser()
     if path.suffix.lower() in PICKLED:
         raise InputError("--model", f"'{model}', a pickled checkpoint, which can run any code", "safetensors only")
-    if path.is_dir():
+    if is_folder(path):
         checkpoints.check_folder(path, model)
         return Source("folder", str(path), model)
-    if path.is_file():
+    if is_file(path):
         if path.suffix.lower() != ".safetensors":
             raise InputError("--model", f"file '{model}'", allowed)
         checkpoints.check_file(path, model)
@@ -105,37 +107,25 @@ def check_offload(offload: str, device: str) -> None:
         raise InputError("--offload", f"'{offload}' on a CPU, where there is nothing to offload from", "none")
 
 
-def check_lora(path: str) -> Path:
-    """A LoRA file.
-
-    Raises:
-        InputError: missing, or not safetensors.
-    """
-    return check_weights(path, "--lora")
-
-
 def check_weights(path: str, option: str) -> Path:
     """A safetensors file that is there.
 
     Raises:
         InputError: missing, or not safetensors.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise InputError(option, f"no file '{path}'", "a .safetensors file")
+    file = check_file(Path(path).expanduser(), option, "a .safetensors file")
     if file.suffix.lower() != ".safetensors":
         raise InputError(option, f"'{path}'", "a .safetensors file; pickled ones are refused")
     return file
 
 
-def check_adapters(lora: str | None, textual_inversion: Sequence[str]) -> None:
+def check_adapters(lora: Sequence[str], textual_inversion: Sequence[str]) -> None:
     """What is put on top of a model, checked before either is read.
 
     Raises:
         InputError: a file is missing, pickled, damaged or of another layout.
     """
-    if lora is not None:
-        check_lora(lora)
+    adapters.check(lora)
     for path in textual_inversion:
         check_textual_inversion(check_weights(path, OPTION))
 
@@ -145,7 +135,7 @@ def load_pipeline(
     *,
     device: str,
     dtype: Any,
-    lora: str | None = None,
+    lora: Sequence[str] = (),
     textual_inversion: Sequence[str] = (),
     offload: str = "none",
 ) -> Any:
@@ -159,11 +149,7 @@ def load_pipeline(
     checkpoints.check_complete(pipe, source.path)
     for path in textual_inversion:
         load_textual_inversion(pipe, check_weights(path, OPTION))
-    if lora is not None:
-        try:
-            pipe.load_lora_weights(str(check_lora(lora)))
-        except Exception as error:  # diffusers and peft raise whatever the file leads them to
-            raise FreectlError(f"--lora {lora}: cannot be loaded into this model ({_first_line(error)})") from error
+    adapters.load(pipe, lora)
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     elif offload == "sequential":

@@ -91,8 +91,58 @@ def check_usable(
     for site in sites:
         for timestep in timesteps:
             try:
-                kept = len(bases.at(timestep, site, TOLERANCE).components)
+                basis = bases.at(timestep, site, TOLERANCE)
             except InputError as error:
                 raise InputError(option, f"bases without {error.option} {error.found}", error.allowed) from error
+            _check_basis(basis, f"timestep {timestep:g}, '{site}'", _width(engine, site, option), option)
+            kept = len(basis.components)
             if kept < components:
                 raise InputError(option, f"{kept} components in '{site}'", f"{components} or more, as the run uses")
+
+
+def check_whole(bases: Any, engine: Any, option: str = "bases") -> None:
+    """Check every basis of a set against the model that it says it was made with, as a file from elsewhere needs.
+
+    Raises:
+        InputError: another model's, a layer that the model has not, another width, or values that are not numbers.
+    """
+    sites = {site for _, site in bases}
+    for site in sorted(sites):
+        check_usable(bases, engine, [site], bases.timesteps(site), 1, option)
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two sets hold the same bases, to the rounding of a file in 16 bits."""
+    if set(one) != set(other):
+        return False
+    return all(
+        one[key].components.shape == other[key].components.shape
+        and one[key].components.allclose(other[key].components, atol=1e-3)
+        and one[key].mean.allclose(other[key].mean, rtol=1e-3, atol=1e-5)
+        for key in one
+    )
+
+
+def _width(engine: Any, site: str, option: str) -> int:
+    """Channels of a tapped layer's output."""
+    try:
+        layer = engine.unet.get_submodule(site)
+    except AttributeError:
+        raise InputError(
+            option, f"bases of a layer '{site}', which this model has not", "bases of its layers"
+        ) from None
+    return int(layer.weight.shape[0])
+
+
+def _check_basis(basis: Any, where: str, width: int, option: str) -> None:
+    """Raises InputError: shapes that do not belong together or to the layer, or values that are not numbers."""
+    count = len(basis.components)
+    wanted = {"mean": (width,), "components": (count, width), "explained_variance": (count,), "total_variance": ()}
+    for name, shape in wanted.items():
+        tensor = getattr(basis, name)
+        if tensor is None:
+            continue
+        if tuple(tensor.shape) != shape:
+            raise InputError(option, f"bases with {name} of the shape {tuple(tensor.shape)} at {where}", str(shape))
+        if not tensor.isfinite().all():
+            raise InputError(option, f"bases with {name} that is not finite at {where}", "numbers")

@@ -7,11 +7,12 @@ from typing import Any
 from PIL import Image
 
 from freectl import methods
-from freectl.errors import FreectlError, InputError, unknown
+from freectl.errors import FreectlError, InputError, python_errors, unknown
 from freectl.files import pictures
 from freectl.tasks import edit as editing
 from freectl.tasks import options as config
 from freectl.tasks.edit import EditResult, Plan
+from freectl.tasks.inputs import read_input
 from freectl.tasks.options import EditOptions
 
 ALL = "all"
@@ -112,7 +113,7 @@ def plans(image: Any, names: Sequence[str], options: EditOptions, overrides: Map
     Raises:
         InputError: what is wrong for all methods alike, or no method can run.
     """
-    picture = pictures.load_image(image)
+    picture = read_input(image, options)
     methods.check_asked(names, overrides)
     found = [methods.get(name) for name in names]
     known = {key for method in found for key in method.settings.model_fields}
@@ -141,9 +142,9 @@ def _fitting(
     changed: dict[str, Any] = {"method": method.name}
     notes = []
     outside = method.name in methods.OUTSIDE
-    for name in ("concept", "mask", "appearance_image", *(["keep_background"] if outside else [])):
+    for name in ("concept", "mask", "appearance_image", *(["keep_background", "keep_concept"] if outside else [])):
         unset = EditOptions.model_fields[name].default
-        needed = name == "concept" and options.keep_background and not outside
+        needed = name == "concept" and options.keep_background and options.keep_concept is None and not outside
         if getattr(options, name) != unset and name not in method.inputs and not needed:
             changed[name] = unset
             notes.append(f"{method.name} does not use --{name.replace('_', '-')}")
@@ -156,8 +157,17 @@ def _fitting(
     return options.model_copy(update=changed), own, notes
 
 
-def run(planned: Sequence[Planned], *, cache: bool = True, progress: bool = False) -> list[Entry]:
+def run(
+    planned: Sequence[Planned],
+    *,
+    cache: bool = True,
+    progress: bool = False,
+    each: Callable[[Entry], None] = lambda entry: None,
+) -> list[Entry]:
     """Run the plans in turn; what fails is told in its entry.
+
+    Args:
+        each: called with every entry as it comes, so that a result is not lost with what runs after it.
 
     Raises:
         FreectlError: the model cannot be loaded, or every method failed.
@@ -169,7 +179,10 @@ def run(planned: Sequence[Planned], *, cache: bool = True, progress: bool = Fals
             editing.opened(one.plan.options, one.plan.source)  # one for all; a model that cannot be loaded ends the run
             break
     store = FirstEdits(Cache() if cache else None)
-    entries = [_entry(one, store, progress) for one in planned]
+    entries = []
+    for one in planned:
+        entries.append(_entry(one, store, progress))
+        each(entries[-1])
     if all(entry.result is None for entry in entries):
         raise FreectlError(f"all methods failed; {entries[0].method}: {entries[0].error}")
     return entries
@@ -186,13 +199,19 @@ def _entry(planned: Planned, store: FirstEdits, progress: bool) -> Entry:
     return Entry(planned.method, result, "", planned.notes)
 
 
-def sheet(entries: Sequence[Entry], source: Image.Image, columns: int | None = None) -> Image.Image:
+def cells(entries: Sequence[Entry], source: Image.Image) -> pictures.Labelled:
     """The input and each method's result, labelled with cost and seconds; a failed method has a grey field."""
     grey = Image.new("RGB", source.size, "lightgray")
-    cells = [(entry.label, grey if entry.result is None else entry.result.image) for entry in entries]
-    return pictures.compare_sheet([("input", source), *cells], columns)
+    found = [(entry.label, grey if entry.result is None else entry.result.image) for entry in entries]
+    return [("input", source), *found]
 
 
+def sheet(entries: Sequence[Entry], source: Image.Image, columns: int | None = None) -> Image.Image:
+    """`cells` as one picture."""
+    return pictures.compare_sheet(cells(entries, source), columns)
+
+
+@python_errors
 def compare(image: Any, prompt: str, methods: str | Sequence[str] = ALL, **options: Any) -> list[Entry]:
     """Edit a picture with several methods, each at its own settings and as a first edit of it.
 

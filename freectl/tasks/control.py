@@ -1,5 +1,6 @@
 """`freectl.control`: pictures made from words alone, under the structure of condition pictures."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 from PIL import Image
 
 from freectl import methods
-from freectl.errors import InputError
+from freectl.errors import InputError, python_errors
 from freectl.files import pictures as image_io
 from freectl.files import record as records
 from freectl.files.pictures import Fitted, Size
 from freectl.pipelines.loading import Source, check_adapters, resolve_model
 from freectl.tasks import edit as editing
+from freectl.tasks import hints
 from freectl.tasks import options as config
 from freectl.tasks.control_inputs import Checked, checked_conditions, drawings, given_size
 from freectl.tasks.edit import EditResult
@@ -56,7 +58,9 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     check_adapters(options.lora, options.textual_inversion)
     appearance = None
     if options.appearance_image is not None:
-        appearance = image_io.load_image(options.appearance_image, "--appearance-image").image
+        appearance = image_io.load_image(
+            options.appearance_image, "--appearance-image", options.background, reduced=True
+        ).image
     method = methods.get(options.method)
     if "conditions" not in method.inputs:
         able = ", ".join(name for name in methods.REGISTRY if "conditions" in methods.get(name).inputs)
@@ -65,13 +69,14 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     free = {"start": "noise"} if "start" in method.settings.model_fields else {}
     settings = config.method_settings(method, options.preset, free | overrides)
     method.check(settings, ["conditions", *(["appearance_image"] if appearance else [])])
-    warnings = [text for one in checked for text in one.warnings]
+    warnings = [text for one in checked for text in one.warnings] + hints.of_prompt(options.prompt)
     if source.name == "mini":
         sources = (part.source_prompt or "" for one in checked for part in one.parts)
-        warnings += editing.unknown_words(options.prompt, *sources)
+        warnings += hints.of_words(options.prompt, *sources)
     return ControlPlan(options, method, settings, checked, appearance, source, list(dict.fromkeys(warnings)))
 
 
+@python_errors
 def control(
     conditions: Any,
     prompt: str,
@@ -91,7 +96,8 @@ def control(
     seed: int = 0,
     guidance_scale: float | None = None,
     appearance_image: str | None = None,
-    lora: str | None = None,
+    background: str = "white",
+    lora: str | Sequence[str] = (),
     textual_inversion: str | Sequence[str] = (),
     device: str = "auto",
     dtype: str = "auto",
@@ -105,7 +111,7 @@ def control(
     Of the arguments that may be lists, one value holds for all conditions; several pair up with them by position.
 
     Args:
-        conditions: path, "-" for stdin, a PIL picture, a mesh (.obj, .glb, .ply), or a list of these.
+        conditions: path, "-" for stdin, PIL picture, array, tensor, mesh (.obj, .glb, .ply), or a list of these.
         prompt: what the result shows.
         concept: word(s) of the prompt that the condition shows; several with a single condition hold at once.
         source_prompt: what the condition shows; default: the seed template filled with the concept.
@@ -122,7 +128,7 @@ def control(
         FreectlError: the model, or a preprocessor's, cannot be loaded.
     """
     several = list(conditions) if isinstance(conditions, list | tuple) else [conditions]
-    names = tuple("a PIL picture" if isinstance(one, Image.Image) else str(one) for one in several)
+    names = tuple(str(one) if isinstance(one, str | os.PathLike) else image_io.name_of(one) for one in several)
     given = {**locals(), "condition": names}
     options = config.validated(ControlOptions, {name: given[name] for name in ControlOptions.model_fields})
     return run(plan(several, options, settings), cache=cache, progress=progress)
@@ -145,6 +151,8 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> 
     pictures = [one(size) for one in draw]
     conditions = _conditions(checked, pictures, pipe)
     store = Cache() if cache else None
+    generator = torch.Generator().manual_seed(options.seed)
+    before = generator.get_state()
     output = pipe(
         options.prompt,
         width=size[0],
@@ -152,7 +160,7 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> 
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         negative_prompt=options.negative_prompt,
-        generator=torch.Generator().manual_seed(options.seed),
+        generator=generator,
         appearance_image=None if checked.appearance is None else image_io.fit(checked.appearance, size).image,
         conditions=conditions,
         method=checked.method,
@@ -160,11 +168,14 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> 
         cache=store,
         cost=cost,
     )
+    seeded = not torch.equal(before, generator.get_state())
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
+    if not seeded and options.seed != ControlOptions.model_fields["seed"].default:
+        warnings.append(hints.unseeded(checked.method))
     record = _record(checked, output, conditions, warnings)
     sources = [one.picture for one in checked.conditions]
     made = [one.image for one in pictures]
-    return ControlResult(output.images, sources[0] or made[0], record, output.trace, notes, sources, made)
+    return ControlResult(output.images, sources[0] or made[0], record, output.trace, notes, seeded, sources, made)
 
 
 def _default_size(first: Checked, pipe: Any) -> Size:

@@ -76,8 +76,8 @@ def checked_conditions(conditions: Sequence[Any], options: ControlOptions) -> li
         )
     for given in preprocesses:
         given.check()
-    checked = [_checked(*one, options.prompt) for one in zip(conditions, preprocesses, views, grouped, strict=True)]
-    return checked
+    each_one = zip(conditions, preprocesses, views, grouped, strict=True)
+    return [_checked(*one, options.prompt, options.background) for one in each_one]
 
 
 def _paired(name: str, values: Sequence[str], count: int, options: ControlOptions) -> list[str | None]:
@@ -97,6 +97,7 @@ def _checked(
     view: str | None,
     parts: Sequence[tuple[str | None, str | None, str | None]],
     prompt: str,
+    background: str,
 ) -> Checked:
     angles = mesh.parse_view(view or DEFAULT_VIEW)
     if mesh.is_mesh(given):
@@ -106,7 +107,7 @@ def _checked(
             )
         loaded = mesh.load_mesh(str(given))
         return Checked(str(given), None, loaded, angles, preprocess, [_part(*part, prompt, None) for part in parts])
-    picture = pictures.load_image(given, "--condition")
+    picture = pictures.load_image(given, "--condition", background, reduced=True)
     return Checked(
         picture.source,
         picture.image,

@@ -8,11 +8,16 @@ from typing import Any
 from PIL import Image
 
 from freectl import methods
+from freectl.errors import python_errors
 from freectl.files import pictures
 from freectl.files import record as records
+from freectl.files.paths import stamp
 from freectl.pipelines import loading
+from freectl.pipelines import lora as adapters
 from freectl.pipelines.loading import Source, load_pipeline, resolve_device, resolve_dtype, resolve_model
+from freectl.tasks import hints
 from freectl.tasks import options as config
+from freectl.tasks.inputs import read_input
 from freectl.tasks.keep import checked_keep, restored
 from freectl.tasks.options import EditOptions, RunOptions
 
@@ -22,11 +27,12 @@ class EditResult:
     """What an edit gives.
 
     Attributes:
-        images: results at the input's size; one.
-        source: the input as it was read, RGB.
+        images: results at the input's size; one. RGB, with `keep_alpha` RGBA where the input is transparent.
+        source: the input as it was read, RGB; above 16 megapixels smaller than the result.
         record: the JSON record without "output".
         trace: energies at each guided step (methods with guidance).
         notes: device, dtype and why.
+        seeded: whether anything was drawn from the seed.
     """
 
     images: list[Image.Image]
@@ -34,6 +40,7 @@ class EditResult:
     record: dict[str, Any]
     trace: list[dict[str, float]]
     notes: list[str] = field(default_factory=list)
+    seeded: bool = True
 
     @property
     def image(self) -> Image.Image:
@@ -77,43 +84,38 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
         from freectl.tasks import outside
 
         return outside.plan(image, options, overrides)
-    picture = pictures.load_image(image)
+    picture = read_input(image, options)
     source = resolve_model(options.model)
     loading.check_adapters(options.lora, options.textual_inversion)
     if options.concept is not None:
         config.check_concept(options.concept, options.prompt, options.source_prompt)
-    mask: Image.Image | str | None = None
-    if options.mask == "attention":
-        mask = "attention"
-        config.check_attention(options.concept, options.source_prompt)
-    elif options.mask != "none":
-        mask = pictures.load_mask(options.mask, picture.image.size)
+    mask = _checked_mask(options, picture)
     keep = checked_keep(options, picture.image.size)
     appearance = None
     if options.appearance_image is not None:
-        appearance = pictures.load_image(options.appearance_image, "--appearance-image").image
-    warnings = list(picture.warnings)
-    if source.name == "mini":
-        warnings += unknown_words(options.prompt, options.source_prompt)
+        appearance = pictures.load_image(
+            options.appearance_image, "--appearance-image", options.background, reduced=True
+        ).image
     method = methods.get(options.method)
     settings = config.method_settings(method, options.preset, overrides)
     optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
     method.check(settings, method.used(optional, options.keep_background))
+    warnings = [*picture.warnings, *hints.of_prompt(options.prompt)]
+    if source.name == "mini":
+        warnings += hints.of_words(options.prompt, options.source_prompt) + hints.of_picture(picture.image)
     return Plan(options, method, settings, picture, mask, appearance, source, warnings, keep)
 
 
-def unknown_words(*prompts: str) -> list[str]:
-    import re
-
-    from freectl.mini.domain import vocabulary
-
-    known = set(vocabulary())
-    words = {word: None for prompt in prompts for word in re.findall(r"[a-z]+", prompt.lower()) if word not in known}
-    if not words:
-        return []
-    return [f"the embedded model does not know: {', '.join(words)} (see `freectl mini words`)"]
+def _checked_mask(options: EditOptions, picture: pictures.LoadedImage) -> Image.Image | str | None:
+    if options.mask == "none":
+        return None
+    if options.mask == "attention":
+        config.check_attention(options.concept, options.source_prompt)
+        return "attention"
+    return pictures.load_mask(options.mask, picture.image.size)
 
 
+@python_errors
 def edit(
     image: Any,
     prompt: str = "",
@@ -130,8 +132,11 @@ def edit(
     mask: str = "none",
     keep: str = "none",
     keep_background: bool = False,
+    keep_concept: str | None = None,
+    keep_alpha: bool = False,
+    background: str = "white",
     appearance_image: str | None = None,
-    lora: str | None = None,
+    lora: str | Sequence[str] = (),
     textual_inversion: str | Sequence[str] = (),
     device: str = "auto",
     dtype: str = "auto",
@@ -143,7 +148,7 @@ def edit(
     """Change a picture as a sentence says and keep its structure.
 
     Args:
-        image: path, "-" for stdin, or a PIL picture.
+        image: path, "-" for stdin, PIL picture, array (H, W, C) or tensor (C, H, W), uint8 or floats of 0 to 1.
         prompt: what the result shows; "gan" alone needs none.
         method: name of a method (`freectl methods`).
         model: "mini", a folder in Stable Diffusion layout, a .safetensors file or a hub id.
@@ -154,10 +159,14 @@ def edit(
         mask: "none", "attention" (where the concept is in the input), or the path of a picture of the input's size,
             white where the structure holds.
         keep: "none", or the path of a picture of the input's size, white where the input's pixels stay.
-        keep_background: keep the input's pixels where the concept is not, which `source_prompt` must name; it is
-            found by the cross-attention of its tokens.
+        keep_background: keep the input's pixels where `keep_concept` is not.
+        keep_concept: word of `source_prompt` that may change when the background is kept; it is found by the
+            cross-attention of its tokens. Default: `concept`.
+        keep_alpha: give the result the input's transparency.
+        background: colour on which transparent pictures lie.
         appearance_image: path of a picture whose appearance is taken.
-        lora, textual_inversion: paths of safetensors files; see `load_textual_inversion` for the words they teach.
+        lora: paths of safetensors files, each with a strength after a colon if it is not 1: "style.safetensors:0.8".
+        textual_inversion: paths of safetensors files; see `load_textual_inversion` for the words they teach.
         cache: keep and reuse inversions and bases on disk.
         progress: show progress bars on stderr.
 
@@ -172,11 +181,10 @@ def edit(
 
 @lru_cache(maxsize=1)
 def _pipeline(
-    source: Source, device: str, dtype: Any, lora: str | None, textual_inversion: tuple[str, ...], offload: str
+    source: Source, device: str, dtype: Any, lora: tuple[str, ...], words: tuple[str, ...], offload: str, stamps: Any
 ) -> Any:
-    return load_pipeline(
-        source, device=device, dtype=dtype, lora=lora, textual_inversion=textual_inversion, offload=offload
-    )
+    """`stamps`: of the files that are read; new content under an old name makes another pipeline."""
+    return load_pipeline(source, device=device, dtype=dtype, lora=lora, textual_inversion=words, offload=offload)
 
 
 def machine(options: RunOptions) -> tuple[str, Any, list[str]]:
@@ -199,7 +207,10 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
         FreectlError: the model cannot be loaded.
     """
     device, dtype, notes = machine(options)
-    return _pipeline(source, device, dtype, options.lora, options.textual_inversion, options.offload), notes
+    words = options.textual_inversion
+    files: list[Any] = [*(adapters.parse(one).path for one in options.lora), *words]
+    stamps = tuple(stamp(path) for path in ["" if source.kind == "hub" else source.path, *files])
+    return _pipeline(source, device, dtype, options.lora, words, options.offload, stamps), notes
 
 
 def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResult:
@@ -218,8 +229,10 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResu
     with cost.stage("load"):
         pipe, notes = opened(options, checked.source)
     pipe.set_progress_bar_config(disable=not progress, leave=False)
-    size = working_size(checked.picture.image.size, pipe)
-    fitted = pictures.fit(checked.picture.image, size)
+    size = working_size(checked.picture.original_size, pipe)
+    fitted = pictures.fit(checked.picture.image, size, checked.picture.original_size)
+    generator = torch.Generator().manual_seed(options.seed)
+    before = generator.get_state()
     store = Cache() if cache is True else cache or None
     output = pipe(
         options.prompt,
@@ -227,9 +240,10 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResu
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         negative_prompt=options.negative_prompt,
-        generator=torch.Generator().manual_seed(options.seed),
+        generator=generator,
         source_prompt=options.source_prompt,
         concept=options.concept,
+        keep_concept=options.keep_concept,
         mask=fitted.fit_mask(checked.mask) if isinstance(checked.mask, Image.Image) else checked.mask,
         appearance_image=None if checked.appearance is None else pictures.fit(checked.appearance, size).image,
         keep=fitted.fit_mask(checked.keep, padding=255) if isinstance(checked.keep, Image.Image) else checked.keep,
@@ -239,9 +253,12 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResu
         cost=cost,
     )
     images = [restored(checked, fitted, output, i) for i in range(len(output.images))]
+    seeded = not torch.equal(before, generator.get_state())
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
+    if not seeded and options.seed != EditOptions.model_fields["seed"].default:
+        warnings.append(hints.unseeded(checked.method))
     record = _record(checked, output, warnings)
-    return EditResult(images, checked.picture.image, record, output.trace, notes)
+    return EditResult(images, checked.picture.image, record, output.trace, notes, seeded)
 
 
 def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageColor
 
 from freectl.errors import InputError
 from freectl.files import pictures
@@ -20,8 +21,13 @@ def checked_keep(options: EditOptions, size: tuple[int, int]) -> Image.Image | s
     if options.keep_background:
         if options.keep != "none":
             raise InputError("--keep", f"'{options.keep}' with --keep-background", "one of the two")
-        config.check_attention(options.concept, options.source_prompt, "--keep-background", "the option")
+        if options.concept is not None and options.keep_concept is None:
+            config.check_attention(options.concept, options.source_prompt, "--keep-background", "the option")
+        else:
+            config.check_kept(options.keep_concept, options.source_prompt)
         return "background"
+    if options.keep_concept is not None:
+        raise InputError("--keep-concept", f"'{options.keep_concept}' alone", "together with --keep-background")
     if options.keep == "none":
         return None
     mask = pictures.load_mask(options.keep, size, "--keep", chosen="white where the input stays as it is")
@@ -34,7 +40,25 @@ def restored(checked: Any, fitted: pictures.Fitted, output: Any, index: int) -> 
     """A result at the input's size; what is kept of the input is there as it was read, not as it was resized."""
     result = fitted.restore(output.images[index])
     flagged = output.nsfw_content_detected and output.nsfw_content_detected[index]
-    if not output.kept or flagged:
+    if flagged:
         return result
-    kept = checked.keep if isinstance(checked.keep, Image.Image) else fitted.restore_mask(output.kept[index])
-    return Image.composite(checked.picture.image, result, kept)
+    if output.kept:
+        kept = checked.keep if isinstance(checked.keep, Image.Image) else fitted.restore_mask(output.kept[index])
+        result.paste(checked.picture.image, (0, 0), kept)
+    return with_alpha(result, checked)
+
+
+def with_alpha(result: Image.Image, checked: Any) -> Image.Image:
+    """A result at the input's size with the input's transparency, where that is asked for and there is any.
+
+    On the background colour it then looks as the result does: C = a F + (1 - a) B, solved for F.
+    """
+    alpha = checked.picture.alpha
+    if alpha is None or not checked.options.keep_alpha:
+        return result
+    share = np.asarray(alpha, dtype=np.float32)[..., None] / 255
+    below = np.array(ImageColor.getrgb(checked.options.background), dtype=np.float32)
+    colours = (np.asarray(result.convert("RGB"), dtype=np.float32) - (1 - share) * below) / np.maximum(share, 1 / 255)
+    made = Image.fromarray(np.rint(colours.clip(0, 255)).astype(np.uint8))
+    made.putalpha(alpha)
+    return made

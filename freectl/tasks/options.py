@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from freectl.errors import InputError, unknown
+from freectl.files.seen import check_background
 from freectl.methods import OUTSIDE
 
 MAX_STEPS = 1000
@@ -28,16 +29,32 @@ class RunOptions(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     guidance_scale: float | None = Field(None, ge=0, le=100)
     appearance_image: str | None = None
-    lora: str | None = None
+    background: str = "white"
+    lora: Several = ()
     textual_inversion: Several = ()
     device: str = "auto"
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     offload: Literal["none", "model", "sequential"] = "none"
 
-    @field_validator("textual_inversion", mode="before")
+    @field_validator("lora", "textual_inversion", mode="before")
     @classmethod
     def _one_is_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        if value is not None and not isinstance(value, str | list | tuple):
+            raise ValueError("a path, or a list of paths")
+        return (value,) if isinstance(value, str) else value or ()
+
+    @field_validator("prompt", "negative_prompt", "source_prompt", "concept", "keep_concept", check_fields=False)
+    @classmethod
+    def _encodable(cls, words: Any) -> Any:
+        for text in (words,) if isinstance(words, str) else words or ():
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ValueError("text: these bytes are no UTF-8")
+        return words
+
+    @field_validator("background")
+    @classmethod
+    def _a_colour(cls, colour: str) -> str:
+        return check_background(colour)
 
     @field_validator("prompt")
     @classmethod
@@ -55,6 +72,8 @@ class EditOptions(RunOptions):
     mask: str = "none"
     keep: str = "none"
     keep_background: bool = False
+    keep_concept: str | None = None
+    keep_alpha: bool = False
 
 
 class ControlOptions(RunOptions):
@@ -92,6 +111,8 @@ def validated(cls: type[M], values: Mapping[str, Any], prefix: str = "--") -> M:
         first = error.errors()[0]
         key = str(first["loc"][0])
         name = f"--{key.replace('_', '-')}" if prefix == "--" else f"{prefix} {key}"
+        if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
+            raise cause from None
         given = first.get("input")
         found = "an empty text" if isinstance(given, str) and not given.strip() else repr(given)
         raise InputError(name, found, first["msg"].removeprefix("Value error, ")) from None
@@ -112,14 +133,17 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
     """`key=value` texts to a dict; pydantic converts the values.
 
     Raises:
-        InputError: a text without "=".
+        InputError: a text without "=", or a key given twice.
     """
-    values = {}
+    values: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise InputError("--set", repr(pair), "key=value, such as structure_weight=400")
-        values[key.strip().replace("-", "_")] = value.strip()
+        name = key.strip().replace("-", "_")
+        if name in values:
+            raise InputError("--set", f"{name} twice ({values[name]!r} and {value.strip()!r})", "each setting once")
+        values[name] = value.strip()
     return values
 
 
@@ -129,7 +153,7 @@ def has_words(text: str, words: str) -> bool:
     return bool(wanted) and any(line[i : i + len(wanted)] == wanted for i in range(len(line)))
 
 
-def check_concept(concept: str, *prompts: str) -> None:
+def check_concept(concept: str, *prompts: str, option: str = "--concept") -> None:
     """A concept must be words of a prompt.
 
     Raises:
@@ -138,7 +162,20 @@ def check_concept(concept: str, *prompts: str) -> None:
     if any(has_words(prompt, concept) for prompt in prompts):
         return
     listed = ", ".join(dict.fromkeys(word for prompt in prompts for word in re.findall(r"[\w']+", prompt.lower())))
-    raise InputError("--concept", repr(concept), f"words of the prompt: {listed}")
+    raise InputError(option, repr(concept), f"words of the prompt: {listed}")
+
+
+def check_kept(concept: str | None, source_prompt: str) -> None:
+    """Keeping the background needs the word of the source prompt that is not background.
+
+    Raises:
+        InputError: none, or it is not in the source prompt.
+    """
+    if concept is None:
+        raise InputError("--keep-background", "no --keep-concept", "a --keep-concept that is in the --source-prompt")
+    if not source_prompt.strip():
+        raise InputError("--keep-background", "no --source-prompt", "a --source-prompt that names the --keep-concept")
+    check_concept(concept, source_prompt, option="--keep-concept")
 
 
 def check_attention(concept: str | None, source_prompt: str, option: str = "--mask", given: str = "attention") -> None:

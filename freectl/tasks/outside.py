@@ -9,18 +9,18 @@ from PIL import Image
 
 from freectl import methods
 from freectl.errors import InputError
-from freectl.files import pictures
 from freectl.files import record as records
 from freectl.methods.description import Description
 from freectl.pipelines.loading import resolve_device
 from freectl.tasks import options as config
 from freectl.tasks.edit import EditResult, Plan
-from freectl.tasks.keep import checked_keep
+from freectl.tasks.inputs import read_input
+from freectl.tasks.keep import checked_keep, with_alpha
 from freectl.tasks.options import EditOptions
 
-USED = ("method", "preset", "seed", "device", "keep")
+USED = ("method", "preset", "seed", "device", "keep", "background", "keep_alpha")
 """Run options that mean something without a diffusion model."""
-_REFUSED = ("concept", "mask", "appearance_image", "keep_background")
+_REFUSED = ("concept", "mask", "appearance_image", "keep_background", "keep_concept")
 
 
 class Network(Protocol):
@@ -70,7 +70,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     Raises:
         InputError: as there; also for inputs whose absence would change what is asked for.
     """
-    picture = pictures.load_image(image)
+    picture = read_input(image, options, whole=True)
     method = methods.get(options.method)
     fields = EditOptions.model_fields
     given = [name for name, field in fields.items() if getattr(options, name) != field.default and name not in USED]
@@ -102,6 +102,7 @@ def run(checked: Plan) -> EditResult:
         result = network(picture)
     if isinstance(checked.keep, Image.Image):
         result = Image.composite(picture, result, checked.keep)
+    result = with_alpha(result, checked)
     cost.record_memory(device)
     record = {
         **records.head(options),
@@ -111,6 +112,8 @@ def run(checked: Plan) -> EditResult:
             "image": str(checked.picture.source),
             "device": options.device,
             "keep": options.keep,
+            "background": options.background,
+            "keep_alpha": options.keep_alpha,
             **checked.settings.model_dump(),
         },
         "about": network.about,

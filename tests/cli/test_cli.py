@@ -99,8 +99,13 @@ def cli(monkeypatch, capsys) -> Cli:
 def edit(cli, model) -> Cli:
     """Run `freectl edit` with the toy model, few steps and JSON output."""
 
+    usual = ["--image", "in.png", "--prompt", "a cat", "--model", model, *FEW, "--format", "json"]
+
     def run(*args: Any) -> Ran:
-        return cli("edit", "--image", "in.png", "--prompt", "a cat", "--model", model, *FEW, "--format", "json", *args)
+        given = {str(arg).partition("=")[0] for arg in args if arg != "--set"}
+        pairs = zip(usual[::2], usual[1::2], strict=True)
+        kept = [(option, value) for option, value in pairs if not {option, str(value).partition("=")[0]} & given]
+        return cli("edit", *(part for pair in kept for part in pair), *args)
 
     return run
 
@@ -190,7 +195,7 @@ def test_lora_changes_the_model_and_its_cache(edit, toy_pipe, workplace):
     lora = "pytorch_lora_weights.safetensors"
     changed = edit("--output", "b.png", "--lora", lora).json
     assert not any(changed["cost"]["cached"].values())
-    assert changed["settings"]["lora"] == lora
+    assert changed["settings"]["lora"] == [lora]
     assert not np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("b.png")))
     again = edit("--output", "c.png").json  # back to the model as it is
     assert all(again["cost"]["cached"].values())
@@ -199,7 +204,7 @@ def test_lora_changes_the_model_and_its_cache(edit, toy_pipe, workplace):
 
 
 def test_human_output_names_the_file_device_and_cost(cli, model):
-    ran = cli("edit", "--image", "in.png", "--prompt", "a cat", "--model", model, *FEW)
+    ran = cli("edit", "--image", "in.png", "--prompt", "a cat", "--model", model, *FEW, "-v")
     assert ran.code == 0
     assert "out.png" in ran.out
     assert "no CUDA" in ran.out or "as asked" in ran.out or "device is present" in ran.out
@@ -382,7 +387,7 @@ def test_an_input_that_the_method_would_ignore_is_refused(cli, model, method, op
     ("args", "named"),
     [
         (["--image", "no.png"], ["--image", "no.png"]),
-        (["--image", "."], ["--image", "folder"]),
+        (["--image", "bare"], ["--image", "without pictures"]),
         (["--image", "text.png"], ["--image", "not a picture"]),
         (["--image", "empty.png"], ["--image", "0 bytes"]),
         (["--prompt", ""], ["--prompt", "empty"]),
@@ -391,7 +396,7 @@ def test_an_input_that_the_method_would_ignore_is_refused(cli, model, method, op
         (["--output", "no/such/out.png"], ["--output", "no/such"]),
         (["--output", "out.gif"], ["--output", ".png"]),
         (["--output", "."], ["--output", "folder"]),
-        (["--output", "in.png"], ["--output", "input picture itself"]),
+        (["--output", "in.png"], ["--output", "the file of --image itself"]),
         (["--appearance-image", "no.png"], ["--appearance-image", "no.png"]),
         (["--appearance-image", "in.png", "--appearance-weight", "0"], ["--appearance-weight", "0"]),
         (["--mask", "attention"], ["--mask", "--concept"]),
@@ -435,6 +440,7 @@ def test_an_input_that_the_method_would_ignore_is_refused(cli, model, method, op
 def test_bad_input_is_one_line_and_exit_2(edit, args, named):
     Path("text.png").write_text("no picture")
     Path("empty.png").touch()
+    Path("bare").mkdir()
     Image.new("L", (40, 32)).save("black.png")
     Image.new("L", (80, 32), "white").save("wide.png")
     save_file({f"unet.lora_{side}.weight": torch.zeros(1, 1) for side in "AB"}, "lora.safetensors")

@@ -18,7 +18,7 @@ KEY = content_key(name="key")
 RIVALS = """
 import os, sys, time, torch
 import safetensors.torch
-from freectl.cache import Cache
+from freectl.files.cache import Cache
 rival = os.fork()  # two processes for the price of one import of torch
 def build():
     with open(sys.argv[2], "a") as file:
@@ -33,7 +33,7 @@ print(int(hit), tensors["x"].sum().item())
 BUILDER = """
 import sys, time, torch
 import safetensors.torch
-from freectl.cache import Cache
+from freectl.files.cache import Cache
 def build():
     print("building", flush=True)
     time.sleep(60)
@@ -41,7 +41,7 @@ Cache(sys.argv[1]).get_or_build("bases", sys.argv[2], build)
 """
 VICTIM = """
 import os, signal, sys, torch
-from freectl.cache import Cache
+from freectl.files.cache import Cache
 os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
 Cache(sys.argv[1]).put("bases", sys.argv[2], {"x": torch.ones(1000)}, {})
 """
@@ -332,7 +332,7 @@ def test_key_depends_on_every_property_of_a_tensor(monkeypatch):
 
 
 def test_modules_import_without_torch():
-    names = "errors, image_io, record, cache, environment"
-    code = f"import sys; from freectl import {names}; cache.content_key(a=1); print('torch' in sys.modules)"
+    names = "pictures, record, outputs, cache, environment"
+    code = f"import sys; from freectl.files import {names}; cache.content_key(a=1); print('torch' in sys.modules)"
     out, err = start(code).communicate(timeout=60)
     assert out == "False\n", err

@@ -177,7 +177,7 @@ def test_token_grids_round_up_as_the_unet_does():
         ({"keep_background": True}, "--keep-background.*--concept"),
         ({"keep_background": True, "concept": "fox"}, "--keep-background.*--source-prompt"),
         ({"keep_background": True, "concept": "fox", "source_prompt": "a fluent cat"}, "words of the prompt"),
-        ({"keep": "missing.png"}, "--keep.*unreadable"),
+        ({"keep": "missing.png"}, "--keep.*no file"),
         ({"keep": "WHITE"}, "--keep.*white everywhere"),
         ({"keep": "BLACK"}, "--keep.*black everywhere"),
         ({"keep": "NARROW"}, "--keep.*64x64"),

@@ -212,13 +212,13 @@ def test_word_files_that_do_not_fit(folders, tmp_path):
         load(folders["sd1"], textual_inversion=[str(path)])
     save_file({"a": vectors(1), "b": vectors(1)}, path)
     with pytest.raises(InputError, match="--textual-inversion: found .* with 2 tensors.*clip_l and clip_g"):
-        check_adapters(None, [str(path)])
+        check_adapters((), [str(path)])
     path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="--textual-inversion: found .*damaged"):
-        check_adapters(None, [str(path)])
+        check_adapters((), [str(path)])
     for name, found in (("no.safetensors", "no file"), (str(Path(__file__)), "pickled ones are refused")):
         with pytest.raises(InputError, match=f"--textual-inversion: found .*{found}"):
-            check_adapters(None, [name])
+            check_adapters((), [name])
 
 
 def test_an_edit_with_a_learnt_word(folders, tmp_path):

@@ -186,7 +186,7 @@ sys.stderr.write(f"EXIT {{code or 0}} HEAVY {{sorted(heavy)}}\\n")
     ("args", "code", "named"),
     [
         ('"--help"', 0, ""),
-        ('"--condition", "no.png", "--prompt", "a cat"', 2, "--condition: found no.png"),
+        ('"--condition", "no.png", "--prompt", "a cat"', 2, "--condition: found no file 'no.png'"),
         ('"--condition", "no.png", "--prompt", "a cat", "--preprocess", "cany"', 2, "did you mean 'canny'"),
         ('"--condition", "no.obj", "--prompt", "a cat"', 2, "no.obj"),
     ],

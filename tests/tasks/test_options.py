@@ -109,7 +109,8 @@ def test_assignments():
     pairs = ["structure_weight=400", "window-stop = 0.5", "normalize=none", "odd=a=b"]
     expected = {"structure_weight": "400", "window_stop": "0.5", "normalize": "none", "odd": "a=b"}
     assert parse_assignments(pairs) == expected
-    assert parse_assignments(["seeds=1", "seeds=2"]) == {"seeds": "2"}
+    with pytest.raises(InputError, match=r"--set: found seeds twice \('1' and '2'\)"):
+        parse_assignments(["seeds=1", "seeds=2"])
 
 
 @pytest.mark.parametrize("text", ["structure_weight", "=3", " =3", ""])

@@ -1,0 +1,47 @@
+"""Files become visible whole or not at all."""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+STALE_SECONDS = 3600
+"""A temporary file this old belongs to a process that was killed: writing one takes seconds."""
+
+
+@contextmanager
+def atomic_write(path: str | Path, tag: str = "freectl") -> Iterator[BinaryIO]:
+    """Yield a binary stream whose bytes appear at `path` only when the block ends without an exception.
+
+    The bytes go to `.<tag>-<random>.tmp` in the same folder, are synced, then renamed; any exception removes it. What
+    killed processes have left there is removed too.
+
+    Raises:
+        OSError: the folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    sweep(path.parent, tag)
+    temporary = path.parent / f".{tag}-{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def sweep(folder: Path, tag: str = "freectl") -> None:
+    """Remove temporary files of `tag` that have been there for `STALE_SECONDS`; never fails."""
+    name = re.compile(rf"\.{re.escape(tag)}-[0-9a-f]{{16}}\.\w+")
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if name.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > STALE_SECONDS:
+                    os.unlink(entry.path)

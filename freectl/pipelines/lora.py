@@ -1,0 +1,83 @@
+"""LoRA files (Hu et al., arXiv 2106.09685) with their strengths: `FILE` or `FILE:0.8`, one or several."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freectl.errors import FreectlError, InputError
+from freectl.files.paths import check_file, is_file
+
+OPTION = "--lora"
+LARGEST = 10.0
+"""Strength beyond which a LoRA is a mistake of writing."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA file and the factor of what it adds to the weights; 1 = as it was trained."""
+
+    path: Path
+    strength: float = 1.0
+
+
+def parse(text: str) -> Lora:
+    """`FILE` or `FILE:STRENGTH`, by name alone.
+
+    Raises:
+        InputError: a strength that is no number of -10 to 10.
+    """
+    path, colon, number = text.rpartition(":")
+    if not colon or is_file(Path(text).expanduser()) or not path.lower().endswith(".safetensors"):
+        return Lora(Path(text).expanduser())
+    try:
+        strength = float(number)
+    except ValueError:
+        strength = math.nan
+    if not abs(strength) <= LARGEST:
+        raise InputError(
+            OPTION, f"'{text}' with the strength '{number}'", f"FILE:STRENGTH, -{LARGEST:g} to {LARGEST:g}"
+        )
+    return Lora(Path(path).expanduser(), strength)
+
+
+def check(texts: Sequence[str]) -> list[Lora]:
+    """The LoRAs that are asked for, their files looked at but not read.
+
+    Raises:
+        InputError: missing, not safetensors, a strength that is no number, or one file twice.
+    """
+    found = [parse(text) for text in texts]
+    for one in found:
+        check_file(one.path, OPTION, "a .safetensors file, or one with its strength: FILE.safetensors:0.8")
+        if one.path.suffix.lower() != ".safetensors":
+            raise InputError(OPTION, f"'{one.path}'", "a .safetensors file; pickled ones are refused")
+    paths = [one.path.resolve() for one in found]
+    twice = next((one.path for one in found if paths.count(one.path.resolve()) > 1), None)
+    if twice is not None:
+        raise InputError(OPTION, f"'{twice}' twice", "each file once, with the strength it should have")
+    return found
+
+
+def load(pipe: Any, texts: Sequence[str]) -> None:
+    """Put LoRAs on a pipeline, all at once, each at its strength.
+
+    Raises:
+        InputError: as `check`.
+        FreectlError: a file does not fit the model.
+    """
+    found = check(texts)
+    names = [f"lora_{index}" for index in range(len(found))]
+    for text, name, one in zip(texts, names, found, strict=True):
+        try:
+            pipe.load_lora_weights(str(one.path), adapter_name=name)
+        except Exception as error:  # diffusers and peft raise whatever the file leads them to
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise FreectlError(f"{OPTION} {text}: cannot be loaded into this model ({first})") from error
+    if names and (len(names) > 1 or found[0].strength != 1):
+        try:
+            pipe.set_adapters(names, [one.strength for one in found])
+        except ValueError as error:  # a file whose keys fit nothing leaves no adapter behind
+            first = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
+            raise FreectlError(f"{OPTION} {', '.join(texts)}: has no effect on this model ({first})") from error
