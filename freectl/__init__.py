@@ -1,7 +1,27 @@
-"""Training-free, text-guided picture editing that keeps structure. Importing this package imports no torch."""
+"""Training-free, text-guided picture editing that keeps structure. Importing this package imports no torch.
+
+A prompt describes the result: "a bronze horse", not "make the horse bronze".
+
+    import freectl
+
+    result = freectl.edit("fox.png", "a fluent cat on a blue background")
+    result.image.save("cat.png")
+
+`edit` changes a picture, `control` makes one with the structure of a sketch or another condition, `compare` runs
+several methods. `FreeControlPipeline` and `FreeControlXLPipeline` are diffusers pipelines. `InputError` names the
+argument, what was found and what is allowed.
+"""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from freectl.errors import FreectlError, InputError
+    from freectl.pipelines.sd import FreeControlPipeline
+    from freectl.pipelines.sdxl import FreeControlXLPipeline
+    from freectl.tasks.compare import compare
+    from freectl.tasks.control import ControlResult, control
+    from freectl.tasks.edit import EditResult, edit
 
 __version__ = "0.1.0"
 _LAZY = {
@@ -35,3 +55,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

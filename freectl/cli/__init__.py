@@ -8,6 +8,7 @@ import typer
 from freectl.cli import bases, cache, control, edit, env, methods, mini
 from freectl.cli.app import App
 from freectl.cli.ending import ended
+from freectl.files.atomic import FINISHED
 
 ABOUT = """Change a picture as a sentence says and keep its structure, without training.
 
@@ -53,11 +54,10 @@ app.command("env")(env.env)
 
 def main() -> None:
     """Run the command line: 0 done, 1 failed, 2 bad usage or input; errors are one line on stderr."""
+    FINISHED.clear()
     sys.exit(ended(app, finished, "freectl: "))
 
 
 def finished() -> str:
     """What to say after an interruption: what is on disk by then."""
-    from freectl.files.outputs import FINISHED
-
     return f"interrupted; finished: {', '.join(map(str, FINISHED))}" if FINISHED else "interrupted; nothing was written"

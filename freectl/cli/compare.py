@@ -49,5 +49,6 @@ def _written(entry: Any, place: Path, source: Any, job: Job) -> dict[str, Any]:
         record = job.write(entry.result.image, record, place, source)
         line = f"{record['output']}  ({entry.label})"
         emit(None, line, job.form if job.form is Format.human else Format.quiet)
-    warn([*record["warnings"], *failed], job.form)
+    warn(record["warnings"], job.form)
+    warn(failed, Format.quiet)  # on stderr: it is no result
     return record

@@ -1,13 +1,30 @@
 """`freectl methods`."""
 
+import textwrap
 from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.output import Format, FormatOption, emit, table
+from freectl.cli.output import Format, FormatOption, emit
 
 STEP_OPTION = typer.Option(help="Step count that costs are given for.", min=1, max=1000)
 DESCRIBE_OPTION = typer.Option(help="Equations and settings of one method.", metavar="NAME")
+
+
+WIDTH = 80
+PURPOSES = {
+    "freecontrol": "start here: another object or style in the same structure, with a dial for how firmly it holds",
+    "sdedit": "the quickest: colours and rough layout stay, the rest is drawn anew; one dial, strength",
+    "pnp": "another material or style with the layout firmly in place",
+    "p2p": "another word in the same sentence, or more or less of it; needs --source-prompt",
+    "masactrl": "another pose or action of what is there, with its looks; needs --source-prompt",
+    "pix2pix-zero": "one known word for another (cat, dog) in the same structure; slow",
+    "ddpm-inversion": "edits near the input that differ from seed to seed",
+    "flowedit": "larger changes of shape, without inversion; differs from seed to seed",
+    "ctrlx": "the structure of one picture with the appearance of another; without gradients",
+    "gan": "one pass of a network that you trained with gan-baselines; reads no words",
+}
+"""What to take which method for; others are told by their summary."""
 
 
 def methods(
@@ -23,9 +40,21 @@ def methods(
     if describe:
         emit(facts[0], _page(facts[0], steps), form)
         return
-    rows = [[f["name"], f"{f['rows']:g}", f["row_forwards"], ", ".join(f["presets"]), f["summary"]] for f in facts]
-    header = ["method", "rows", f"row forwards of a first edit at {steps} steps", "presets", "what it does"]
-    emit(facts, table(header, rows), form)
+    emit(facts, _overview(facts, steps), form)
+
+
+def _overview(facts: list[dict[str, Any]], steps: int) -> str:
+    """Which method for what, in lines of 80 characters."""
+    width = max(len(one["name"]) for one in facts)
+    lines = [f"{'method':{width}}  {'rows':>4}  what it is for"]
+    indent = " " * (width + 8)
+    for one in facts:
+        purpose = textwrap.wrap(PURPOSES.get(one["name"], one["summary"]), WIDTH - len(indent))
+        lines.append(f"{one['name']:{width}}  {one['rows']:4.0f}  {purpose[0]}")
+        lines += [indent + line for line in purpose[1:]]
+    about = f"rows: latents through the network at {steps} steps of a first edit, which is what time goes by; a repeat"
+    about += " costs less. `freectl methods --describe NAME`: equations, settings, presets."
+    return "\n".join([*lines, "", *textwrap.wrap(about, WIDTH)])
 
 
 def _page(facts: dict[str, Any], steps: int) -> str:

@@ -79,11 +79,12 @@ def pictures_in(folder: Path) -> list[Path]:
     """
     from PIL import Image
 
+    from freectl.files.paths import is_file
     from freectl.files.pictures import FORMATS
 
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     try:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and path.is_file())
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and is_file(path))
     except OSError as error:
         raise InputError("--image", f"'{folder}', unreadable ({error.strerror or error})", "a folder") from error
     if not found:
@@ -137,7 +138,7 @@ def run_folder(sources: Sequence[Path], options: Any, overrides: dict[str, Any],
         except FreectlError as error:
             errors.append(error)
             results.append({"output": None, "settings": {"image": str(path)}, "error": str(error)})
-            warn([f"{path} failed: {error}"], job.form)
+            warn([f"{path} failed: {error}"], Format.quiet)  # on stderr: it is no result
             if isinstance(error, InputError) and error.option != "--image":
                 raise  # wrong for all pictures alike
             continue

@@ -12,6 +12,9 @@ from typing import BinaryIO
 STALE_SECONDS = 3600
 """A temporary file this old belongs to a process that was killed: writing one takes seconds."""
 
+FINISHED: list[Path] = []
+"""Results that the command has written, in order; told when it is interrupted."""
+
 
 @contextmanager
 def atomic_write(path: str | Path, tag: str = "freectl") -> Iterator[BinaryIO]:

@@ -13,12 +13,11 @@ from PIL import Image
 
 from freectl.errors import FreectlError, InputError
 from freectl.files import record as records
+from freectl.files.atomic import FINISHED
 from freectl.files.paths import is_folder, same, there
 
 OUTCOME = ("output", "cost", "warnings")
 """Keys of a record that tell how a run went, not what was asked for."""
-FINISHED: list[Path] = []
-"""Files that this process has written, in order; told when it is interrupted."""
 Inputs = Iterable[tuple[str, str | os.PathLike[str]]]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from freectl.files.paths import is_file, is_folder, there
 from freectl.mini.domain import ARTWORK
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 
@@ -33,12 +34,12 @@ def may_write(out: Path, **asked: Any) -> bool:
     Raises:
         OSError: it cannot be looked into.
     """
-    if not out.exists():
+    if not there(out):
         return True
-    if not out.is_dir():
+    if not is_folder(out):
         return False
     marker = out / UNFINISHED
-    return not any(out.iterdir()) or (marker.is_file() and marker.read_text() == _asked(asked))
+    return not any(out.iterdir()) or (is_file(marker) and marker.read_text() == _asked(asked))
 
 
 def _asked(arguments: dict[str, Any]) -> str:

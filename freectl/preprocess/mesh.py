@@ -1,8 +1,11 @@
 """Meshes as conditions: read by trimesh, rendered to depth or normals by a z-buffer of our own."""
 
+import json
 import math
+import struct
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from freectl.errors import InputError
+from freectl.files.paths import check_file
 
+_GLTF, _GLTF_JSON = 0x46546C67, 0x4E4F534A
 SUFFIXES = (".obj", ".glb", ".ply")
 MARGIN = 0.9
 """Share of the frame that the mesh fills."""
@@ -54,13 +59,16 @@ def load_mesh(path: str, option: str = "--condition") -> Mesh:
     if find_spec("trimesh") is None:
         allowed = "a picture, or a mesh after: pip install 'freectl[mesh]'"
         raise InputError(option, f"'{path}', a mesh, for which trimesh is not installed", allowed)
-    if not Path(path).is_file():
-        raise InputError(option, f"no file '{path}'", "an existing mesh file")
+    check_file(path, option, "an existing mesh file")
     import trimesh
 
-    extra = {"skip_materials": True} if path.lower().endswith(".obj") else {}
+    kind = Path(path).suffix.lower()[1:]
     try:
-        mesh = trimesh.load_mesh(path, **extra)
+        data = Path(path).read_bytes()
+        # textures are pictures in whatever format their author likes, and Pillow starts programs for some
+        source = untextured(data) if kind == "glb" else data
+        extra = {} if kind == "glb" else {"skip_materials": True}
+        mesh = trimesh.load_mesh(BytesIO(source), file_type=kind, **extra)
         triangles, faces = np.asarray(mesh.triangles, dtype=np.float64), np.asarray(mesh.face_normals)
         corners = np.asarray(mesh.vertex_normals)[np.asarray(mesh.faces)]
     except Exception as error:  # readers raise whatever the damaged bytes lead them to
@@ -70,6 +78,29 @@ def load_mesh(path: str, option: str = "--condition") -> Mesh:
         raise InputError(option, f"'{path}', a mesh without faces or with coordinates that are not numbers", "a mesh")
     smooth = np.einsum("fcx,fx->fc", corners, faces) > CREASE
     return Mesh(triangles, np.where(smooth[..., None], corners, faces[:, None]))
+
+
+def untextured(data: bytes) -> bytes:
+    """A binary glTF file without its materials, textures and pictures.
+
+    Raises:
+        ValueError: no glTF 2 file, or its JSON is damaged. struct.error: it is cut off.
+    """
+    magic, version, _ = struct.unpack_from("<III", data)
+    length, kind = struct.unpack_from("<II", data, 12)
+    if (magic, version, kind) != (_GLTF, 2, _GLTF_JSON):
+        raise ValueError("no glTF 2 file")
+    tree = json.loads(data[20 : 20 + length])
+    for name in ("images", "textures", "materials", "samplers"):
+        tree.pop(name, None)
+    for mesh in tree.get("meshes", []):
+        for primitive in mesh.get("primitives", []):
+            primitive.pop("material", None)
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    rest = data[20 + length :]
+    head = struct.pack("<III", _GLTF, 2, 20 + len(text) + len(rest))
+    return head + struct.pack("<II", len(text), _GLTF_JSON) + text + rest
 
 
 def parse_view(text: str) -> tuple[float, float]:

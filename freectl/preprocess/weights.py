@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from freectl.errors import FreectlError, InputError
+from freectl.files.paths import is_file, is_folder
 from freectl.pipelines.loading import HUB_ID
 from freectl.preprocess.registry import OPTION, Preprocess
 
@@ -22,8 +23,8 @@ def check_model(preprocess: Preprocess, name: str = "model") -> None:
     """
     given = preprocess.values[name]
     folder = Path(given).expanduser()
-    fits = (folder / "config.json").is_file() if folder.is_dir() else bool(HUB_ID.fullmatch(given))
-    if not fits or (given.startswith(".") and not folder.is_dir()):
+    fits = is_file(folder / "config.json") if is_folder(folder) else bool(HUB_ID.fullmatch(given))
+    if not fits or (given.startswith(".") and not is_folder(folder)):
         default = preprocess.kind.values[name]
         allowed = f"a folder with config.json and model.safetensors, or a hub id such as {default}"
         raise InputError(f"{OPTION} {preprocess.kind.form}", f"{name} '{given}'", allowed)
@@ -49,7 +50,7 @@ def load_model(given: str, model_class: Any, device: str, purpose: str, label: s
     from transformers import AutoImageProcessor
 
     source = str(Path(given).expanduser())
-    folder = Path(source).is_dir()
+    folder = is_folder(source)
     try:
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
         model = model_class.from_pretrained(source, use_safetensors=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from freectl.errors import FreectlError, InputError
 from freectl.files.data import MODEL_DIR
+from freectl.files.paths import check_file
 
 EMBEDDED = "mini"
 SUFFIX = ".safetensors"
@@ -27,8 +28,8 @@ def check_name(name: str, option: str = "bases") -> None:
     path = embedded_file() if name == EMBEDDED else Path(name)
     if name != EMBEDDED and path.suffix != SUFFIX:
         find(cached_entries(), name, option)
-    elif not path.is_file():
-        raise InputError(option, f"no file '{path}'", "a .safetensors file of semantic bases")
+    else:
+        check_file(path, option, "a .safetensors file of semantic bases")
 
 
 def load(name: str, option: str = "bases") -> Any:
@@ -126,7 +127,7 @@ def alike(one: Any, other: Any) -> bool:
 def _width(engine: Any, site: str, option: str) -> int:
     """Channels of a tapped layer's output."""
     try:
-        layer = engine.unet.get_submodule(site)
+        layer = engine.network.get_submodule(site)
     except AttributeError:
         raise InputError(
             option, f"bases of a layer '{site}', which this model has not", "bases of its layers"

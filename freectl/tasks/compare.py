@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 from PIL import Image
 
@@ -14,6 +14,7 @@ from freectl.tasks import options as config
 from freectl.tasks.edit import EditResult, Plan
 from freectl.tasks.inputs import read_input
 from freectl.tasks.options import EditOptions
+from freectl.tasks.settings import Settings
 
 ALL = "all"
 OWN = ("--method", "--preset", "--set")
@@ -211,12 +212,45 @@ def sheet(entries: Sequence[Entry], source: Image.Image, columns: int | None = N
     return pictures.compare_sheet(cells(entries, source), columns)
 
 
+class CompareOptions(Settings, total=False):
+    """Keyword arguments of `compare`: those of `freectl.edit`."""
+
+    model: str
+    preset: str
+    source_prompt: str
+    negative_prompt: str
+    concept: str | None
+    steps: int
+    seed: int
+    guidance_scale: float | None
+    mask: str
+    keep: str
+    keep_background: bool
+    keep_concept: str | None
+    keep_alpha: bool
+    background: str
+    appearance_image: str | None
+    lora: str | Sequence[str]
+    textual_inversion: str | Sequence[str]
+    device: str
+    dtype: str
+    offload: str
+
+
 @python_errors
-def compare(image: Any, prompt: str, methods: str | Sequence[str] = ALL, **options: Any) -> list[Entry]:
+def compare(
+    image: Any,
+    prompt: str,
+    methods: str | Sequence[str] = ALL,
+    *,
+    cache: bool = True,
+    progress: bool = False,
+    **options: Unpack[CompareOptions],
+) -> list[Entry]:
     """Edit a picture with several methods, each at its own settings and as a first edit of it.
 
     Args:
-        image: path, "-" for stdin, or a PIL picture.
+        image: path, "-" for stdin, PIL picture, array or tensor.
         methods: "all", or names.
         options: as for `freectl.edit`; what a method does not use is left out and noted in its entry.
 
@@ -224,7 +258,7 @@ def compare(image: Any, prompt: str, methods: str | Sequence[str] = ALL, **optio
         InputError: an input cannot be used by any method; nothing has been loaded then.
         FreectlError: the model cannot be loaded, or every method failed.
     """
-    cache, progress = options.pop("cache", True), options.pop("progress", False)
-    own = {name: options.pop(name) for name in list(options) if name in EditOptions.model_fields}
+    settings: dict[str, Any] = dict(options)
+    own = {name: settings.pop(name) for name in list(settings) if name in EditOptions.model_fields}
     checked = config.validated(EditOptions, {"prompt": prompt, "method": ALL, **own})
-    return run(plans(image, chosen(methods, options), checked, options), cache=cache, progress=progress)
+    return run(plans(image, chosen(methods, settings), checked, settings), cache=cache, progress=progress)

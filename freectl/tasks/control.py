@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 from PIL import Image
 
@@ -19,6 +19,7 @@ from freectl.tasks import options as config
 from freectl.tasks.control_inputs import Checked, checked_conditions, drawings, given_size
 from freectl.tasks.edit import EditResult
 from freectl.tasks.options import ControlOptions
+from freectl.tasks.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def control(
     offload: str = "none",
     cache: bool = True,
     progress: bool = False,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> ControlResult:
     """Make a picture of what a sentence says, with the structure of one or several condition pictures.
 
@@ -131,7 +132,7 @@ def control(
     names = tuple(str(one) if isinstance(one, str | os.PathLike) else image_io.name_of(one) for one in several)
     given = {**locals(), "condition": names}
     options = config.validated(ControlOptions, {name: given[name] for name in ControlOptions.model_fields})
-    return run(plan(several, options, settings), cache=cache, progress=progress)
+    return run(plan(several, options, dict(settings)), cache=cache, progress=progress)
 
 
 def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> ControlResult:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Unpack
 
 from PIL import Image
 
@@ -20,6 +20,7 @@ from freectl.tasks import options as config
 from freectl.tasks.inputs import read_input
 from freectl.tasks.keep import checked_keep, restored
 from freectl.tasks.options import EditOptions, RunOptions
+from freectl.tasks.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def edit(
     offload: str = "none",
     cache: bool = True,
     progress: bool = False,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> EditResult:
     """Change a picture as a sentence says and keep its structure.
 
@@ -176,7 +177,7 @@ def edit(
     """
     given = locals()
     options = config.validated(EditOptions, {name: given[name] for name in EditOptions.model_fields})
-    return run(plan(image, options, settings), cache=cache, progress=progress)
+    return run(plan(image, options, dict(settings)), cache=cache, progress=progress)
 
 
 @lru_cache(maxsize=1)

@@ -8,111 +8,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from commands import CONTRACT, FEW, SAME, files
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import save_file
 
 import freectl
-from freectl.cli import main
 from freectl.files.record import read_record
 from freectl.tasks import edit as editing
-
-FEW = ("--set", "seeds=4", "--set", "components=4", "--set", "seed_steps=10", "--steps", "5")
-SAME = {"seeds": 4, "components": 4, "seed_steps": 10, "steps": 5}
-CONTRACT = {"output", "method", "model", "prompt", "seed", "steps", "settings", "cost", "warnings"}
-
-
-@dataclass
-class Ran:
-    """What a command left: exit code, stdout, stderr."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        assert self.out.count("\n") == 1
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> str:
-        """The one line that a failure puts on stderr."""
-        assert self.out == ""
-        assert self.err.startswith("freectl: ")
-        assert self.err.count("\n") == 1, self.err
-        return self.err
-
-
-Cli = Callable[..., Ran]
-
-
-@pytest.fixture(scope="session")
-def model(toy_pipe, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "toy"
-    toy_pipe.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def source() -> Image.Image:
-    small = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((40, 32), Image.Resampling.BICUBIC)
-
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch, source) -> Path:
-    """Every test runs in a folder of its own that holds in.png."""
-    monkeypatch.chdir(tmp_path)
-    source.save("in.png")
-    return tmp_path
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys) -> Cli:
-    """Run `freectl ARGS` in this process."""
-
-    def run(*args: Any) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["freectl", *map(str, args)])
-        capsys.readouterr()
-        try:
-            main()
-            code: Any = 0
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return Ran(code or 0, captured.out, captured.err)
-
-    return run
-
-
-@pytest.fixture
-def edit(cli, model) -> Cli:
-    """Run `freectl edit` with the toy model, few steps and JSON output."""
-
-    usual = ["--image", "in.png", "--prompt", "a cat", "--model", model, *FEW, "--format", "json"]
-
-    def run(*args: Any) -> Ran:
-        given = {str(arg).partition("=")[0] for arg in args if arg != "--set"}
-        pairs = zip(usual[::2], usual[1::2], strict=True)
-        kept = [(option, value) for option, value in pairs if not {option, str(value).partition("=")[0]} & given]
-        return cli("edit", *(part for pair in kept for part in pair), *args)
-
-    return run
-
-
-def files(folder: Path = Path()) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
 
 # Processes of their own
 
@@ -600,7 +510,7 @@ def test_bases_build_list_show_export_import_remove(cli, model, monkeypatch, wor
     removed = cli("bases", "remove", "cat", "--format", "json").json
     assert removed["removed"] == built["key"]
     assert len(cli("bases", "list", "--format", "json").json) == 1
-    assert cli("bases", "import", "cat.safetensors", "--format", "json").json["key"] == built["key"]
+    assert cli("bases", "import", "cat.safetensors", "--model", model, "--format", "json").json["key"] == built["key"]
     found = cli("bases", "build", "--concept", "cat", *small).json
     assert found["cost"]["cached"]["bases"]
     assert found["cost"]["row_forwards"] == 0

@@ -469,3 +469,30 @@ def test_default_thresholds_see_the_steps_that_the_published_ones_see_without_bl
     published = {"low": 100, "high": 200}
     for name, value in published.items():
         assert float(KINDS["canny"].values[name]) == pytest.approx(share * value, rel=0.02)
+
+
+def test_textures_of_a_mesh_are_not_opened(tmp_path, monkeypatch):
+    """Two textured boxes: what Pillow would decode for them, and with that format may start a program, stays closed."""
+    trimesh = pytest.importorskip("trimesh")
+
+    def box(shift):
+        made = trimesh.creation.box()
+        made.apply_translation([shift, 0, 0])
+        places = np.random.default_rng(0).random((len(made.vertices), 2))
+        made.visual = trimesh.visual.TextureVisuals(uv=places, image=Image.new("RGB", (8, 8), "red"))
+        return made
+
+    trimesh.Scene([box(0), box(3)]).export(tmp_path / "boxes.glb")
+    box(0).export(tmp_path / "box.obj")
+    box(0).export(tmp_path / "box.ply")
+    opened = []
+    open_picture = Image.open
+    monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a) or open_picture(*a, **k))
+    trimesh.load_mesh(tmp_path / "boxes.glb")
+    assert opened, "trimesh itself opens them"
+    opened.clear()
+    loaded = mesh.load_mesh(str(tmp_path / "boxes.glb"))
+    assert len(loaded.triangles) == 24
+    for name in ("box.obj", "box.ply"):
+        assert len(mesh.load_mesh(str(tmp_path / name)).triangles) == 12
+    assert opened == []

@@ -72,7 +72,9 @@ def test_each_method_gives_what_it_gives_alone_at_a_first_edits_cost(cli):
     for one in json.loads(out)["results"]:
         assert not one["cost"]["cached"]["inversion"]
         together = np.asarray(Image.open(one["output"]))
-        code, alone, _ = cli("--method", one["method"], "--format", "json", "--output", "alone.png", "--no-cache")
+        code, alone, _ = cli(
+            "--method", one["method"], "--format", "json", "--output", "alone.png", "--overwrite", "--no-cache"
+        )
         assert code == 0
         assert np.array_equal(np.asarray(Image.open("alone.png")), together)
         assert json.loads(alone)["cost"]["row_forwards"] == one["cost"]["row_forwards"]

@@ -1,0 +1,79 @@
+"""The settings of all methods by name, for editors and type checkers.
+
+What a setting means, its range and its default stand with its method: `freectl methods --describe NAME`.
+"""
+
+from typing import TypedDict
+
+
+class Settings(TypedDict, total=False):
+    """Keyword arguments of `edit`, `control` and `compare` beside their own; a method takes its own among them."""
+
+    appearance_components: int
+    appearance_gate: str
+    appearance_stop: float
+    appearance_text: str
+    appearance_threshold: float
+    appearance_weight: float | None
+    attention_stop: float
+    auto_corr: float
+    average: int
+    background_area: str
+    background_weight: float
+    bases: str | None
+    blend: str
+    blend_start: float
+    blend_threshold: float
+    components: int | None
+    cross_stop: float
+    cross_words: str
+    direction: str
+    edit: str
+    feature_stop: float
+    gan_direction: str | None
+    gan_weights: str | None
+    inversion: str
+    inversion_at: str
+    inversion_steps: int | None
+    kl: float
+    last_noise: str
+    layer_start: float
+    layers: str
+    negative: str
+    normalize: str
+    null_rate: float
+    null_steps: int
+    plain: float
+    recurrence_start: float
+    recurrence_stop: float
+    recurrences: int
+    reduction: str
+    reweight: str
+    rolls: int
+    rounds: int
+    sampler_eta: float
+    seed_features: str
+    seed_steps: int
+    seeds: int
+    self_area: float
+    self_stop: float
+    sentences: int
+    size_scaling: str
+    skip: float
+    source_guidance: float
+    source_row: str
+    source_text: str
+    start: float | str
+    start_noise: float
+    steer: str
+    step_scaling: str
+    strength: float
+    structure_stop: float
+    structure_weight: float | None
+    threshold: float
+    update: str
+    warmup: float
+    window_start: float
+    window_stop: float
+    words: str
+    xa_guidance: float
