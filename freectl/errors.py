@@ -56,8 +56,10 @@ class InputError(FreectlError, ValueError):
 
     def in_python(self) -> "InputError":
         """The same error in the words of a Python caller: arguments in place of command-line flags."""
-        said = (_FLAG.sub(lambda flag: flag[1].replace("-", "_"), text) for text in (self.found, self.allowed))
-        return type(self)(_FLAG.sub(lambda flag: flag[1].replace("-", "_"), self.option), *said)
+        option, found, allowed = (
+            _FLAG.sub(lambda flag: flag[1].replace("-", "_"), text) for text in (self.option, self.found, self.allowed)
+        )
+        return type(self)("conditions" if option == "condition" else option, found, allowed)
 
 
 def python_errors(function: Callable[P, R]) -> Callable[P, R]:

@@ -106,7 +106,7 @@ class Outputs:
         return target
 
     def write(self, path: Path, write: Callable[[Path], None], option: str = "--output") -> Path:
-        """Let `write` make a file; one of the same bytes that is there already is left.
+        """Let `write` make a file; one of the same content that is there already is replaced.
 
         Raises:
             InputError: an input of the run. FreectlError: it cannot be written.
@@ -114,7 +114,7 @@ class Outputs:
         made = path.with_name(f".freectl-{secrets.token_hex(8)}{path.suffix}")
         try:
             write(made)
-            target = self._free(path, lambda taken: filecmp.cmp(made, taken, shallow=False), option)
+            target = self._free(path, lambda taken: _alike(made, taken), option)
             os.replace(made, target)
         except OSError as error:
             raise FreectlError(f"{option}: could not write '{path}': {error.strerror or error}") from error
@@ -147,6 +147,24 @@ class Outputs:
     def _input(self, target: Path) -> str | None:
         written = [target, *([records.sidecar(target)] if target.suffix.lower() in records.BESIDE else [])]
         return next((option for option, path in self.inputs for one in written if same(one, path)), None)
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """Whether two files hold the same: bytes, or in safetensors files tensors and metadata, whose order varies."""
+    if filecmp.cmp(one, other, shallow=False):
+        return True
+    try:
+        return one.suffix == ".safetensors" and _content(one) == _content(other)
+    except Exception:  # readers raise whatever the damaged bytes lead them to
+        return False
+
+
+def _content(path: Path) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        return {"": file.metadata(), **{name: (one.dtype, one.shape, one.tobytes()) for name, one in tensors.items()}}
 
 
 def _numbered(path: Path) -> Iterator[Path]:

@@ -15,6 +15,17 @@ Several = tuple[str, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
+def several(value: Any) -> Any:
+    """A text, or a list of texts, as one option that may repeat takes them.
+
+    Raises:
+        ValueError: neither.
+    """
+    if value is not None and not isinstance(value, str | list | tuple):
+        raise ValueError("a text, or a list of texts")
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
 class RunOptions(BaseModel):
     """What every run has: target, model, method and machine."""
 
@@ -39,9 +50,7 @@ class RunOptions(BaseModel):
     @field_validator("lora", "textual_inversion", mode="before")
     @classmethod
     def _one_is_several(cls, value: Any) -> Any:
-        if value is not None and not isinstance(value, str | list | tuple):
-            raise ValueError("a path, or a list of paths")
-        return (value,) if isinstance(value, str) else value or ()
+        return several(value)
 
     @field_validator("prompt", "negative_prompt", "source_prompt", "concept", "keep_concept", check_fields=False)
     @classmethod
@@ -79,7 +88,7 @@ class EditOptions(RunOptions):
 class ControlOptions(RunOptions):
     """Everything of spatial control but the method's own settings; what is given once holds for all conditions."""
 
-    condition: Several = Field(min_length=1)
+    condition: Several
     concept: Several = ()
     source_prompt: Several = ()
     mask: Several = ()
@@ -91,7 +100,14 @@ class ControlOptions(RunOptions):
     @field_validator("condition", "concept", "source_prompt", "mask", "preprocess", "view", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        return several(value)
+
+    @field_validator("condition")
+    @classmethod
+    def _something(cls, value: Several) -> Several:
+        if not value:
+            raise ValueError("one or more")
+        return value
 
 
 def validated(cls: type[M], values: Mapping[str, Any], prefix: str = "--") -> M:
@@ -114,7 +130,8 @@ def validated(cls: type[M], values: Mapping[str, Any], prefix: str = "--") -> M:
         if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
             raise cause from None
         given = first.get("input")
-        found = "an empty text" if isinstance(given, str) and not given.strip() else repr(given)
+        blank = isinstance(given, str) and not given.strip()
+        found = "an empty text" if blank else "nothing" if given in ((), []) else repr(given)
         raise InputError(name, found, first["msg"].removeprefix("Value error, ")) from None
 
 

@@ -45,6 +45,13 @@ def home(tmp_path_factory) -> Any:
         yield
 
 
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch) -> Path:
+    """An empty folder of each test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def engine_of(toy) -> Engine:
     pipe = FreeControlPipeline.from_pipe(toy)
     pipe.set_progress_bar_config(disable=True)
@@ -315,9 +322,89 @@ def test_pictures_of_another_model_and_without_the_library(cli, made, monkeypatc
     assert not Path("v.png").exists()
 
 
-def test_an_export_that_cannot_be_kept_is_an_error(cli, made, monkeypatch):
+def test_an_export_that_cannot_be_kept_is_an_error(cli, made, model, monkeypatch):
     assert cli("export", "cat", "cat.safetensors")[0] == 0
     monkeypatch.setattr(Cache, "put", lambda *args: False)
-    code, out, err = cli("import", "cat.safetensors")
+    code, out, err = cli("import", "cat.safetensors", "--model", model)
     assert (code, out) == (1, "")
     assert "cache" in err
+
+
+# What comes from elsewhere
+
+
+@pytest.fixture
+def exported(made, tmp_path) -> Path:
+    _, bases = made
+    path = tmp_path / "cat.safetensors"
+    bases.save(path)
+    return path
+
+
+def changed(path: Path, **fields: Any) -> Path:
+    """The file with fields of its first basis replaced."""
+    bases = SemanticBases.load(path)
+    first = next(iter(bases))
+    bases.entries[first] = replace(bases[first], **{name: value(bases[first]) for name, value in fields.items()})
+    bases.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        ({"components": lambda b: b.components[:, :-1].contiguous(), "mean": lambda b: b.mean[:-1]}, "shape"),
+        ({"mean": lambda b: b.mean * float("nan")}, "mean that is not finite"),
+        ({"components": lambda b: b.components * float("inf")}, "components that is not finite"),
+        ({"explained_variance": lambda b: b.explained_variance[:-1]}, "explained_variance of the shape"),
+    ],
+)
+def test_import_checks_shapes_and_values_against_the_model(cli, made, model, exported, fields, found):
+    _, bases = made
+    key = bases.metadata["key"]
+    before = Cache().get("bases", key)
+    code, out, err = cli("import", changed(exported, **fields), "--model", model, "--replace")
+    assert (code, out) == (2, "")
+    assert found in err
+    after = Cache().get("bases", key)
+    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
+    engine, _ = made
+    picture = Image.new("RGB", (32, 32), "teal")
+    with pytest.raises(InputError, match="--set bases: found bases with"):
+        engine.pipe("a cat", picture, bases=str(exported), num_inference_steps=4, components=COMPONENTS,
+                    structure_weight=300.0, window_stop=1.0, cache=engine.cache)  # fmt: skip
+
+
+def test_import_replaces_nothing_without_being_told(cli, made, model, exported):
+    _, bases = made
+    key = bases.metadata["key"]
+    before = Cache().get("bases", key)
+    assert cli("import", exported, "--model", model)[0] == 0  # the same bases
+    changed(exported, mean=lambda b: b.mean + 1)
+    code, _, err = cli("import", exported, "--model", model)
+    assert code == 2
+    assert "--replace" in err
+    assert all(torch.equal(before[0][name], tensor) for name, tensor in Cache().get("bases", key)[0].items())
+    assert cli("import", exported, "--model", model, "--replace")[0] == 0
+    after = Cache().get("bases", key)[0]
+    assert any(not torch.equal(before[0][name], after[name]) for name in after)
+    assert Cache().put("bases", key, *before)
+
+
+def test_import_names_the_model_that_does_not_fit(cli, exported):
+    code, _, err = cli("import", exported)
+    assert code == 2
+    assert "bases of another model" in err
+
+
+def test_files_of_bases_are_numbered_and_no_input_is_overwritten(cli, made, exported, tmp_path):
+    same = cli("export", "cat", exported)
+    assert (same[0], same[1].strip()) == (0, str(exported))
+    changed(exported, mean=lambda b: b.mean + 1)
+    before = exported.read_bytes()
+    done = cli("export", "cat", exported)
+    assert done[0] == 0
+    assert done[1].splitlines()[-1] == str(tmp_path / "cat_2.safetensors")
+    assert exported.read_bytes() == before
+    assert "the file of NAME itself" in cli("export", exported, exported, "--overwrite")[2]
+    assert exported.read_bytes() == before

@@ -10,9 +10,10 @@ from PIL import EpsImagePlugin, Image
 
 from freectl.errors import InputError
 from freectl.files.pictures import FORMATS, load_image
+from gan_baselines.data import pictures as gan_pictures
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("freectl", "eval")
+PACKAGES = ("freectl", "gan_baselines", "eval")
 DRAWS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n1 0 0 setrgbcolor 8 8 48 48 rectfill\nshowpage\n%%EOF\n"
 
 
@@ -42,6 +43,10 @@ def test_every_open_names_the_formats_it_takes(package):
 def test_formats_that_start_programs_or_need_other_packages_are_not_among_them():
     assert {"PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "PSD"} <= set(FORMATS)
     assert not {"EPS", "WMF", "GRIB", "BUFR", "HDF5", "MPEG", "FITS"} & set(FORMATS)
+
+
+def test_the_lists_of_other_packages_hold_no_other_formats():
+    assert set(gan_pictures.FORMATS) <= set(FORMATS)
 
 
 @pytest.fixture

@@ -174,13 +174,16 @@ def test_token_grids_round_up_as_the_unet_does():
     ("options", "words"),
     [
         ({"keep": "MASK", "keep_background": True}, "one of the two"),
-        ({"keep_background": True}, "--keep-background.*--concept"),
-        ({"keep_background": True, "concept": "fox"}, "--keep-background.*--source-prompt"),
+        ({"keep_background": True}, "keep_background: .*keep_concept"),
+        ({"keep_background": True, "concept": "fox"}, "keep_background: .*source_prompt"),
         ({"keep_background": True, "concept": "fox", "source_prompt": "a fluent cat"}, "words of the prompt"),
-        ({"keep": "missing.png"}, "--keep.*no file"),
-        ({"keep": "WHITE"}, "--keep.*white everywhere"),
-        ({"keep": "BLACK"}, "--keep.*black everywhere"),
-        ({"keep": "NARROW"}, "--keep.*64x64"),
+        ({"keep_background": True, "keep_concept": "fox"}, "keep_background: .*source_prompt"),
+        ({"keep_background": True, "keep_concept": "fox", "source_prompt": "a cat"}, "keep_concept: .*words of the"),
+        ({"keep_concept": "fox"}, "keep_concept: .*keep_background"),
+        ({"keep": "missing.png"}, "keep: .*no file"),
+        ({"keep": "WHITE"}, "keep: .*white everywhere"),
+        ({"keep": "BLACK"}, "keep: .*black everywhere"),
+        ({"keep": "NARROW"}, "keep: .*64x64"),
     ],
 )
 def test_inputs_are_refused_before_anything_loads(tmp_path, monkeypatch, options, words):

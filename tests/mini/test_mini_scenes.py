@@ -14,7 +14,7 @@ from PIL import Image
 
 from freectl.mini import SPRITES
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, SAME_OUTLINE, STYLES, caption, vocabulary
-from freectl.mini.export import scenes, split_of, write_scenes
+from freectl.mini.export import may_write, scenes, split_of, write_scenes
 from freectl.mini.scene import Scene, random_scene, render, render_mask, sprite
 
 FOX = Scene("fox", "fluent", "blue", "fluent", rotation=7.0, scale=0.8, shift=(0.05, -0.03))
@@ -279,3 +279,34 @@ def test_unpaired_layout(tmp_path):
     assert not poses[0] & poses[1]
     assert {line["style"] for line in folders["trainA"]} == {"noto"}
     assert {line["style"] for line in folders["testB"]} == {"fluent"}
+
+
+def test_an_unfinished_folder_is_gone_on_with_by_the_same_command_alone(tmp_path, monkeypatch):
+
+    asked = {"count": 4, "seed": 3, "styles": STYLES, "layout": "single", "size": 32}
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert may_write(whole, **asked)
+    write_scenes(whole, **asked)
+    assert not may_write(whole, **asked)  # finished
+    saved, save = [], Image.Image.save
+
+    def full(self, path, *args, **kwargs):
+        saved.append(path)
+        if len(saved) == 4:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(self, path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            write_scenes(torn, **asked)
+    assert may_write(torn, **asked)
+    assert not may_write(torn, **(asked | {"seed": 4}))
+    write_scenes(torn, **asked)
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(torn) for path in torn.rglob("*") if path.is_file())
+    assert all((whole / name).read_bytes() == (torn / name).read_bytes() for name in files)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    assert not may_write(tmp_path / "other", **asked)

@@ -264,14 +264,14 @@ def test_python_gives_the_pixels_of_the_command_line(control, model):
 def test_the_condition_and_its_mask_shape_the_result(control):
     pictures = set()
     for args in ([], ["--mask", "none"], ["--mask", "left.png"], ["--preprocess", "canny"], ["--structure-weight", 0]):
-        assert control("--concept", "cat", *args).code == 0
+        assert control("--concept", "cat", "--overwrite", *args).code == 0
         pictures.add(Image.open("out.png").tobytes())
     assert len(pictures) == 5
 
 
 def test_human_and_quiet_output(cli, model):
     args = ("control", "--condition", "a.png", "--prompt", PROMPT, "--model", model, *FEW)
-    ran = cli(*args, "--compare")
+    ran = cli(*args, "--compare", "-v")
     assert ran.code == 0
     assert all(text in ran.out for text in ("out.png", "out_compare.png", "device", "row forwards"))
     quiet = cli(*args, "--format", "quiet")
@@ -552,7 +552,7 @@ CAT, DOG = ["--concept", "cat"], ["--concept", "dog"]
         (["--dtype", "fp16", "--device", "cpu"], ["--dtype", "bf16"]),
         (["--offload", "model", "--device", "cpu"], ["--offload"]),
         (["--output", "no/out.png"], ["--output", "no"]),
-        (["--output", "a.png"], ["--output", "condition picture itself"]),
+        (["--output", "a.png"], ["--output", "the file of --condition itself"]),
         (["--config", "no.yaml"], ["--config", "no.yaml"]),
         (["--config", "typo.yaml"], ["stpes"]),
         (["--config", "plural.yaml"], ["unknown name 'conditions'"]),
@@ -633,11 +633,11 @@ def test_interrupt_writes_nothing(control, monkeypatch):
 @pytest.mark.parametrize(
     ("conditions", "settings", "named"),
     [
-        ([], {}, "--condition"),
-        (None, {}, "--condition"),
-        (["a.png", "b.png", "a.png"], {"mask": ["none", "none"]}, "--mask"),
+        ([], {}, "conditions: found nothing; allowed: one or more"),
+        (None, {}, "conditions: found a NoneType"),
+        (["a.png", "b.png", "a.png"], {"mask": ["none", "none"]}, "mask: found 2 for 3 conditions"),
         ("a.png", {"stpes": 3}, "stpes"),
-        ("a.png", {"mask": 3}, "--mask"),
+        ("a.png", {"mask": 3}, "mask: found 3; allowed: a text, or a list of texts"),
     ],
 )
 def test_python_raises_the_same_errors(model, conditions, settings, named):

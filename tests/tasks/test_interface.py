@@ -80,7 +80,7 @@ PICTURE = Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8))
         ({"structure_wieght": 1}, "structure_wieght: found unknown name"),
         ({"structure_weight": -1}, "structure_weight: found -1"),
         ({"gan_weights": "x"}, "gan_weights: found given to freecontrol; allowed: method gan"),
-        ({"lora": 5}, "lora: found 5; allowed: a path"),
+        ({"lora": 5}, "lora: found 5; allowed: a text"),
     ],
 )
 def test_errors_in_python_speak_python(arguments, start):
@@ -91,8 +91,8 @@ def test_errors_in_python_speak_python(arguments, start):
 
 
 def test_errors_of_control_and_compare_do_too():
-    with pytest.raises(freectl.InputError, match="^condition: found") as caught:
+    with pytest.raises(freectl.InputError, match="^conditions: found") as caught:
         freectl.control("no.png", "a cat")
-    assert caught.value.option == "condition"
+    assert caught.value.option == "conditions"
     with pytest.raises(freectl.InputError, match="^method: found unknown name 'pmp'"):
         freectl.compare(PICTURE, "a cat", "pmp")
