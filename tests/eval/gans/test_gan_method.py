@@ -92,7 +92,7 @@ def test_python_function_equals_the_command(cli, gan_weights: Path) -> None:
     result = freectl.edit("in.png", method="gan", gan_weights=str(gan_weights))
     assert np.array_equal(np.asarray(result.image), pixels("out.png"))
     assert result.settings == read_record("out.png")["settings"]
-    with pytest.raises(InputError, match="--prompt: found an empty text"):
+    with pytest.raises(InputError, match="prompt: found an empty text"):
         freectl.edit("in.png")
     with pytest.raises(InputError, match="--gan-weights: found given to sdedit"):
         freectl.edit("in.png", "a cat", method="sdedit", gan_weights=str(gan_weights))
