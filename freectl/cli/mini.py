@@ -154,19 +154,22 @@ def sample(
     seed: Annotated[int, typer.Option(help="Same seed, same picture.", min=0)] = 0,
     steps: Annotated[int, typer.Option(help="Denoising steps (of each stage).", min=1, max=1000)] = 50,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance.", min=0, max=100)] = 4.0,
+    overwrite: Overwrite = False,
     form: FormatOption = Format.human,
 ) -> None:
     """Draw one picture of a text, with any generator of the embedded world."""
-    from freectl.files import record
+    from freectl.files.outputs import Outputs
     from freectl.mini import MODEL_DIR
     from freectl.mini.sampling import Sampler, generator_kind
 
-    record.check_output(out, "--out")
+    outputs = Outputs(overwrite=overwrite)
+    outputs.check(out, "--out")
     kind = generator_kind(model or MODEL_DIR)
     picture = Sampler(model or MODEL_DIR).draw([prompt], steps, seed, guidance)[0]
-    record.save_image(picture, out)
-    facts = {"output": str(out), "prompt": prompt, "kind": kind, "seed": seed, "steps": steps, "guidance": guidance}
-    emit(facts, f"{out}", form)
+    written = outputs.save(picture, out, option="--out")
+    warn(outputs.take_notes(), form)
+    facts = {"output": str(written), "prompt": prompt, "kind": kind, "seed": seed, "steps": steps, "guidance": guidance}
+    emit(facts, f"{written}", form)
 
 
 @app.command()

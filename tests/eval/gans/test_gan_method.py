@@ -94,7 +94,7 @@ def test_python_function_equals_the_command(cli, gan_weights: Path) -> None:
     assert result.settings == read_record("out.png")["settings"]
     with pytest.raises(InputError, match="prompt: found an empty text"):
         freectl.edit("in.png")
-    with pytest.raises(InputError, match="--gan-weights: found given to sdedit"):
+    with pytest.raises(InputError, match="gan_weights: found given to sdedit"):
         freectl.edit("in.png", "a cat", method="sdedit", gan_weights=str(gan_weights))
 
 
