@@ -238,7 +238,7 @@ def _entry(path: Path, stat: os.stat_result) -> Entry:
         with safe_open(path, framework="np") as file:
             header = json.loads(file.metadata()[_HEADER])
             created, metadata = float(header["created"]), dict(header["metadata"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         created, metadata = stat.st_mtime, {}
     return Entry(path.parent.parent.name, path.stem, stat.st_size, created, stat.st_mtime, metadata)
 

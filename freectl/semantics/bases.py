@@ -257,7 +257,7 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
             with safe_open(path, "pt", device=str(device)) as file:
                 metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (SafetensorError, json.JSONDecodeError) as error:
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             raise FreectlError(f"'{path}' is damaged or not a safetensors file of semantic bases: {error}") from error
         version = metadata.pop("format_version", None)
         if version != FORMAT_VERSION:

@@ -408,3 +408,12 @@ def test_files_of_bases_are_numbered_and_no_input_is_overwritten(cli, made, expo
     assert exported.read_bytes() == before
     assert "the file of NAME itself" in cli("export", exported, exported, "--overwrite")[2]
     assert exported.read_bytes() == before
+
+
+def test_a_header_nested_too_deep_is_one_line(cli, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(2)}, tmp_path / "deep.safetensors", {"prompts": "[" * 100_000})
+    code, out, err = cli("import", "deep.safetensors")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "damaged" in err

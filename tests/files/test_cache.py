@@ -336,3 +336,12 @@ def test_modules_import_without_torch():
     code = f"import sys; from freectl.files import {names}; cache.content_key(a=1); print('torch' in sys.modules)"
     out, err = start(code).communicate(timeout=60)
     assert out == "False\n", err
+
+
+def test_headers_nested_too_deep_are_damage(cache):
+    from safetensors.torch import save_file
+
+    cache.put("bases", KEY, *content())
+    save_file({"x": torch.zeros(2)}, path_of(cache), {"freectl": "[" * 100_000})
+    assert cache.get("bases", KEY) is None
+    assert [entry.metadata for entry in cache.entries()] == [{}]
