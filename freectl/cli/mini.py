@@ -9,6 +9,8 @@ from freectl.cli.app import App
 from freectl.cli.options import Overwrite
 from freectl.cli.output import Format, FormatOption, emit, table, warn
 
+CONTROLS = ("controlnet", "t2i-adapter")
+
 app = App(help="The embedded world and model: scenes, training, scores.", no_args_is_help=True)
 
 
@@ -103,12 +105,14 @@ def train(
 
     from freectl.errors import InputError, unknown
     from freectl.mini.training.recipe import RECIPES
-    from freectl.mini.training.run import MORE_PARTS, PARTS, defaults, fast_bf16, train_part
+    from freectl.mini.training.run import MORE_PARTS, PARTS, check_inputs, defaults, fast_bf16, train_part
 
     if size not in RECIPES:
         raise InputError("--size", str(size), " or ".join(map(str, RECIPES)))
     if part not in (known := (*PARTS, *MORE_PARTS, "all")):
         raise unknown("--part", part, known)
+    if part != "all":
+        check_inputs(part, model_dir, size)
     if init is not None:
         _check_model("--init", init, "model_index.json")
     if compiled and not any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++")):
@@ -127,17 +131,30 @@ def score(
     captions: Annotated[
         int | None, typer.Option(help="Only the first so many of the fixed captions.  [default: all 300]", min=1)
     ] = None,
-    steps: Annotated[int, typer.Option(help="DDIM steps.", min=1, max=1000)] = 50,
+    steps: Annotated[int, typer.Option(help="Denoising steps.", min=1, max=1000)] = 50,
+    control: Annotated[
+        str | None, typer.Option(help="Measure a control network of the folder: controlnet or t2i-adapter.")
+    ] = None,
     form: FormatOption = Format.human,
 ) -> None:
-    """Measure the embedded model: judge agreement, reconstruction, inversion, speed."""
+    """Measure the embedded model: judge agreement, reconstruction, inversion, speed; or its spatial control."""
+    from freectl.errors import unknown
     from freectl.mini import MODEL_DIR
     from freectl.mini.sampling import generator_kind
     from freectl.mini.score import judge_folder, score_model
 
     judge_folder(model or MODEL_DIR)
     generator_kind(model or MODEL_DIR)
-    scores = score_model(model or MODEL_DIR, captions, steps)
+    if control not in (None, *CONTROLS):
+        raise unknown("--control", str(control), CONTROLS)
+    if control:
+        from freectl.mini.judge import load_judge
+        from freectl.mini.score_control import score_control
+
+        judge = load_judge(judge_folder(model or MODEL_DIR))
+        scores = score_control(model or MODEL_DIR, control, judge, captions or 100, steps)  # type: ignore[arg-type]
+    else:
+        scores = score_model(model or MODEL_DIR, captions, steps)
     emit(scores, table(["measure", "value"], [[name, str(value)] for name, value in scores.items()]), form)
 
 

@@ -1,9 +1,12 @@
 """The parts of the 128 px world at tiny sizes: they resume to the same weights, and diffusers itself loads them."""
 
+import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -16,10 +19,15 @@ from diffusers import (
     T2IAdapter,
 )
 from PIL import Image
+from typer.testing import CliRunner
 
+from freectl.cli import app
+from freectl.errors import InputError
 from freectl.mini import MODEL_DIR
 from freectl.mini.judge import Judge, judge_pictures, load_judge, save_judge
-from freectl.mini.scene import Scene, render
+from freectl.mini.scene import Scene, random_scene, render, render_mask
+from freectl.mini.score_control import score_control
+from freectl.mini.training import run
 from freectl.mini.training.cascade import CascadePart
 from freectl.mini.training.clip import ClipPart
 from freectl.mini.training.control import ControlPart, condition
@@ -205,3 +213,46 @@ def test_a_clip_of_128_px_has_as_many_patches(tiny_model: Path) -> None:
     part = ClipPart(tiny_model, 128)
     assert part.clip.visual.positional_embedding.shape[0] == 8 * 8 + 1
     assert torch.isfinite(part.losses(0, 1, 4)["loss"])
+
+
+@pytest.mark.parametrize("kind", ["controlnet", "t2i-adapter"])
+def test_control_is_scored_by_outline_and_words(model: Path, tmp_path: Path, tiny_recipe: Recipe, kind: Any) -> None:
+    """With a judge that sees the whole picture as the object, the overlap is the share that the true masks cover."""
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    judge = Judge(size=128).eval()
+    torch.nn.init.zeros_(judge.mask[-1].weight)
+    torch.nn.init.ones_(judge.mask[-1].bias)
+    with pytest.raises(InputError, match=f"no {kind}"):
+        score_control(folder, kind, judge, 2, 1, tiny_recipe)
+    ControlPart(kind, folder, tiny_recipe).export(folder / kind)
+    scores = score_control(folder, kind, judge, 3, 1, tiny_recipe)
+    rng = random.Random("control/1234")
+    scenes = [random_scene(rng, styles=("noto", "twemoji", "fluent"), held_out=False) for _ in range(3)]
+    covered = [np.asarray(render_mask(scene, 128)).mean() / 255 for scene in scenes]
+    for style in ("sketch", "silhouette"):
+        assert scores[f"{style}_outline_iou"] == pytest.approx(np.mean(covered), abs=1e-4)
+        assert scores[f"{style}_object_agreement"] in {0, 0.3333, 0.6667, 1}
+
+
+@pytest.mark.parametrize(
+    ("part", "size", "told"),
+    [("unet", 128, "no vae/config.json"), ("controlnet", 128, "no vae"), ("cascade-sr", 64, "no cascade/base"),
+     ("vae", 100, "--size: found 100")],
+)  # fmt: skip
+def test_a_part_without_what_it_builds_on_is_refused(tmp_path: Path, part: str, size: int, told: str) -> None:
+    command = ["mini", "train", "--part", part, "--size", str(size), "--out", str(tmp_path / "run"), "--model"]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "model")])
+    assert isinstance(result.exception, InputError)
+    assert told in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_of_another_picture_size_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="autoencoder is of 128 px; allowed: 128"):
+        run.check_inputs("flow", tiny_model, 64)
+    with pytest.raises(InputError, match="--size: found 64 for controlnet"):
+        run.check_inputs("controlnet", tiny_model, 64)
+    for part in PARTS[:4]:
+        run.check_inputs(part, tiny_model, 128)
+    run.check_inputs("unet", MODEL_DIR, 64)

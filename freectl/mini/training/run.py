@@ -1,5 +1,6 @@
 """Train parts of the embedded model in order; each writes into the model folder when it is done."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
+from freectl.errors import InputError
 from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.scene import COARSE_SIZE
 from freectl.mini.training.cascade import CascadePart
@@ -51,6 +53,34 @@ EXPORTS = {"unet": "", "decoder": "vae", "cascade-base": "cascade/base", "cascad
 def defaults(name: str, size: int) -> TrainConfig:
     """The configuration of a part for pictures of that side."""
     return replace(DEFAULTS[name], **FINE.get(name, {})) if size > COARSE_SIZE else DEFAULTS[name]
+
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "vae": (),
+    "cascade-base": (),
+    "cascade-sr": ("cascade/base/model_index.json",),
+    "controlnet": ("vae/config.json", "unet/config.json"),
+    "t2i-adapter": ("vae/config.json", "unet/config.json"),
+}
+"""What a part takes from the model folder; the others take the autoencoder."""
+
+
+def check_inputs(name: str, model_dir: Path, size: int) -> None:
+    """Whether a part finds what it builds on, before anything is loaded or written.
+
+    Raises:
+        InputError: the model folder lacks an earlier part, or is of another picture size.
+    """
+    for file in NEEDS.get(name, ("vae/config.json",)):
+        if not (model_dir / file).exists():
+            raise InputError("--model", f"'{model_dir}', which has no {file}", f"a folder with what {name} builds on")
+    if name in ("controlnet", "t2i-adapter") and size == COARSE_SIZE:
+        raise InputError("--size", f"{size} for {name}", "128: both reduce conditions by 8")
+    vae = model_dir / "vae" / "config.json"
+    if vae.exists() and name not in ("cascade-base", "cascade-sr"):
+        found = json.loads(vae.read_text()).get("sample_size")
+        if found != size:
+            raise InputError("--size", f"{size} for '{model_dir}', whose autoencoder is of {found} px", str(found))
 
 
 def fast_bf16() -> bool:
