@@ -58,6 +58,19 @@ def test_each_side_leaves_the_other_sides_and_the_helpers_gradients(name):
     assert all(p.grad is None and not p.requires_grad for p in net.helpers.parameters())
 
 
+# where numbers decide what is computed, a device without numbers cannot tell
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("cvaegan", "progan")])
+def test_nothing_is_left_on_the_cpu(name):
+    net = model(name, *(["model.encoder=false"] if name == "pix2pixhd" else [])).train().to("meta")
+    x = {key: value.to("meta") for key, value in batch_for(name).items()}
+    fakes = net.generate(x, 0.9)
+    terms = net.generator_terms(x, fakes, 0.9)
+    if len(net.discriminators):
+        terms |= net.discriminator_terms(x, {key: value.detach() for key, value in fakes.items()}, 0.9)
+    found = [*fakes.values(), *terms.values(), *net.preview(x)]
+    assert {str(tensor.device) for tensor in found} == {"meta"}
+
+
 @pytest.mark.parametrize("name", list(MODELS))
 def test_half_precision_mixes_with_what_stays_single(name):
     net, x = model(name).train(), batch_for(name)

@@ -2,13 +2,17 @@
 
 from math import log, pi
 
+import numpy as np
 import pytest
 import torch
 from gan_toy import FAST, TINY, batch_for
+from PIL import Image
 from test_gan_every_model import model, total
 from torch.distributions import Categorical, Normal, kl_divergence
 from torch.nn.functional import cross_entropy, logsigmoid
+from typer.testing import CliRunner
 
+from gan_baselines.cli import app
 from gan_baselines.errors import InputError
 from gan_baselines.inference import sample, translate
 from gan_baselines.models.infogan import latent
@@ -126,6 +130,35 @@ def test_cvaegan_samples_need_a_class_and_keep_it_on_a_line(data, tmp_path):
     torch.testing.assert_close(line[2], ends[1])
     even = next(iter(sample(net.noise_generator, 1, 7, condition=net.network.condition("even", None, None))))
     assert not torch.allclose(even, ends[0])
+
+
+def test_sample_takes_classes_codes_and_lines_by_command(data, tmp_path):
+    for name, layout in (("cvaegan", "classed"), ("infogan", "pictures")):
+        train(name, data / layout, tmp_path / name, sets=[*FAST, *TINY[name], "train.steps=1"])
+
+    def run(name, out, *more):
+        base = ["sample", "--weights", tmp_path / name / "weights", "--output", tmp_path / out, "--threads", 1]
+        return CliRunner().invoke(app, [str(part) for part in [*base, *more]])
+
+    assert "--class: found nothing; allowed: even, odd" in str(run("cvaegan", "x").exception)
+    assert not (tmp_path / "x").exists()
+    assert run("cvaegan", "line", "--class", "odd", "--interpolate", "--count", 3, "--seed", 4).exit_code == 0
+    assert run("cvaegan", "end", "--class", "odd", "--count", 1, "--seed", 5).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "line").iterdir()) == ["000004.png", "000005.png", "000006.png"]
+    ends = [np.asarray(Image.open(tmp_path / p)).astype(int) for p in ("line/000006.png", "end/000005.png")]
+    assert np.abs(ends[0] - ends[1]).max() <= 1  # the line ends in the picture of the next seed
+    assert run("infogan", "codes", "--class", 1, "--code", "-1,0.5", "--count", 2).exit_code == 0
+    for more, message in ((["--code", "1,x"], "--code: found '1,x'"), (["--prompt", "a"], "--prompt")):
+        assert message in str(run("infogan", "y", *more).exception)
+
+
+def test_a_model_of_several_parts_is_stored_at_half_precision(data, tmp_path):
+    train("bicyclegan", data, tmp_path / "r", sets=[*FAST, *TINY["bicyclegan"], "train.steps=1"])
+    options = ["convert", "--input", tmp_path / "r" / "weights", "--out", tmp_path / "h", "--dtype", "fp16"]
+    assert CliRunner().invoke(app, [str(part) for part in options]).exit_code == 0
+    x, style = batch_for("bicyclegan")["A"][:1], torch.randn(1, 3)
+    ways = [load_weights(folder).translators["AB"] for folder in (tmp_path / "r" / "weights", tmp_path / "h")]
+    assert (ways[0](x, style) - ways[1](x, style)).abs().max() < 0.01
 
 
 def test_infogan_draws_evenly_distributed_codes():
