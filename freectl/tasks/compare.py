@@ -11,9 +11,9 @@ from freectl.errors import FreectlError, InputError, python_errors, unknown
 from freectl.files import pictures
 from freectl.tasks import edit as editing
 from freectl.tasks import options as config
-from freectl.tasks.edit import EditResult, Plan
 from freectl.tasks.inputs import read_input
 from freectl.tasks.options import EditOptions
+from freectl.tasks.plan import EditResult, Plan
 from freectl.tasks.settings import Settings
 
 ALL = "all"

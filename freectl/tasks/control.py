@@ -17,8 +17,8 @@ from freectl.tasks import edit as editing
 from freectl.tasks import hints
 from freectl.tasks import options as config
 from freectl.tasks.control_inputs import Checked, checked_conditions, drawings, given_size
-from freectl.tasks.edit import EditResult
 from freectl.tasks.options import ControlOptions
+from freectl.tasks.plan import EditResult
 from freectl.tasks.settings import Settings
 
 

@@ -1,7 +1,6 @@
 """`freectl.edit`: one function behind the command line, the evaluation and Python callers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Unpack
 
@@ -15,63 +14,13 @@ from freectl.files.paths import stamp
 from freectl.pipelines import loading
 from freectl.pipelines import lora as adapters
 from freectl.pipelines.loading import Source, load_pipeline, resolve_device, resolve_dtype, resolve_model
-from freectl.tasks import hints
+from freectl.tasks import hints, outside
 from freectl.tasks import options as config
 from freectl.tasks.inputs import read_input
 from freectl.tasks.keep import checked_keep, restored
 from freectl.tasks.options import EditOptions, RunOptions
+from freectl.tasks.plan import EditResult, Plan
 from freectl.tasks.settings import Settings
-
-
-@dataclass(frozen=True)
-class EditResult:
-    """What an edit gives.
-
-    Attributes:
-        images: results at the input's size; one. RGB, with `keep_alpha` RGBA where the input is transparent.
-        source: the input as it was read, RGB; above 16 megapixels smaller than the result.
-        record: the JSON record without "output".
-        trace: energies at each guided step (methods with guidance).
-        notes: device, dtype and why.
-        seeded: whether anything was drawn from the seed.
-    """
-
-    images: list[Image.Image]
-    source: Image.Image
-    record: dict[str, Any]
-    trace: list[dict[str, float]]
-    notes: list[str] = field(default_factory=list)
-    seeded: bool = True
-
-    @property
-    def image(self) -> Image.Image:
-        """The first result."""
-        return self.images[0]
-
-    @property
-    def cost(self) -> dict[str, Any]:
-        """The cost record."""
-        return self.record["cost"]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The resolved settings."""
-        return self.record["settings"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run whose inputs have all been checked, and of which nothing has run; no `source` = no diffusion model."""
-
-    options: EditOptions
-    method: Any
-    settings: Any
-    picture: pictures.LoadedImage
-    mask: Image.Image | str | None
-    appearance: Image.Image | None
-    source: Source | None
-    warnings: list[str]
-    keep: Image.Image | str | None = None
 
 
 def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
@@ -82,8 +31,6 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     """
     methods.check_asked([options.method], overrides)
     if options.method in methods.OUTSIDE:
-        from freectl.tasks import outside
-
         return outside.plan(image, options, overrides)
     picture = read_input(image, options)
     source = resolve_model(options.model)
@@ -217,8 +164,6 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
 def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResult:
     """Run a checked plan; `cache` is True for the user's, False for none, or a cache."""
     if checked.source is None:
-        from freectl.tasks import outside
-
         return outside.run(checked)
     import torch
 

@@ -13,10 +13,10 @@ from freectl.files import record as records
 from freectl.methods.description import Description
 from freectl.pipelines.loading import resolve_device
 from freectl.tasks import options as config
-from freectl.tasks.edit import EditResult, Plan
 from freectl.tasks.inputs import read_input
 from freectl.tasks.keep import checked_keep, with_alpha
 from freectl.tasks.options import EditOptions
+from freectl.tasks.plan import EditResult, Plan
 
 USED = ("method", "preset", "seed", "device", "keep", "background", "keep_alpha")
 """Run options that mean something without a diffusion model."""
