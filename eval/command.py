@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 import typer
 
 from freectl.cli.ending import ended
+from freectl.errors import FreectlError
 from gan_baselines.errors import GanError
 
 
@@ -16,8 +16,17 @@ def guarded(command: Callable[..., None]) -> None:
 
 
 def guarded_main(main: Callable[[], None]) -> None:
-    """As `guarded`, for a command that parses its own arguments."""
-    _ended_of_one(main, help_option_names=[], allow_extra_args=True, ignore_unknown_options=True)
+    """As `guarded`, for a command that parses its own arguments, and for errors of `gan_baselines` too."""
+
+    def run() -> None:
+        try:
+            main()
+        except GanError as error:
+            failed = FreectlError(str(error))
+            failed.exit_code = error.exit_code
+            raise failed from error
+
+    _ended_of_one(run, help_option_names=[], allow_extra_args=True, ignore_unknown_options=True)
 
 
 def _ended_of_one(command: Callable[..., None], **settings: object) -> None:
@@ -27,20 +36,5 @@ def _ended_of_one(command: Callable[..., None], **settings: object) -> None:
 
 
 def guarded_app(app: typer.Typer) -> None:
-    """As `guarded`, for an app with several commands.
-
-    A full disk, a full standard output and an error of `gan_baselines` are one line too.
-    """
-    try:
-        code = ended(app, "interrupted; start again to go on")
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except GanError as error:
-        code = error.exit_code
-        sys.stderr.write(f"{error}\n")
-    except OSError as error:
-        code = 1
-        with suppress(OSError):
-            sys.stderr.write(f"{error.filename or 'standard output or error'}: {error.strerror or error}\n")
-        sys.stdout = None  # else the interpreter's last flush complains
-    sys.exit(code)
+    """As `guarded`, for an app with several commands."""
+    sys.exit(ended(app, "interrupted; start again to go on"))

@@ -9,8 +9,9 @@ import yaml
 from PIL import Image
 
 from freectl.errors import FreectlError, InputError
+from freectl.files.atomic import atomic_write
+from freectl.files.paths import check_file
 from freectl.files.pictures import load_image
-from freectl.files.record import atomic_write
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 """Benchmark cases, plans of runs, published numbers."""
@@ -23,9 +24,9 @@ def parsed(path: Path, parse: Callable[[str], Any], allowed: str, option: str = 
         InputError: no regular file, unreadable or damaged; the message names the option and what is allowed.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(option, f"'{path}', a folder, a pipe or a device", allowed)
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(check_file(path, option, allowed).read_text(encoding="utf-8"))
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(option, f"'{path}', unreadable ({error.strerror or error})", allowed) from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:

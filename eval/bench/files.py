@@ -1,27 +1,15 @@
 """What the readers of all benchmarks' files share."""
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
 from PIL import Image
 
-from freectl.errors import InputError
 from freectl.files import pictures
 
 LONGEST_KEY = 200
 """Bytes; file systems take 255, an ending included."""
-
-
-def must_exist(path: Path, allowed: str, option: str = "--data") -> None:
-    """Check that a file is there.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not os.path.isfile(path):  # `Path.is_file` raises for names that no file system holds
-        raise InputError(option, f"no file '{path}'", allowed)
 
 
 def read(path: Path, option: str = "--data") -> Image.Image:

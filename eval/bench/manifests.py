@@ -4,7 +4,6 @@ A manifest: YAML or JSON lines with `image` and `prompt`, relative to it.
 """
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval.bench import pie, ti2i
 from eval.bench.cases import Bench, Case
-from eval.bench.files import must_exist, read, safe_key
+from eval.bench.files import read, safe_key
 from eval.bench.mini_files import NAMES, load_mini
 from eval.files import parsed
 from freectl.errors import InputError
 from freectl.files import pictures
+from freectl.files.paths import check_file, is_file
 
 _MANIFEST = "a .yaml or .jsonl file of entries with image and prompt"
 
@@ -64,7 +64,7 @@ def _case(index: int, raw: Any, path: Path) -> Case:
         raise InputError("--bench", f"entry {index} of '{path}': {where}: {first['msg']}", _MANIFEST) from None
     image, mask = path.parent / entry.image, path.parent / entry.mask if entry.mask else None
     for file in filter(None, (image, mask)):
-        must_exist(file, "pictures beside the manifest", "--bench")
+        check_file(file, "--bench", "pictures beside the manifest")
     size = read(image, "--bench").size
     if mask:
         pictures.load_mask(mask, size, "--bench")
@@ -96,7 +96,7 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
         raise InputError("--data", f"given for {name}", "nothing, or --bench pie or imagenet-r-ti2i")
     if name.partition(":")[0] in ("mini", "mini-held-out", "mini-style"):
         return load_mini(name)
-    if not os.path.isfile(name):
+    if not is_file(name):
         allowed = f"{NAMES}, pie, imagenet-r-ti2i, or {_MANIFEST}"
         raise InputError("--bench", f"'{name}', neither a name nor a file", allowed)
     return load_manifest(Path(name))

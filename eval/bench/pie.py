@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from eval.bench.cases import Bench, Case
-from eval.bench.files import must_exist, read, safe_key
+from eval.bench.files import read, safe_key
 from eval.files import parsed
 from freectl.errors import InputError
+from freectl.files.paths import check_file
 
 PIE_KINDS = (
     "random",
@@ -53,7 +54,7 @@ def load_pie(folder: Path) -> Bench:
 
 def _pie_case(key: str, entry: dict[str, Any], pictures: Path) -> Case:
     path = pictures / entry["image_path"]
-    must_exist(path, LAYOUT)
+    check_file(path, "--data", LAYOUT)
     runs = check_runs([int(number) for number in entry["mask"]])
     words = (entry.get("blended_word") or "").split()
     kind = int(entry["editing_type_id"])

@@ -16,11 +16,12 @@ import torch
 import typer
 from PIL import Image
 
-from eval.bench.files import must_exist, read
+from eval.bench.files import read
 from eval.files import parsed, write_picture
 from eval.scores.metrics import confusion, segmentation_scores
 from freectl.cli.output import Format, FormatOption, emit
 from freectl.errors import InputError
+from freectl.files.paths import check_file
 from freectl.mini.domain import OBJECTS
 from gan_baselines.data.pictures import SUFFIXES
 
@@ -76,7 +77,7 @@ def labels(
     if not meant:
         raise InputError("--part", f"'{part}'", ", ".join(sorted({line.picture.parent.as_posix() for line in lines})))
     for line in meant:  # all of them before the first is written
-        must_exist(scenes / line.mask, allowed, "--scenes")
+        check_file(scenes / line.mask, "--scenes", allowed)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
