@@ -81,9 +81,11 @@ class FreeControlMixin(DiffusionPipeline):
 
     Attributes:
         plain_class: the diffusers class whose folders these are; `save_pretrained` names it.
+        load_warnings: what was not used of the files that it was loaded from; every output repeats it.
     """
 
     plain_class: ClassVar[str]
+    load_warnings: tuple[str, ...] = ()
     image_processor: Any
     _callback_tensor_inputs: ClassVar[list[str]]
 
@@ -269,8 +271,9 @@ class FreeControlMixin(DiffusionPipeline):
                 pixels, flagged = self._screened(pixels, engine)
                 normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
                 images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
+        warnings = [*self.load_warnings, *outcome.warnings]
         return FreeControlPipelineOutput(
-            images, flagged, outcome.trace, engine.cost.to_dict(), outcome.warnings, settings, request.kept or None
+            images, flagged, outcome.trace, engine.cost.to_dict(), warnings, settings, request.kept or None
         )
 
     def _screened(self, pixels: Tensor, engine: Engine) -> tuple[Tensor, list[bool] | None]:

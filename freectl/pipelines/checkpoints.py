@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from freectl.errors import FreectlError, InputError
+from freectl.pipelines.parts import parts_of
 
 ALLOWED = "Stable Diffusion 1.x, 2.x or XL"
 _UNET = "model.diffusion_model."
@@ -17,10 +18,10 @@ _SUPPORTED = ("v1", "v2", "xl_base")
 
 
 def check_folder(folder: Path, model: str) -> None:
-    """Refuse folders of other kinds of model, by their index alone.
+    """Refuse folders of other kinds of model and folders that are not whole, by index and headers alone.
 
     Raises:
-        InputError: no readable model_index.json, or no UNet in it.
+        InputError: no readable model_index.json, no UNet in it, or a part that `parts_of` refuses.
     """
     path = folder / "model_index.json"
     if not path.exists():
@@ -28,11 +29,12 @@ def check_folder(folder: Path, model: str) -> None:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         kind = index.get("_class_name")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         raise InputError(
             "--model", f"folder '{model}' whose model_index.json is damaged", f"a folder of {ALLOWED}"
         ) from None
     _check_components(index, f"folder '{model}' of a {kind}")
+    parts_of(folder, index, model)
 
 
 def check_file(path: Path, model: str) -> None:
@@ -83,6 +85,35 @@ def configuration(path: Path | str) -> str:
     return DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]["pretrained_model_name_or_path"]
 
 
+def snapshot(hub_id: str) -> Path | None:
+    """The folder of the hub's local cache in which a model's index lies, if it was fetched."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub_id, "model_index.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def with_own_schedule(pipe: Any, path: Path | str) -> None:
+    """Give a pipeline from a single file the prediction type and schedule that the file itself declares.
+
+    Trainers mark v prediction and zero terminal SNR by empty tensors "v_pred" and "ztsnr", or name the prediction type
+    in the metadata ("modelspec.prediction_type", https://github.com/Stability-AI/ModelSpec); the configuration that is
+    guessed for the file's layout knows neither.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        names, metadata = set(file.keys()), file.metadata() or {}
+    told = {"v": "v_prediction", "epsilon": "epsilon"}.get(metadata.get("modelspec.prediction_type", ""))
+    changes: dict[str, Any] = {} if told is None else {"prediction_type": told}
+    if "v_pred" in names:
+        changes["prediction_type"] = "v_prediction"
+    if "ztsnr" in names:
+        changes |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    if changes:
+        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **changes)
+
+
 def pipeline_class(location: str, name: str) -> Any:
     """The pipeline class of a folder or hub id, which its model family names.
 
@@ -119,5 +150,5 @@ def check_complete(pipe: Any, name: str) -> None:
 
 
 def _check_components(index: dict[str, Any], found: str) -> None:
-    if not index.get("unet") or "UNet2DConditionModel" not in index["unet"]:
+    if not isinstance(index.get("unet"), list | tuple) or "UNet2DConditionModel" not in index["unet"]:
         raise InputError("--model", found, f"a model of {ALLOWED}")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from freectl.files.data import MODEL_DIR
 from freectl.files.paths import check_file, is_file, is_folder
 from freectl.pipelines import checkpoints
 from freectl.pipelines import lora as adapters
+from freectl.pipelines.parts import load_parts, parts_of
 from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
 
 HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -162,14 +164,38 @@ def load_pipeline(
 def _loaded(source: Source, dtype: Any) -> Any:
     location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
     try:
-        cls = checkpoints.pipeline_class(location, source.path)
         if source.kind == "file":
-            return cls.from_single_file(source.path, config=location, dtype=dtype)
-        return cls.from_pretrained(location, dtype=dtype, use_safetensors=True)
-    except InputError:
+            cls = checkpoints.pipeline_class(location, source.path)
+            pipe = cls.from_single_file(source.path, config=location, dtype=dtype)
+            checkpoints.with_own_schedule(pipe, source.path)
+            return pipe
+        folder = _fetched(location) if source.kind == "hub" else location
+        return _of_folder(Path(folder), location, dtype)
+    except FreectlError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise _explained(source, location, error) from error
+
+
+def _fetched(hub_id: str) -> str:
+    """The folder of a hub's model: whole in the local cache, or fetched into it."""
+    from diffusers import DiffusionPipeline
+
+    cached = checkpoints.snapshot(hub_id)
+    if cached is not None:
+        with suppress(InputError):  # parts that were not fetched yet
+            checkpoints.check_folder(cached, hub_id)
+            return str(cached)
+    return DiffusionPipeline.download(hub_id, use_safetensors=True)
+
+
+def _of_folder(folder: Path, name: str, dtype: Any) -> Any:
+    cls = checkpoints.pipeline_class(str(folder), name)
+    parts = parts_of(folder, cls.load_config(str(folder)), name)
+    networks, notes = load_parts(str(folder), parts, dtype)
+    pipe = cls.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **networks)
+    pipe.load_warnings = tuple(notes)
+    return pipe
 
 
 def _explained(source: Source, location: str, error: Exception) -> FreectlError:

@@ -15,18 +15,21 @@ def check_textual_inversion(file: Path) -> None:
     """Refuse files of another layout, by their header alone.
 
     Raises:
-        InputError: damaged, or neither one tensor nor SDXL's pair.
+        InputError: damaged, neither one tensor nor SDXL's pair, or a tensor that is no vectors.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="np") as opened:
-            names = set(opened.keys())
+            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
         raise InputError(OPTION, f"'{file}', which is damaged", "a .safetensors file") from None
-    if len(names) != 1 and names != set(_XL):
-        found = f"'{file}' with {len(names)} tensors"
-        raise InputError(OPTION, found, "one tensor, (vectors, width) or (width), or clip_l and clip_g for SDXL")
+    allowed = "one tensor, (vectors, width) or (width), or clip_l and clip_g for SDXL"
+    if len(shapes) != 1 and set(shapes) != set(_XL):
+        raise InputError(OPTION, f"'{file}' with {len(shapes)} tensors", allowed)
+    for shape in shapes.values():
+        if len(shape) not in (1, 2) or 0 in shape:
+            raise InputError(OPTION, f"'{file}' with a tensor of the shape {tuple(shape)}", allowed)
 
 
 def load_textual_inversion(pipe: Any, file: Path) -> list[str]:

@@ -20,4 +20,5 @@ SDXL = UNetFamily(
     levels=3,
     word_blocks=("down_blocks.2", "up_blocks.0"),
     addition="text_time",
+    side=128,
 )  # fmt: skip

@@ -57,6 +57,7 @@ class UNetFamily(Family):
         word_blocks: encoder and decoder blocks whose cross-attention tells where a word is, at one resolution: the
             16 x 16 of arXiv 2208.01626 in Stable Diffusion, its like in the others.
         addition: `addition_embed_type` of the UNet's configuration: inputs besides text and time.
+        side: of the latents where the UNet's configuration names none; as diffusers' pipelines have it.
     """
 
     component: str = "unet"
@@ -65,6 +66,7 @@ class UNetFamily(Family):
     levels: int
     word_blocks: tuple[str, str]
     addition: str | None = None
+    side: int = 64
 
     def fits(self, network: Any) -> bool:
         """Whether a UNet has this family's levels and inputs, and self-attention in the tapped block."""
@@ -96,7 +98,7 @@ class UNetFamily(Family):
 
     def latent_shape(self, network: Any) -> tuple[int, int, int]:
         """From the UNet's configuration."""
-        side = network.config.sample_size
+        side = self.side if network.config.sample_size is None else network.config.sample_size
         height, width = (side, side) if isinstance(side, int) else side
         return network.config.in_channels, int(height), int(width)
 

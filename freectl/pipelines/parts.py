@@ -1,0 +1,167 @@
+"""The parts that a model folder names: checked by their headers alone, then loaded with an account of every weight."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from freectl.errors import FreectlError, InputError
+
+LIBRARIES = {"diffusers": "diffusers", "transformers": "transformers"}
+CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
+_NEEDED = {
+    "Scheduler": (("scheduler_config.json",),),
+    "Tokenizer": (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",)),
+    "TokenizerFast": (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",)),
+    "Processor": (("preprocessor_config.json",), ("processor_config.json",)),
+    "Extractor": (("preprocessor_config.json",),),
+}
+"""Files of what has no weights, by the end of its class name; one of these sets."""
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+_STEMS = ("diffusion_pytorch_model", "model")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component of a folder: `library` and `kind` of its class, and the `variant` of its files ("fp16") or None."""
+
+    name: str
+    library: str
+    kind: str
+    weights: bool
+    variant: str | None = None
+
+
+def parts_of(folder: Path, index: dict[str, Any], model: str) -> list[Part]:
+    """The parts that an index names, each there and whole by its header.
+
+    Args:
+        model: what the user called it.
+
+    Raises:
+        InputError: code of others, a part that is missing, pickled or damaged.
+    """
+    found = []
+    for name, entry in index.items():
+        if name.startswith("_") or not isinstance(entry, list | tuple) or not any(entry):
+            continue
+        library, kind = _class_of(name, entry, model)
+        needed = next((sets for end, sets in _NEEDED.items() if kind.endswith(end)), None)
+        at = folder / name
+        if not at.is_dir():
+            allowed = "the whole folder, or [null, null] in the index where the model does without"
+            raise InputError("--model", f"'{model}' without '{name}', which its model_index.json names", allowed)
+        if needed is None:
+            found.append(Part(name, library, kind, True, _checked_weights(at, f"'{model}'")))
+            continue
+        if not any(all((at / file).is_file() for file in files) for files in needed):
+            files = " or ".join(" and ".join(one) for one in needed)
+            raise InputError("--model", f"'{model}' whose {name}/ lacks its files", f"a folder with {files} there")
+        found.append(Part(name, library, kind, False))
+    return found
+
+
+def load_parts(folder: str, parts: list[Part], dtype: Any) -> tuple[dict[str, Any], list[str]]:
+    """The networks of a folder, and what in their files was not used.
+
+    Raises:
+        FreectlError: a network's file lacks some of its weights, which would be random then.
+    """
+    made, notes = {}, []
+    for part in parts:
+        if not part.weights:
+            continue
+        options = {"subfolder": part.name, "use_safetensors": True, "variant": part.variant, "dtype": dtype}
+        network, account = _class(part).from_pretrained(folder, output_loading_info=True, **options)
+        missing = sorted([*account["missing_keys"], *map(str, account["mismatched_keys"])])
+        if missing:
+            raise FreectlError(f"--model {folder}: the file of {part.name} lacks {_some(missing)}, of its weights")
+        unused = sorted(key for key in account["unexpected_keys"] if not key.endswith("position_ids"))
+        if unused:
+            notes.append(f"the file of {part.name} holds weights that its class does not use: {_some(unused)}")
+        made[part.name] = network
+    return made, notes
+
+
+def _some(names: list[str], most: int = 2) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _class_of(name: str, entry: Any, model: str) -> tuple[str, str]:
+    allowed = "classes of diffusers and transformers: a model's own code is not run"
+    if len(entry) != 2 or not all(isinstance(text, str) and text for text in entry):
+        raise InputError("--model", f"'{model}' whose '{name}' is {entry!r}"[:200], allowed)
+    library, kind = entry
+    if (library not in LIBRARIES and (library, kind) != CHECKER) or not kind.isidentifier():
+        raise InputError("--model", f"'{model}' whose '{name}' is '{library}.{kind}'"[:200], allowed)
+    return library, kind
+
+
+def _class(part: Part) -> Any:
+    module = LIBRARIES.get(part.library, "diffusers.pipelines.stable_diffusion.safety_checker")
+    return getattr(import_module(module), part.kind)
+
+
+def _checked_weights(at: Path, model: str) -> str | None:
+    """The variant of a network's files, None for the plain ones.
+
+    Raises:
+        InputError: there are none, only pickled ones, or damaged ones.
+    """
+    config = at / "config.json"
+    if not config.is_file():
+        raise InputError("--model", f"{model} whose {at.name}/ has no config.json", "a whole folder")
+    variants = dict(_variants(at))
+    if not variants:
+        pickled = next((file.name for file in sorted(at.iterdir()) if file.suffix.lower() in _PICKLED), None)
+        if pickled is not None:
+            found = f"{model} whose {at.name}/ holds only pickled weights ({pickled}), which can run any code"
+            raise InputError("--model", found, "safetensors only")
+        raise InputError("--model", f"{model} whose {at.name}/ has no weights", "a .safetensors file there")
+    variant = None if None in variants else min(str(name) for name in variants)
+    for file in _files(variants[variant], model):
+        _check_header(file, f"{model} whose {at.name}/{file.name}")
+    return variant
+
+
+def _variants(at: Path) -> Iterator[tuple[str | None, Path]]:
+    """(variant, file or index of shards) of each set of weights in a part's folder."""
+    for stem in _STEMS:
+        for ending in (".safetensors", ".safetensors.index.json"):
+            for file in at.glob(f"{stem}*{ending}"):
+                middle = file.name.removeprefix(stem).removesuffix(ending)
+                middle = middle.removeprefix(".")
+                if "-of-" not in middle and not middle.startswith("_"):
+                    yield middle or None, file
+    # diffusers writes the variant of an index between its endings
+    for file in at.glob("*.safetensors.index.*.json"):
+        yield file.name.split(".safetensors.index.")[1].removesuffix(".json"), file
+
+
+def _files(path: Path, model: str) -> list[Path]:
+    if path.suffix != ".json":
+        return [path]
+    try:
+        names = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [path.parent / Path(name).name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError("--model", f"{model} whose {path.parent.name}/{path.name} is damaged", "a whole one") from None
+    pickled = [file.name for file in files if file.suffix.lower() in _PICKLED]
+    missing = [file.name for file in files if not file.is_file()]
+    if pickled or missing:
+        said = f"names pickled weights ({pickled[0]})" if pickled else f"names {missing[0]}, which is not there"
+        raise InputError("--model", f"{model} whose {path.parent.name}/{path.name} {said}", "all shards, safetensors")
+    return files
+
+
+def _check_header(file: Path, found: str) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as opened:
+            opened.keys()
+    except (OSError, SafetensorError) as error:
+        first = (str(error).splitlines() or ["unreadable"])[0][:120]
+        raise InputError("--model", f"{found} is damaged or truncated ({first})", "a whole safetensors file") from None
