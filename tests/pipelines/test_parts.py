@@ -68,9 +68,8 @@ def shards(folder: Path, *names: str) -> None:
     tensors = load_file(folder / TEXT)
     (folder / TEXT).unlink()
     held = dict.fromkeys(tensors, names[0])
-    (folder / "text_encoder" / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {"total_size": 1}, "weight_map": held})
-    )
+    content = json.dumps({"metadata": {"total_size": 1}, "weight_map": held})
+    (folder / "text_encoder" / "model.safetensors.index.json").write_text(content)
     save_file(tensors, folder / "text_encoder" / "model-00001-of-00001.safetensors", {"format": "pt"})
 
 
