@@ -142,20 +142,22 @@ def without_sources(model: Any) -> Any:
 
 
 def _fill_all(networks: nn.ModuleDict, kind: str, folder: Path | str, option: str) -> None:
-    folder = find_weights(folder)
-    if kind == "helper" and folder.suffix == ".safetensors":
+    if kind == "helper" and Path(folder).suffix == ".safetensors":
         for network in networks.values():
-            _fill(network, folder, option, partly=True)
+            _fill(network, Path(folder), option, partly=True)
         return
-    record = read_record(folder, option)
+    whole = find_weights(folder)  # a comma may be part of a name
+    folders = [whole] if whole.exists() else [find_weights(part) for part in str(folder).split(",")]
     # a frozen helper is what another training made as its generator, or carried on as a helper
     kinds = ("helper", "generator") if kind == "helper" else (kind,)
+    records = {found: read_record(found, option) for found in folders}
+    known = {name: found / f"{k}_{name}.safetensors"
+             for k in reversed(kinds) for found, record in records.items() for name in record[f"{k}s"]}  # fmt: skip
     for name, network in networks.items():
-        found = next((k for k in kinds if name in record[f"{k}s"]), None)
-        if found is None:
-            known = ", ".join(name for k in kinds for name in record[f"{k}s"])
-            raise InputError(option, f"'{folder}' with {kinds[-1]}s {known or 'none'}", f"one with '{name}'")
-        _fill(network, folder / f"{found}_{name}.safetensors", option)
+        if name not in known:
+            has = f"'{folder}' with {kinds[-1]}s {', '.join(sorted(known)) or 'none'}"
+            raise InputError(option, has, f"one with '{name}'")
+        _fill(network, known[name], option)
 
 
 def _stored(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 LossMode = Literal["vanilla", "lsgan", "hinge", "wgangp"]
 ScaleLoss = Literal["mean", "sum"]
 InitKind = Literal["normal", "xavier", "kaiming"]
-NormKind = Literal["batch", "instance", "group", "spectral", "none"]
+NormKind = Literal["batch", "instance", "group", "layer", "spectral", "weight", "none"]
 Layout = Literal["single", "paired", "unpaired", "labelled", "captioned", "classed"]
 LEAST_SIDE = 8  # px: on less a norm or a mirrored edge inside a generator has one position to work on
 
@@ -111,9 +111,9 @@ PowerOfTwo = Annotated[int, AfterValidator(_power_of_two)]
 class Model(Closed):
     """What the settings of every model have.
 
-    `generators_from` and `discriminators_from` are weights folders to train on from: all networks of that side must be
-    in it and have the configured shapes. `init` draws the weights otherwise. `diff_augment`
-    changes colours and places of what discriminators see (arXiv 2006.10738), for small sets.
+    `generators_from` and `discriminators_from` are weights folders to train on from, one or several between commas: all
+    networks of that side must be in them and have the configured shapes. `init` draws the weights otherwise.
+    `diff_augment` changes colours and places of what discriminators see (arXiv 2006.10738), for small sets.
     """
 
     layout: ClassVar[Layout] = "unpaired"

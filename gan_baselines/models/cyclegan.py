@@ -29,7 +29,9 @@ class CycleGanModel(GanModel):
         for source, target in SIDES:
             self.generators[source + target] = initialise(picture_generator(config.generator, config.norm), config.init)
         for side in "AB":
-            self.discriminators[side] = initialise(patch_discriminator(config.discriminator, config.norm), config.init)
+            if side == "A" or not config.one_discriminator:
+                net = initialise(patch_discriminator(config.discriminator, config.norm), config.init)
+            self.discriminators[side] = net
 
     def generate(self, batch: Batch, progress: float) -> Batch:
         """G(a) and F(b); with the identity loss also G(b) and F(a), as "same_B" and "same_A"."""

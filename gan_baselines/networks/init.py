@@ -40,6 +40,9 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def _weight(layer: Any) -> torch.Tensor:
-    # under spectral normalisation `conv.weight` is computed; the drawn tensor lies below it
+    # under spectral or weight normalisation `conv.weight` is computed; the drawn tensor lies below it
     parametrized = getattr(layer, "parametrizations", None)
-    return parametrized.weight.original if parametrized is not None else layer.weight
+    if parametrized is None:
+        return layer.weight
+    below = parametrized.weight
+    return below.original if hasattr(below, "original") else below.original1

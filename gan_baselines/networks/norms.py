@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from gan_baselines.config import Norm
 from gan_baselines.errors import InputError
@@ -24,7 +24,8 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     """Return the layer that follows a convolution with `channels` outputs.
 
     batch: affine, over (N, H, W). instance: over (H, W), no parameters. group: affine, over (H, W) and the channels of
-    a group (arXiv 1803.08494). spectral and none: nothing (spectral acts on the convolution, see `wrap`).
+    a group (arXiv 1803.08494). layer: affine, over (C, H, W) (arXiv 1607.06450). spectral, weight and none: nothing
+    (the first two act on the convolution, see `wrap`).
 
     Raises:
         InputError: the channels do not divide into the groups asked for.
@@ -35,6 +36,8 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
         return InstanceNorm2d(channels)
     if norm.kind == "group":
         return nn.GroupNorm(group_count(norm, channels), channels)
+    if norm.kind == "layer":
+        return nn.GroupNorm(1, channels)
     return nn.Identity()
 
 
@@ -60,12 +63,14 @@ def group_count(norm: Norm, channels: int) -> int:
 
 def conv_bias(norm: Norm) -> bool:
     """Whether a convolution before this norm carries a bias: not when the norm adds its own."""
-    return norm.kind not in ("batch", "group")
+    return norm.kind not in ("batch", "group", "layer")
 
 
 def wrap(norm: Norm, conv: nn.Module) -> nn.Module:
-    """Return `conv`, under spectral normalisation (arXiv 1802.05957) when `norm` asks for it."""
-    return spectral_norm(conv) if norm.kind == "spectral" else conv
+    """Return `conv`, under spectral (arXiv 1802.05957) or weight normalisation (1602.07868) when `norm` asks for it."""
+    if norm.kind == "spectral":
+        return spectral_norm(conv)
+    return weight_norm(conv) if norm.kind == "weight" else conv
 
 
 def mixes_samples(network: nn.Module) -> bool:

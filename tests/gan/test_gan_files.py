@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from gan_toy import TINY, picture, write
+from gan_toy import FAST, TINY, picture, write
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -26,6 +26,7 @@ from gan_baselines.errors import InputError
 from gan_baselines.inference import translate
 from gan_baselines.legacy import read_legacy
 from gan_baselines.settings import resolve
+from gan_baselines.training.run import train
 from gan_baselines.weights import load_weights, save_weights, started
 
 
@@ -184,6 +185,24 @@ def test_legacy_resnet_gives_the_same_picture(tmp_path, dropout):
     options = ["--input", str(tmp_path / "net_G_A.pth"), "--out", str(tmp_path / "w"), "--direction", "BA"]
     assert CliRunner().invoke(app, ["convert", *options]).exit_code == 0
     assert torch.equal(load_weights(tmp_path / "w").generators["BA"](x), mine(x))
+
+
+def test_training_goes_on_from_a_published_file_of_each_direction(data, tmp_path):
+    nets = {way: legacy_resnet(4, 1) for way in ("AB", "BA")}
+    for way, net in nets.items():
+        torch.save(net.state_dict(), tmp_path / f"{way}.pth")
+        options = ["--input", str(tmp_path / f"{way}.pth"), "--out", str(tmp_path / way), "--direction", way]
+        assert CliRunner().invoke(app, ["convert", *options]).exit_code == 0
+    both = f"model.generators_from={tmp_path / 'AB'},{tmp_path / 'BA'}"
+    train("cyclegan", data, tmp_path / "r", sets=[*FAST, *TINY["cyclegan"], "train.steps=1", "train.lr=1e-12", both])
+    x = torch.randn(1, 3, 32, 32)
+    for way, net in nets.items():
+        for part in net.modules():
+            part.training = isinstance(part, nn.InstanceNorm2d)
+        made = load_weights(tmp_path / "r" / "weights").generators[way](x)
+        torch.testing.assert_close(made, net.model(x), atol=1e-5, rtol=1e-4)
+    with pytest.raises(InputError, match="with generators AB; allowed: one with 'BA'"):
+        built("cyclegan", f"model.generators_from={tmp_path / 'AB'}")
 
 
 def test_legacy_unet_gives_the_same_picture(tmp_path):

@@ -137,6 +137,22 @@ def test_group_norm_defaults_and_indivisible():
         norm_layer(Norm(kind="group", channels_per_group=3), 64)
 
 
+def test_layer_and_weight_norm_are_what_they_say():
+    x = torch.randn(2, 8, 6, 6) * 3 + 1
+    layer = norm_layer(Norm(kind="layer"), 8)
+    torch.testing.assert_close(layer(x), nn.functional.layer_norm(x, x.shape[1:]), atol=1e-5, rtol=1e-5)
+    torch.manual_seed(0)
+    net = initialise(PatchDiscriminator(2, width=4, norm=Norm(kind="weight")))
+    conv = net.scales[0][1][0]
+    lengths = conv.weight.detach().flatten(1).norm(dim=1)
+    torch.testing.assert_close(lengths, conv.parametrizations.weight.original0.detach().flatten())
+    drawn = conv.parametrizations.weight.original1.detach()
+    torch.testing.assert_close(
+        conv.weight.detach() / lengths.view(-1, 1, 1, 1), drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    )
+    assert float(drawn.std()) == pytest.approx(0.02, rel=0.1)
+
+
 def test_spectral_norm_bounds_the_largest_singular_value():
     net = PatchDiscriminator(2, width=4, norm=Norm(kind="spectral"))
     for _ in range(30):

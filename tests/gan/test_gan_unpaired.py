@@ -256,6 +256,16 @@ def test_cycles_of_one_direction(cycles, kept):
     assert {"G_AB", "G_BA", "identity_A", "identity_B"} < set(terms)
 
 
+def test_one_discriminator_judges_both_sides_and_is_stored_for_each(data, tmp_path):
+    net = model("cyclegan", "model.one_discriminator=true")
+    assert net.discriminators["A"] is net.discriminators["B"]
+    assert 2 * count_parameters(net.discriminators) == count_parameters(model("cyclegan").discriminators)
+    sets = [*FAST, *TINY["cyclegan"], "model.one_discriminator=true", "train.steps=2"]
+    train("cyclegan", data, tmp_path / "r", sets=sets)
+    files = [(tmp_path / "r" / "weights" / f"discriminator_{side}.safetensors").read_bytes() for side in "AB"]
+    assert files[0] == files[1]
+
+
 def test_translate_gives_several_answers_or_one_by_example(data, tmp_path):
     train("munit", data, tmp_path / "m", sets=[*FAST, *TINY["munit"], "train.steps=1", "train.lr=0.01"])
     base = ["translate", "--weights", tmp_path / "m" / "weights", "--input", data / "testA" / "1.png", "--threads", 1]
