@@ -1,7 +1,7 @@
 """Inversion on the sampling grid: DDIM's step (arXiv 2010.02502, eq. 13 read as an ODE), or a flow's, run backwards."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from freectl.denoising.path import Path, number
-from freectl.denoising.sampler import Denoiser, Prompt
+from freectl.denoising.sampler import Denoiser, Lane, Prompt, row_keys
 
 Split = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Model output -> (clean latents, noise)."""
+Level = Literal["lower", "upper"]
+"""Of two levels the one that latents are at before an inversion's step, or behind it."""
 Adjust = Callable[[Tensor, Split], Tensor]
 """(model output, how it is split) -> model output."""
 
@@ -50,10 +52,11 @@ def invert(
     timesteps: Sequence[float],
     on_step: Callable[[float], None] | None = None,
     *,
-    evaluate_at: Literal["lower", "upper"] = "lower",
+    evaluate_at: Level = "lower",
+    guidance_scale: float = 1.0,
     adjust: Adjust | None = None,
 ) -> Trajectory:
-    """Walk a clean latent up the sampling grid, without classifier-free guidance; one row a step.
+    """Walk a clean latent up the sampling grid, as a rule without classifier-free guidance; one row a step.
 
     The noise that leads from one level to the next is predicted from the lower level's latents. `evaluate_at` says
     which level's time the network is given: "lower", the latents' own, as the ODE has it, or "upper", as diffusers'
@@ -62,17 +65,21 @@ def invert(
 
     Args:
         path: with the sampling grid. clean: (B, C, h, w) scaled latents (VAE posterior mode).
-        prompt: only `cond` is used.
+        prompt: `uncond` is used only where guidance is asked for, two rows a step.
         timesteps: the sampling grid, any order.
         on_step: called with each time reached.
+        guidance_scale: as in sampling; 1 = none.
         adjust: changes each model output, given how its noise is read.
     """
     latents, levels = clean, {}
-    added = prompt.added.get("cond")
+    if guidance_scale == 1:
+        prompt = replace(prompt, uncond=None)
     for time in sorted(map(number, timesteps)):
         below = path.below(time)
         given = time if evaluate_at == "upper" else path.told(below)
-        output = denoiser.forward(latents, given, prompt.cond, dict(added) if added else None).to(latents.dtype)
+        lane = Lane(latents, prompt, guidance_scale)
+        outputs = denoiser.rows({"picture": lane}, row_keys({"picture": lane}), given)
+        output = lane.combine({half: outputs["picture", half] for half in lane.halves}).to(latents.dtype)
         if adjust is not None:
             output = adjust(output, partial(path.split, latents=latents, time=below))
         latents = path.mixed(*path.split(output, latents, below), time)

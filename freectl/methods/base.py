@@ -9,10 +9,10 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor
 
-from freectl.denoising.inversion import Trajectory
+from freectl.denoising.inversion import Level, Trajectory
 from freectl.denoising.noise_prior import NoisePrior
 from freectl.denoising.path import Path
-from freectl.denoising.sampler import Controller, Lane, OnStep, Prompt, Step, sample
+from freectl.denoising.sampler import Controller, Half, Lane, OnStep, Prompt, Step, sample
 from freectl.errors import InputError
 from freectl.methods.description import Description
 from freectl.methods.local_edit import Keeping, changing, straight_levels
@@ -139,6 +139,29 @@ def progress_reporter(bar: Any, then: OnStep | None) -> Callable[[Step, dict[str
     return report
 
 
+def with_negative(prompt: Prompt, negative: Prompt | None) -> Prompt:
+    """The conditional half of one prompt with the unconditional half of another, if that has one."""
+    if negative is None or negative.uncond is None:
+        return prompt
+    return Prompt(prompt.cond, negative.uncond, {**negative.added, **{h: prompt.added[h] for h in prompt.added}})
+
+
+def source_beside(engine: Engine, request: Request) -> Prompt:
+    """The source prompts under the run's own negative prompt, which then cancels where both prompts are equal.
+
+    Without an unconditional half where that equals the conditional one, so that guidance would change nothing.
+    """
+    source = engine.encode_prompt(request.source_prompts)
+    both = with_negative(source, request.prompt)
+    return source if both.uncond is None or _equal_halves(both) else both
+
+
+def _equal_halves(prompt: Prompt) -> bool:
+    halves: tuple[Half, Half] = ("cond", "uncond")
+    inputs = [[prompt.half(half), *dict(sorted(prompt.added.get(half, {}).items())).values()] for half in halves]
+    return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*inputs, strict=True))
+
+
 def finer_grid(engine: Engine, steps: int, inversion_steps: int | None) -> Path:
     """The path of the inversion: with the grid of `inversion_steps` steps, or the sampling grid itself.
 
@@ -159,6 +182,9 @@ def inverted(
     texts: Sequence[str],
     inversion_steps: int | None = None,
     prior: NoisePrior | None = None,
+    *,
+    evaluate_at: Level = "lower",
+    guidance_scale: float = 1.0,
 ) -> Trajectory:
     """Stacked inversions of the request's pictures, each with its text, at the levels of the sampling grid.
 
@@ -167,6 +193,7 @@ def inverted(
     Args:
         inversion_steps: steps of a finer grid to invert on; None = the sampling grid.
         prior: regularises the inverted noise.
+        evaluate_at, guidance_scale: as `Engine.invert` takes them.
 
     Raises:
         InputError: the finer grid misses timesteps of the sampling grid.
@@ -176,7 +203,9 @@ def inverted(
     found: dict[tuple[bytes, str], Trajectory] = {}
     for image, pair in zip(request.images, pairs, strict=True):
         if pair not in found:
-            found[pair] = engine.invert(image, pair[1], fine, prior=prior)[0]
+            found[pair], _ = engine.invert(
+                image, pair[1], fine, evaluate_at=evaluate_at, guidance_scale=guidance_scale, prior=prior
+            )
     each = [found[pair] for pair in pairs]
     levels = {time: torch.cat([one.levels[time] for one in each]) for time in engine.timesteps(request.steps)}
     return Trajectory(torch.cat([one.clean for one in each]), levels)

@@ -10,7 +10,7 @@ from torch import Tensor
 from freectl.denoising.injection import EDIT, SOURCE
 from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Lane, Step
-from freectl.methods.base import Method, Outcome, Request, denoise
+from freectl.methods.base import Method, Outcome, Request, denoise, source_beside
 from freectl.methods.local_edit import changing, straight_levels
 from freectl.methods.setting import setting
 from freectl.models.engine import Engine
@@ -60,6 +60,7 @@ class FlowEdit(Method[FlowEditSettings]):
 sigma_t = sqrt((1 - abar_t) / abar_t),  z = x_0 of the input at first,  e drawn anew at every step
 z_s = x_0 + sigma_t e,  z_t = z + sigma_t e
 z <- z + (sigma_{t-1} - sigma_t) (eps(z_t, prompt, s) - eps(z_s, source, s_src)), mean over n_avg, last n_max steps
+both eps under the same negative prompt
 the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
 """
     settings = FlowEditSettings
@@ -75,12 +76,9 @@ the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
             clean = engine.encode_images(request.images)
             if not kept:
                 return Outcome(clean)
-            # an empty text equals the unconditional one: guidance would change nothing
-            guided = request.prompt.uncond is not None and any(texts)
-            source = engine.encode_prompt(texts, [""] * len(texts) if guided else None)
             lanes = {
                 EDIT: Lane(clean, request.prompt, request.guidance_scale),
-                SOURCE: Lane(clean, source, settings.source_guidance),
+                SOURCE: Lane(clean, source_beside(engine, request), settings.source_guidance),
             }
             walk = Walk(path, clean, plain[-len(kept) :], settings.average, request.generators)
             walk.first = request.latents
@@ -95,7 +93,7 @@ the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
         kept, plain = (len(tail(range(steps), share)) for share in (settings.strength, settings.plain))
         plain = min(kept, plain)
         rows = 4 * settings.average * (kept - plain) + 2 * plain
-        return f"synthesis {rows} (3 instead of 4 a step without a source prompt)"
+        return f"synthesis {rows} (3 instead of 4 a step where source and negative prompt are equal)"
 
 
 def tail(grid: Sequence[float], share: float) -> list[float]:

@@ -5,9 +5,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector
+from freectl.denoising.inversion import Level
 from freectl.denoising.sampler import Lane
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted
-from freectl.methods.setting import setting
+from freectl.methods.setting import inversion_level, setting
 from freectl.models.engine import Engine
 
 
@@ -40,6 +41,7 @@ class PnPSettings(BaseModel):
         unit="steps",
         source="999 in its code; the sampling grid as in arXiv 2310.01506",
     )
+    inversion_at: Level = inversion_level()
     source_text: Literal["given", "empty"] = setting(
         "given",
         "text of inversion and source row: the run's source prompt, or none at all",
@@ -66,7 +68,10 @@ eps = eps(x_t, t, prompt;  f_t^l <- source's while t is in the first tau_f of th
 for both halves of eps_u + s (eps_c - eps_u)
 """
     settings = PnPSettings
-    presets = {"default": {}, "published": {"inversion_steps": 999, "source_text": "empty"}}  # noqa: RUF012
+    presets = {  # noqa: RUF012
+        "default": {},
+        "published": {"inversion_steps": 999, "inversion_at": "upper", "source_text": "empty"},
+    }
     needs = ("image", "inversion")
 
     def run(self, engine: Engine, request: Request, settings: PnPSettings) -> Outcome:
@@ -79,7 +84,9 @@ for both halves of eps_u + s (eps_c - eps_u)
         texts = request.source_prompts if settings.source_text == "given" else [""] * len(request.images)
         with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
-                trajectory = inverted(engine, request, texts, settings.inversion_steps)
+                trajectory = inverted(
+                    engine, request, texts, settings.inversion_steps, evaluate_at=settings.inversion_at
+                )
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
                 source = engine.encode_prompt(texts)

@@ -20,6 +20,16 @@ def setting(default: Any, description: str, *, unit: str, source: str, **limits:
     return Field(default, description=description, json_schema_extra={"unit": unit, "source": source}, **limits)
 
 
+def inversion_level() -> Any:
+    """The setting `inversion_at` of methods that invert the picture."""
+    return setting(
+        "lower",
+        "level whose timestep the network is told while inverting from the lower to the upper one",
+        unit="choice",
+        source="upper in its code; lower is the ODE's",
+    )
+
+
 def described(settings: BaseModel) -> list[dict[str, Any]]:
     """Name, default, range, unit, meaning and source of each setting, in the order they are declared."""
     return [_described(name, getattr(settings, name), field) for name, field in type(settings).model_fields.items()]

@@ -1,7 +1,7 @@
 """A pipeline's components as the methods use them: encode, invert, decode, with cache and cost record."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from freectl.denoising import attention_maps
 from freectl.denoising.cost import Cost
-from freectl.denoising.inversion import Trajectory, invert
+from freectl.denoising.inversion import Level, Trajectory, invert
 from freectl.denoising.noise_prior import NoisePrior
 from freectl.denoising.path import Path, path_of, time_of
 from freectl.denoising.sampler import Denoiser, Prompt
@@ -154,15 +154,18 @@ class Engine:
         source_prompt: str,
         path: Path,
         *,
-        evaluate_at: Literal["lower", "upper"] = "lower",
+        evaluate_at: Level = "lower",
+        guidance_scale: float = 1.0,
         prior: NoisePrior | None = None,
     ) -> tuple[Trajectory, str]:
         """Inversion of one picture, from the cache if it was made before, and its cache key; see `invert`.
 
         Args:
             path: with the grid to invert on.
+            guidance_scale: against an empty text; where the source prompt is one itself, there is nothing to guide.
             prior: regularises the noise that is found.
         """
+        guided = guidance_scale != 1 and source_prompt != ""
         key = content_key(
             what="inversion",
             evaluate_at=evaluate_at,
@@ -172,6 +175,7 @@ class Engine:
             prompt=source_prompt,
             timesteps=list(path.times),
             **({} if prior is None else {"prior": prior.key()}),
+            **({"guidance": guidance_scale} if guided else {}),
         )
 
         def build() -> tuple[dict[str, Tensor], dict]:
@@ -181,10 +185,11 @@ class Engine:
                     self.denoiser,
                     path,
                     clean,
-                    self.encode_prompt([source_prompt]),
+                    self.encode_prompt([source_prompt], [""] if guided else None),
                     path.times,
                     lambda _: bar.update(),
                     evaluate_at=evaluate_at,
+                    guidance_scale=guidance_scale if guided else 1.0,
                     adjust=None if prior is None else prior.adjustment(),
                 )
             return {"clean": made.clean, **{str(t): x for t, x in made.levels.items()}}, {"prompt": source_prompt}

@@ -159,6 +159,22 @@ def test_reconstruction_improves_with_steps(unet, kind):
     assert errors[2] < 0.1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_guidance_is_that_of_a_network_that_guides_itself(unet, kind):
+    class Guiding(nn.Module):
+        def forward(self, x: Tensor, timestep, encoder_hidden_states: Tensor, **_kwargs) -> tuple[Tensor]:
+            outputs = [unet(x, timestep, encoder_hidden_states=one)[0] for one in (away, encoder_hidden_states)]
+            return (outputs[0] + 3 * (outputs[1] - outputs[0]),)
+
+    scheduler = scheduler_of(kind, 4)
+    clean, text, away = normal(1, 4, 8, 8), normal(1, 7, TEXT_WIDTH, seed=1), normal(1, 7, TEXT_WIDTH, seed=2)
+    grid, path = scheduler.timesteps, on_path(scheduler)
+    got = invert(denoiser_of(unet), path, clean, Prompt(text, away), grid, guidance_scale=3.0)
+    expected = invert(denoiser_of(Guiding()), path, clean, Prompt(text), grid)
+    for time, value in expected.levels.items():
+        torch.testing.assert_close(got.levels[time], value, rtol=0, atol=1e-4 * float(value.abs().max()))
+
+
 def test_batch_equals_singles(unet):
     scheduler = scheduler_of("epsilon", 5)
     clean, text = normal(3, 4, 8, 8), normal(3, 7, TEXT_WIDTH, seed=1)

@@ -7,7 +7,7 @@ import torch
 from method_kit import check_unet_restored, picture, wrap
 from PIL import Image
 from torch import Tensor
-from toy import alpha_bar, clean_and_noise, previous_timestep
+from toy import alpha_bar, clean_and_noise
 
 from freectl.methods.flowedit import FlowEdit, FlowEditSettings, tail
 from freectl.models.engine import Engine
@@ -34,14 +34,15 @@ def near(got: Tensor, expected: Tensor) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("toy", ["toy_pipe", "toy_pipe_v"])
-@pytest.mark.parametrize(("average", "plain"), [(1, 0.0), (2, 0.4)])
-def test_equals_the_loop_written_out(request, toy, average, plain):
+@pytest.mark.parametrize(("average", "plain", "negative"), [(1, 0.0, ""), (2, 0.4, ""), (1, 0.0, "blurry")])
+def test_equals_the_loop_written_out(request, toy, average, plain, negative):
+    """The negative prompt is the target's and the source's alike."""
     pipe = wrap(request.getfixturevalue(toy))
     engine = Engine(pipe)
-    grid = engine.timesteps(STEPS)
-    scheduler, generator = engine.pipe.scheduler, torch.Generator().manual_seed(0)
+    path, scheduler = engine.path(STEPS), engine.pipe.scheduler
+    grid, generator = path.times, torch.Generator().manual_seed(0)
     kind = scheduler.config.prediction_type
-    empty, source, target = (engine.encode_prompt([text]).cond for text in ("", SOURCE, "a cat"))
+    away, source, target = (engine.encode_prompt([text]).cond for text in (negative, SOURCE, "a cat"))
     clean = engine.encode_images([picture()]).double()
 
     def root(abar: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ def test_equals_the_loop_written_out(request, toy, average, plain):
 
     def eps(z: Tensor, timestep: int, text: Tensor, scale: float) -> Tensor:
         x = (alpha_bar(scheduler, timestep).sqrt() * z).float()
-        outputs = [pipe.unet(x, timestep, encoder_hidden_states=one).sample for one in (empty, text)]
+        outputs = [pipe.unet(x, timestep, encoder_hidden_states=one).sample for one in (away, text)]
         output = outputs[0] + scale * (outputs[1] - outputs[0])
         return clean_and_noise(kind, output, x, alpha_bar(scheduler, timestep))[1].double()
 
@@ -59,7 +60,7 @@ def test_equals_the_loop_written_out(request, toy, average, plain):
     z, alone = clean, grid[len(grid) - int(plain * STEPS) :]
     for timestep in grid[-3:]:
         here = root(alpha_bar(scheduler, timestep))
-        change = root(alpha_bar(scheduler, previous_timestep(scheduler, timestep))) - here
+        change = root(alpha_bar(scheduler, path.below(timestep))) - here
         if timestep in alone:
             z = z + here * noise() if timestep == alone[0] else z
             z = z + change * eps(z, timestep, target, SCALE)
@@ -70,13 +71,15 @@ def test_equals_the_loop_written_out(request, toy, average, plain):
             moves.append(eps(z + e, timestep, target, SCALE) - eps(clean + e, timestep, source, 3.5))
         z = z + change * torch.stack(moves).mean(0)
     if alone:  # sampled latents carry the last level's scale; the picture's own state does not
-        z = z * alpha_bar(scheduler, previous_timestep(scheduler, grid[-1])).sqrt()
-    near(run(pipe, average=average, plain=plain).images.double(), z)
+        z = z * alpha_bar(scheduler, path.below(grid[-1])).sqrt()
+    near(run(pipe, average=average, plain=plain, negative_prompt=negative).images.double(), z)
 
 
-def test_equal_prompts_and_guidance_return_the_input(pipe):
+@pytest.mark.parametrize("negative", [None, "blurry"])
+def test_equal_prompts_and_guidance_return_the_input(pipe, negative):
+    """Whatever the negative prompt."""
     clean = Engine(pipe).encode_images([picture()])
-    near(run(pipe, SOURCE, source_guidance=SCALE).images, clean)
+    near(run(pipe, SOURCE, source_guidance=SCALE, negative_prompt=negative).images, clean)
 
 
 def test_no_steps_return_the_input(toy_pipe):
@@ -139,6 +142,7 @@ def test_rows_without_a_source_prompt_or_guidance(toy_pipe):
     pipe = wrap(toy_pipe)
     told = run(pipe, source_prompt="")
     assert told.cost["row_forwards"] == 9
+    assert run(pipe, source_prompt="", negative_prompt="blurry").cost["row_forwards"] == 12
     assert "no words" in told.warnings[0]
     assert run(pipe, guidance_scale=1.0).cost["row_forwards"] == 6
 

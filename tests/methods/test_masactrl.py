@@ -8,6 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from method_kit import check_unet_restored, picture, wrap
 from torch import Tensor
+from toy import alpha_bar, clean_and_noise
 
 from freectl.denoising.injection import Injection, SourceInjector, projections, row_places
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step, row_keys, sample
@@ -41,11 +42,11 @@ def run(
     return pipe(prompt, image or picture(), method=MasaCtrl(), cache=cache, output_type="latent", **options)
 
 
-def plain(pipe: FreeControlPipeline, start: Tensor) -> Tensor:
+def plain(pipe: FreeControlPipeline, start: Tensor, prompt: str = "a cat", **options: Any) -> Tensor:
     reference = StableDiffusionPipeline.from_pipe(pipe)
     reference.set_progress_bar_config(disable=True)
-    options = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "output_type": "latent"}
-    return reference("a cat", latents=start, **options).images
+    options = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "output_type": "latent"} | options
+    return reference(prompt, latents=start, **options).images
 
 
 def test_layers_of_stable_diffusion_are_the_published():
@@ -154,9 +155,43 @@ def test_rows_follow_the_formula(toy_pipe, start, shared):
     assert cost["row_backwards"] == 0
     without = run(pipe, start=start, source_prompt="").cost["row_forwards"] - STEPS
     words = MasaCtrl().row_forwards(STEPS, MasaCtrlSettings(start=start))
-    assert words == f"inversion {STEPS} + synthesis {2 * STEPS + 2 * shared} ({without} without a source prompt)"
+    told = f"({without} where source and negative prompt are equal)"
+    assert words == f"inversion {STEPS} + synthesis {2 * STEPS + 2 * shared} {told}"
     unguided = run(pipe, start=start, guidance_scale=1.0).cost
     assert unguided["row_forwards"] == 2 * STEPS + shared
+
+
+def test_equal_prompts_cancel_under_one_negative_prompt(pipe, cache):
+    """In a step from the common start both rows are then the same, and what is shared changes nothing."""
+    options = {"num_inference_steps": 1, "negative_prompt": "blurry"}
+    engine = Engine(pipe, cache=cache)
+    start = engine.invert(picture(), SOURCE, engine.path(1))[0].start
+    got = run(pipe, cache, SOURCE, start=0.0, layer_start=0.0, **options).images
+    expected = plain(pipe, start, SOURCE, **options)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    assert not torch.allclose(got, plain(pipe, start, SOURCE, num_inference_steps=1), atol=1e-3)
+
+
+def test_published_inversion_is_guided_and_told_the_upper_time(pipe, cache):
+    """The loop of the published code written out in float64 from the schedule's numbers."""
+    engine, steps = Engine(pipe, cache=cache), 4
+    scheduler, grid = pipe.scheduler, Engine(pipe).timesteps(steps)
+    kind, x = scheduler.config.prediction_type, engine.encode_images([picture()]).double()
+    texts = [engine.encode_prompt([text]).cond for text in ("", SOURCE)]
+    for time in reversed(grid):
+        with torch.no_grad():
+            empty, told = (pipe.unet(x.float(), time, encoder_hidden_states=text).sample.double() for text in texts)
+        here, there = alpha_bar(scheduler, time - 1000 // steps), alpha_bar(scheduler, time)
+        x0, eps = clean_and_noise(kind, empty + 7.5 * (told - empty), x, here)
+        x = there.sqrt() * x0 + (1 - there).sqrt() * eps
+    settings = MasaCtrlSettings(**MasaCtrl.presets["published"], start=1.0)
+    out = run(pipe, cache, settings=settings, num_inference_steps=steps)
+    expected = plain(pipe, x.float(), num_inference_steps=steps)
+    torch.testing.assert_close(out.images, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+    assert run(pipe, settings=settings, num_inference_steps=steps).cost["row_forwards"] == 4 * steps
+    unguided = run(pipe, settings=settings, num_inference_steps=steps, source_prompt="").cost
+    assert unguided["row_forwards"] == 3 * steps
+    assert MasaCtrl().row_forwards(steps, settings).startswith(f"inversion {2 * steps} (half without")
 
 
 def test_one_source_row_serves_both_halves_of_an_empty_source_prompt(toy_pipe):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DDIMInverseScheduler, StableDiffusionPipeline
 from method_kit import picture, wrap
 from torch import Tensor
 from toy import toy_inputs
@@ -46,11 +46,11 @@ def run(
     return pipe(prompt, image or picture(), method=P2P(), cache=cache, output_type="latent", **options)
 
 
-def plain(pipe: FreeControlPipeline, start: Tensor, **options: Any) -> Tensor:
+def plain(pipe: FreeControlPipeline, start: Tensor, prompt: str = "a cat", **options: Any) -> Tensor:
     reference = StableDiffusionPipeline.from_pipe(pipe)
     reference.set_progress_bar_config(disable=True)
     options = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "output_type": "latent"} | options
-    return reference("a cat", latents=start, **options).images
+    return reference(prompt, latents=start, **options).images
 
 
 def start_of(pipe: FreeControlPipeline, cache: Cache) -> Tensor:
@@ -169,6 +169,25 @@ def test_empty_windows_are_plain_sampling_from_the_inverted_latent(pipe, cache):
 def test_negative_prompt_inversion_takes_the_source_prompt_as_negative(pipe, cache):
     got = run(pipe, cache, inversion="negative-prompt", **OFF).images
     assert torch.equal(got, plain(pipe, start_of(pipe, cache), negative_prompt=SOURCE))
+
+
+def test_a_free_source_has_the_edits_negative_prompt(pipe, cache):
+    """Both rows are then the same at every step of an equal prompt, and copying maps changes nothing."""
+    got = run(pipe, cache, SOURCE, inversion="ddim", negative_prompt="blurry", **FULL).images
+    near(got, plain(pipe, start_of(pipe, cache), SOURCE, negative_prompt="blurry"))
+
+
+@pytest.mark.parametrize("preset", ["published", "pie-bench"])
+def test_the_published_inversion_is_diffusers_inverse_scheduler(pipe, cache, preset):
+    inverse = DDIMInverseScheduler.from_config(pipe.scheduler.config)
+    inverse.set_timesteps(STEPS)
+    engine = Engine(pipe)
+    x, text = engine.encode_images([picture()]), engine.encode_prompt([SOURCE]).cond
+    for time in inverse.timesteps:
+        with torch.no_grad():
+            x = inverse.step(pipe.unet(x, time, encoder_hidden_states=text).sample, time, x).prev_sample
+    got = run(pipe, cache, settings=P2PSettings(**P2P.presets[preset] | OFF)).images
+    near(got, plain(pipe, x))
 
 
 @pytest.mark.parametrize("inversion", ["direct", "ddim", "negative-prompt"])

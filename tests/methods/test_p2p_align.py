@@ -133,3 +133,79 @@ def needleman_wunsch(a: list[int], b: list[int]) -> float:
 def test_refine_scores_as_well_as_the_published_aligner(source, target):
     matrix, _ = refine_matrix(source, target, 8)
     assert matrix[: len(source), : len(target)].sum() == needleman_wunsch(source, target)
+
+
+def published_replace(source: str, target: str, tokens: dict[str, int], size: int) -> dict[int, dict[int, float]]:
+    """Weights of source places by target place, column by column, as the published mapper assigns them.
+
+    Up to the last word that differs, words stand opposite words; from there on a target place has the source's map of
+    the same place, as long as the source has tokens left to walk through.
+    """
+    pairs = list(zip(source.split(), target.split(), strict=True))
+    last = max((n for n, (a, b) in enumerate(pairs, 1) if a != b), default=0)
+    columns: dict[int, dict[int, float]] = {0: {0: 1.0}}
+    i = j = 1
+    for a, b in pairs[:last]:
+        for place in range(j, j + tokens[b]):
+            if tokens[a] == tokens[b]:
+                columns[place] = {i + place - j: 1.0}
+            else:
+                columns[place] = dict.fromkeys(range(i, i + tokens[a]), 1 / tokens[b])
+        i, j = i + tokens[a], j + tokens[b]
+    for place in range(j, size):
+        if i + place - j < size:
+            columns[place] = {place: 1.0}
+    return columns
+
+
+WORDS = st.lists(st.sampled_from(["a", "ox", "dog", "fish"]), min_size=1, max_size=5)
+
+
+@given(pairs=st.lists(st.tuples(*[st.sampled_from(["a", "ox", "dog", "fish"])] * 2), min_size=1, max_size=5))
+def test_replace_in_place_is_the_published_mapper(toy_pipe, pairs):
+    """The toy tokenizer has a token a letter."""
+    source, target = (" ".join(words) for words in zip(*pairs, strict=True))
+    got = align(toy_pipe.tokenizer, [source], [target], "replace", rest="in-place")
+    expected = torch.zeros(77, 77)
+    for place, weights in published_replace(
+        source, target, {w: len(w) for w in source.split() + target.split()}, 77
+    ).items():
+        for i, weight in weights.items():
+            expected[i, place] = weight
+    torch.testing.assert_close(got.matrix[0], expected)
+    assert bool((got.shared == 1).all())
+    if len(source) == len(target) and [*map(len, source.split())] == [*map(len, target.split())]:
+        shifted = align(toy_pipe.tokenizer, [source], [target], "replace")
+        assert torch.equal(shifted.matrix, got.matrix)
+
+
+@given(source=WORDS, target=WORDS)
+def test_refine_in_place_keeps_the_places_behind_the_target(toy_pipe, source, target):
+    texts = [" ".join(source)], [" ".join(target)]
+    got, ours = (align(toy_pipe.tokenizer, *texts, "refine", rest=rest) for rest in ("in-place", "shifted"))
+    ends = [len("".join(words)) + 2 for words in (source, target)]
+    behind = torch.arange(ends[1], 77)
+    assert torch.equal(got.matrix[0].argmax(0)[behind], behind)
+    assert torch.equal(ours.matrix[0].argmax(0)[behind], (behind + ends[0] - ends[1]).clamp(max=76))
+    assert torch.equal(got.matrix.sum(1), got.shared)
+    assert got.shared.sum() == ours.shared.sum()
+
+
+@given(source=st.lists(st.integers(0, 3), max_size=7), target=st.lists(st.integers(0, 3), max_size=7))
+def test_ties_of_the_refinement_go_as_in_the_published_aligner(source, target):
+    """Walked back from the end: a target token is left out where the score allows it, else a source token, else met."""
+
+    def best(i: int, j: int) -> float:
+        return needleman_wunsch(source[:i], target[:j])
+
+    i, j, pairs = len(source), len(target), []
+    while i and j:
+        if best(i, j) == best(i, j - 1):
+            j -= 1
+        elif best(i, j) == best(i - 1, j):
+            i -= 1
+        else:
+            i, j = i - 1, j - 1
+            pairs.insert(0, (i, j))
+    matrix, shared = refine_matrix(source, target, 8, "in-place")
+    assert [(int(matrix[:, j].argmax()), j) for j in range(len(target)) if shared[j]] == pairs

@@ -169,6 +169,23 @@ def test_the_published_form_equals_diffusers(request, toy):
     assert float((got.images - run(pipe, latents=noise, xa_guidance=0.0).images).abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("toy", ["toy_pipe", "toy_pipe_v"])
+def test_the_published_inversion_is_diffusers_own(request, toy):
+    """Its regularisation draws shifts of its own; switched off here, it is told the upper timestep."""
+    toy = request.getfixturevalue(toy)
+    pipe = wrap(toy)
+    x, text = Engine(pipe).encode_images([picture()]), Engine(pipe).encode_prompt([SOURCE]).cond
+    inverse = DDIMInverseScheduler.from_config(toy.scheduler.config)
+    inverse.set_timesteps(STEPS)
+    for time in inverse.timesteps:
+        with torch.no_grad():
+            x = inverse.step(pipe.unet(x, time, encoder_hidden_states=text).sample, time, x).prev_sample
+    settings = Pix2PixZeroSettings(**Pix2PixZero.presets["published"] | FEW | {"rounds": 0, "xa_guidance": 0.0})
+    near(run(pipe, settings=settings).images, run(pipe, settings=settings, latents=x).images)
+    lower = settings.model_copy(update={"inversion_at": "lower"})
+    assert not torch.allclose(run(pipe, settings=lower).images, run(pipe, settings=settings).images, atol=1e-3)
+
+
 def test_without_guidance_it_is_plain_sampling_with_the_moved_prompt(toy_pipe, cache):
     pipe = wrap(toy_pipe)
     engine = Engine(pipe, cache=cache)

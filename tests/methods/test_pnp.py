@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMInverseScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from method_kit import check_unet_restored, picture
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from freectl.pipelines.sd import FreeControlPipeline
 
 STEPS = 5
 SCALE = 4.0
+STOPS = ("feature_stop", "attention_stop")
 TOYS = ["toy_pipe", "toy_pipe_v"]
 
 
@@ -172,6 +173,23 @@ def test_finer_inversion(toy_pipe, tmp_path):
         run(pipe, inversion_steps=7)
 
 
+def test_the_published_inversion_is_diffusers_inverse_scheduler(pipe, cache):
+    """Told the upper timestep, with no words, on a grid of its own; scheduled by diffusers."""
+    inverse = DDIMInverseScheduler.from_config(pipe.scheduler.config)
+    inverse.set_timesteps(10)
+    engine = Engine(pipe)
+    x, text = engine.encode_images([picture()]), engine.encode_prompt([""]).cond
+    for time in inverse.timesteps:
+        with torch.no_grad():
+            x = inverse.step(pipe.unet(x, time, encoder_hidden_states=text).sample, time, x).prev_sample
+        if int(time) == max(engine.timesteps(STEPS)):
+            start = x
+    settings = PnPSettings(**PnP.presets["published"] | {"inversion_steps": 10, **dict.fromkeys(STOPS, 0.0)})
+    got = run(pipe, cache, settings=settings, source_prompt="a dog").images
+    expected = plain(pipe, start)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_source_text(toy_pipe, cache):
     pipe = FreeControlPipeline.from_pipe(toy_pipe)
     pipe.set_progress_bar_config(disable=True)
@@ -201,5 +219,5 @@ def test_presets():
     default, published = (PnPSettings(**PnP.presets[name]) for name in ("default", "published"))
     assert (default.feature_stop, default.attention_stop) == (0.8, 0.5)
     assert (published.feature_stop, published.attention_stop) == (0.8, 0.5)
-    assert published.inversion_steps == 999
+    assert (published.inversion_steps, published.inversion_at) == (999, "upper")
     assert PnP().row_forwards(50, published) == "inversion 999 + synthesis 140"

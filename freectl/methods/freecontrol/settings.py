@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from freectl.methods.setting import setting
+from freectl.denoising.inversion import Level
+from freectl.methods.setting import inversion_level, setting
 from freectl.models.families.base import Family
 
 
@@ -127,12 +128,7 @@ class FreeControlSettings(BaseModel):
         unit="steps",
         source="the code: 999",
     )
-    inversion_at: Literal["lower", "upper"] = setting(
-        "lower",
-        "level whose timestep the network is told while inverting from the lower to the upper one",
-        unit="choice",
-        source="upper in the code; lower is the ODE's",
-    )
+    inversion_at: Level = inversion_level()
     layers: Literal["all", "first"] = setting(
         "all",
         "self-attentions of the family's block that are used",

@@ -7,13 +7,14 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
 from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, projections
+from freectl.denoising.inversion import Level
 from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
-from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.methods.base import Method, Outcome, Request, denoise, inverted, source_beside
 from freectl.methods.local_edit import changing
 from freectl.methods.masactrl.mask import MaskedInjector, positions_of
 from freectl.methods.pix2pix_zero.directions import parse_pairs
-from freectl.methods.setting import setting
+from freectl.methods.setting import inversion_level, setting
 from freectl.models.engine import Engine
 
 
@@ -55,6 +56,15 @@ class MasaCtrlSettings(BaseModel):
         unit="share",
         source="its code",
     )
+    inversion_at: Level = inversion_level()
+    inversion_guidance: float = setting(
+        1.0,
+        "guidance scale of the source prompt while inverting, against an empty text; 1 = none",
+        ge=1,
+        le=100,
+        unit="factor",
+        source="7.5 in its code; 1 is arXiv 2310.01506's",
+    )
 
     @field_validator("words")
     @classmethod
@@ -78,9 +88,11 @@ x_T^s, ..., x_0^s: DDIM inversion of the input;  x_T = x_T^s
 from step S and self-attention layer L on:  Attention(Q, K_s, V_s) = softmax(Q K_s^T / sqrt(d)) V_s
 before:                                     Attention(Q, K, V)
 with words or --mask:  a place of the object in the edit reads only the source's object, any other only the rest
-Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps_c - eps_u) from the source's own
+Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps_c - eps_u) from the source's own,
+with one negative prompt for both
 """
     settings = MasaCtrlSettings
+    presets = {"default": {}, "published": {"inversion_at": "upper", "inversion_guidance": 7.5}}  # noqa: RUF012
     needs = ("image", "inversion")
     inputs = ("mask",)
 
@@ -95,15 +107,13 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
             positions.pop(SOURCE, None)
         with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
-                trajectory = inverted(engine, request, texts)
+                at, scale = settings.inversion_at, settings.inversion_guidance
+                trajectory = inverted(engine, request, texts, evaluate_at=at, guidance_scale=scale)
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
-                # an empty text equals the unconditional one: a single row then serves both halves
-                guided = request.prompt.uncond is not None and any(texts)
-                source = engine.encode_prompt(texts, [""] * len(texts) if guided else None)
                 lanes = {
                     EDIT: Lane(start, request.prompt, request.guidance_scale),
-                    SOURCE: Lane(trajectory.start, source, request.guidance_scale),
+                    SOURCE: Lane(trajectory.start, source_beside(engine, request), request.guidance_scale),
                 }
                 injection = Injection(projections(layers, "kv"), start=settings.start)
                 controller = SourceInjector(trajectory.levels, [injection])
@@ -116,7 +126,9 @@ Q of the edit, K_s and V_s of eps(x_t^s, t, source), each half of eps_u + s (eps
     def row_forwards(self, steps: int, settings: MasaCtrlSettings) -> str:
         """Two rows a step, and the source's two from step S on."""
         shared = Injection((), start=settings.start).steps(steps) if settings.layer_start < 1 else 0
-        return f"inversion {steps} + synthesis {2 * steps + 2 * shared} ({2 * steps + shared} without a source prompt)"
+        inversion = f"{steps}" if settings.inversion_guidance == 1 else f"{2 * steps} (half without a source prompt)"
+        without = f"{2 * steps + shared} where source and negative prompt are equal"
+        return f"inversion {inversion} + synthesis {2 * steps + 2 * shared} ({without})"
 
 
 def given_foreground(request: Request, latents: Tensor) -> Tensor | None:

@@ -12,6 +12,8 @@ from freectl.denoising.sampler import Step
 from freectl.errors import InputError
 
 Edit = Literal["auto", "replace", "refine"]
+Rest = Literal["shifted", "in-place"]
+"""Whose maps tokens take behind what is aligned: of the token as far behind it in the source, or at the same place."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def align(
     reweight: str = "",
     stop: float = 1.0,
     stops: str = "",
+    rest: Rest = "shifted",
 ) -> Alignment:
     """Alignment of each target prompt with its source prompt.
 
@@ -63,12 +66,14 @@ def align(
         edit: replace is word for word; refine keeps common tokens; auto is replace where word counts are equal.
         reweight: factors of words, as `parse_weights` takes them.
         stop: share of the steps up to which columns are edited. stops: other shares of single words.
+        rest: behind the aligned tokens; "in-place" is the published mapper's, whose replace aligns up to the last word
+            that differs.
 
     Raises:
         InputError: replace with different word counts, or a word that the target does not have.
     """
     size = tokenizer.model_max_length
-    made = [_align_one(tokenizer, *pair, edit, size) for pair in zip(sources, targets, strict=True)]
+    made = [_align_one(tokenizer, *pair, edit, size, rest) for pair in zip(sources, targets, strict=True)]
     factors = _by_word(tokenizer, targets, size, 1.0, parse_weights(reweight), "--set reweight")
     until = _by_word(tokenizer, targets, size, stop, parse_weights(stops, 0, 1), "--set cross_words")
     matrices, shared = (torch.stack(parts) for parts in zip(*made, strict=True))
@@ -122,12 +127,15 @@ def explained(tokenizer: Any, source: str, target: str, alignment: Alignment) ->
     return found
 
 
-def _align_one(tokenizer: Any, source: str, target: str, edit: Edit, size: int) -> tuple[Tensor, Tensor]:
+def _align_one(tokenizer: Any, source: str, target: str, edit: Edit, size: int, rest: Rest) -> tuple[Tensor, Tensor]:
     if kind_of(edit, source, target) == "refine":
         source_ids, target_ids = (tokenizer(text, truncation=True).input_ids for text in (source, target))
-        return refine_matrix(source_ids, target_ids, size)
+        return refine_matrix(source_ids, target_ids, size, rest)
     spans = [word_spans(tokenizer, text, size) for text in (source, target)]
-    return replace_matrix(spans[0], spans[1], size), torch.ones(size)
+    if rest == "in-place":
+        differing = [i for i, (a, b) in enumerate(zip(source.split(), target.split(), strict=True), 1) if a != b]
+        spans = [one[: max(differing, default=0)] for one in spans]
+    return replace_matrix(spans[0], spans[1], size, rest), torch.ones(size)
 
 
 def word_spans(tokenizer: Any, text: str, size: int) -> list[list[int]]:
@@ -140,7 +148,9 @@ def word_spans(tokenizer: Any, text: str, size: int) -> list[list[int]]:
     return spans
 
 
-def replace_matrix(source: Sequence[Sequence[int]], target: Sequence[Sequence[int]], size: int) -> Tensor:
+def replace_matrix(
+    source: Sequence[Sequence[int]], target: Sequence[Sequence[int]], size: int, rest: Rest = "shifted"
+) -> Tensor:
     """(size, size): tokens of the n-th word to those of the n-th, evenly where counts differ; the rest in order."""
     matrix = torch.zeros(size, size)
     matrix[0, 0] = 1
@@ -152,28 +162,49 @@ def replace_matrix(source: Sequence[Sequence[int]], target: Sequence[Sequence[in
                 matrix[position, list(there)] = 1 / max(1, len(there))
     ends = [1 + sum(map(len, spans)) for spans in (source, target)]
     for i, j in zip(range(ends[0], size), range(ends[1], size), strict=False):
-        matrix[i, j] = 1
+        matrix[j if rest == "in-place" else i, j] = 1
     return matrix
 
 
-def refine_matrix(source: Sequence[int], target: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
+def refine_matrix(
+    source: Sequence[int], target: Sequence[int], size: int, rest: Rest = "shifted"
+) -> tuple[Tensor, Tensor]:
     """(size, size) and (size,): tokens of the longest common subsequence are shared, new tokens are not; padding is."""
+    matrix, shared = torch.zeros(size, size), torch.zeros(size)
+    if rest == "in-place":  # the published aligner walks back from the end
+        ends = len(source) - 1, len(target) - 1
+        pairs = [(ends[0] - i, ends[1] - j) for i, j in _common(source[::-1], target[::-1], late=True)]
+    else:
+        pairs = _common(source, target, late=False)
+    for i, j in pairs:
+        matrix[i, j], shared[j] = 1, 1
+    shift = len(source) - len(target) if rest == "shifted" else 0
+    for place in range(len(target), size):
+        matrix[min(place + shift, size - 1), place], shared[place] = 1, 1
+    return matrix, shared
+
+
+def _common(source: Sequence[int], target: Sequence[int], late: bool) -> list[tuple[int, int]]:
+    """Pairs of places of a longest common subsequence, walked from the start; `late`: met as late as its length allows.
+
+    Where either sequence may go on, the target does if `late`, else the source.
+    """
     lengths = torch.zeros(len(source) + 1, len(target) + 1, dtype=torch.int64)
     for i in reversed(range(len(source))):
         for j in reversed(range(len(target))):
             longer = torch.maximum(lengths[i + 1, j], lengths[i, j + 1])
             lengths[i, j] = lengths[i + 1, j + 1] + 1 if source[i] == target[j] else longer
-    matrix, shared, i, j = torch.zeros(size, size), torch.zeros(size), 0, 0
+    pairs, i, j = [], 0, 0
     while i < len(source) and j < len(target):
-        if source[i] == target[j]:
-            matrix[i, j], shared[j], i, j = 1, 1, i + 1, j + 1
-        elif lengths[i + 1, j] >= lengths[i, j + 1]:
-            i += 1
-        else:
+        skips = lengths[i, j] == lengths[i + 1, j], lengths[i, j] == lengths[i, j + 1]
+        if source[i] == target[j] and not (late and any(skips)):
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif skips[1] if late else not skips[0]:
             j += 1
-    for place in range(len(target), size):
-        matrix[min(place - len(target) + len(source), size - 1), place], shared[place] = 1, 1
-    return matrix, shared
+        else:
+            i += 1
+    return pairs
 
 
 def parse_weights(text: str, low: float = -10, high: float = 10) -> dict[str, float]:

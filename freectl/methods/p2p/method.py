@@ -7,13 +7,14 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from torch import Tensor
 
 from freectl.denoising.injection import EDIT, SOURCE, Injection, projections
+from freectl.denoising.inversion import Level
 from freectl.denoising.sampler import Lane, Prompt
-from freectl.methods.base import Method, Outcome, Request, denoise, inverted
-from freectl.methods.p2p.align import Alignment, align, explained, kind_of, parse_weights
+from freectl.methods.base import Method, Outcome, Request, denoise, inverted, with_negative
+from freectl.methods.p2p.align import Alignment, Rest, align, explained, kind_of, parse_weights
 from freectl.methods.p2p.blend import LocalBlend, parse_blend
 from freectl.methods.p2p.maps import MapInjector
 from freectl.methods.p2p.null_text import NullTextSettings, null_text
-from freectl.methods.setting import setting
+from freectl.methods.setting import inversion_level, setting
 from freectl.models.engine import Engine
 
 
@@ -27,6 +28,12 @@ class P2PSettings(BaseModel):
         "word for word, or keep common tokens and let new ones be; auto: replace at equal counts",
         unit="choice",
         source="section 3.2; auto is ours",
+    )
+    rest: Rest = setting(
+        "shifted",
+        "maps of tokens behind the words: of those as far behind the source's words, or of those at the same places",
+        unit="choice",
+        source="in-place in its code, in replace from the last word that differs; shifted is ours",
     )
     cross_stop: float = setting(
         0.8, "cross-attention is edited up to here", ge=0, le=1, unit="share of steps", source="section 3.2; its code"
@@ -69,6 +76,7 @@ class P2PSettings(BaseModel):
         unit="choice",
         source="direct: arXiv 2310.01506; ddim: section 4.1; negative-prompt: arXiv 2305.16807; null-text: 2211.09794",
     )
+    inversion_at: Level = inversion_level()
     null_steps: int = setting(
         10,
         "null-text: Adam's steps at each timestep at most; fewer where the error is small",
@@ -120,9 +128,9 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
     settings = P2PSettings
     presets = {  # noqa: RUF012
         "default": {},
-        "published": {"inversion": "ddim"},
+        "published": {"inversion": "ddim", "inversion_at": "upper", "rest": "in-place"},
         "null-text": {"inversion": "null-text"},
-        "pie-bench": {"cross_stop": 0.4, "self_stop": 0.6},
+        "pie-bench": {"cross_stop": 0.4, "self_stop": 0.6, "inversion_at": "upper", "rest": "in-place"},
     }
     needs = ("image", "inversion")
 
@@ -140,15 +148,15 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
             nulls: Mapping[float, Tensor] = {}
             with engine.cost.stage("analysis"):
                 if guided and settings.inversion == "null-text":
-                    how = NullTextSettings(settings.null_steps, settings.null_rate)
+                    how = NullTextSettings(settings.null_steps, settings.null_rate, settings.inversion_at)
                     trajectory, nulls = null_text(engine, request, texts, how)
                 else:
-                    trajectory = inverted(engine, request, texts)
+                    trajectory = inverted(engine, request, texts, evaluate_at=settings.inversion_at)
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
-                free = guided and settings.inversion == "ddim"
-                source = engine.encode_prompt(texts, [""] * len(texts) if free else None)
-                prompt = request.prompt
+                prompt, source = request.prompt, engine.encode_prompt(texts)
+                if guided and settings.inversion == "ddim":
+                    source = with_negative(source, prompt)
                 if guided and settings.inversion == "negative-prompt":
                     # the source's own halves are then equal, and one row is enough
                     added = {**prompt.added, "uncond": source.added["cond"]} if source.added else prompt.added
@@ -206,5 +214,5 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
 
 def aligned(tokenizer: Any, sources: Sequence[str], targets: Sequence[str], settings: P2PSettings) -> Alignment:
     """`align` as the settings say."""
-    how = (settings.edit, settings.reweight, settings.cross_stop, settings.cross_words)
+    how = (settings.edit, settings.reweight, settings.cross_stop, settings.cross_words, settings.rest)
     return align(tokenizer, sources, targets, *how)

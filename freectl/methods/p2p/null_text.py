@@ -9,7 +9,7 @@ from torch import Tensor
 
 from freectl.denoising.cost import Cost
 from freectl.denoising.grad import frozen
-from freectl.denoising.inversion import Trajectory
+from freectl.denoising.inversion import Level, Trajectory
 from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
 from freectl.files.cache import content_key
@@ -23,10 +23,16 @@ TOLERANCE, TOLERANCE_END = 1e-5, 1e-3
 
 @dataclass(frozen=True)
 class NullTextSettings:
-    """Adam's steps at each timestep at most, and its learning rate at the first one; the last one has half of it."""
+    """How the embeddings are fitted.
+
+    Attributes:
+        steps: of Adam at each timestep, at most. rate: learning rate at the first timestep; the last one has half.
+        inversion_at: as `inversion.invert` takes it.
+    """
 
     steps: int = 10
     rate: float = 0.01
+    inversion_at: Level = "lower"
 
 
 def null_text(
@@ -48,7 +54,7 @@ def null_text(
     each = []
     for i, (image, text) in enumerate(zip(request.images, texts, strict=True)):
         negative = Prompt(uncond[i : i + 1], None, {"cond": _rows(request.prompt.added.get("uncond", {}), i)})
-        trajectory, key = engine.invert(image, text, path)
+        trajectory, key = engine.invert(image, text, path, evaluate_at=settings.inversion_at)
         key = content_key(
             what="null text",
             trajectory=key,

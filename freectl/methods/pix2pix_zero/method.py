@@ -6,12 +6,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from freectl.denoising.injection import EDIT, SOURCE
+from freectl.denoising.inversion import Level
 from freectl.denoising.noise_prior import NoisePrior
 from freectl.denoising.sampler import Lane, Prompt
-from freectl.methods.base import Method, Outcome, Request, denoise, inverted
+from freectl.methods.base import Method, Outcome, Request, denoise, inverted, with_negative
 from freectl.methods.pix2pix_zero import directions
 from freectl.methods.pix2pix_zero.guide import CrossAttentionGuide
-from freectl.methods.setting import setting
+from freectl.methods.setting import inversion_level, setting
 from freectl.models.engine import Engine
 
 
@@ -80,6 +81,7 @@ class Pix2PixZeroSettings(BaseModel):
         source="its code",
     )
     rolls: int = setting(5, "auto-correlation steps a round", ge=1, le=100, unit="steps", source="its code")
+    inversion_at: Level = inversion_level()
 
     @field_validator("direction")
     @classmethod
@@ -108,7 +110,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
     settings = Pix2PixZeroSettings
     presets = {  # noqa: RUF012
         "default": {},
-        "published": {"sentences": 1000, "steer": "halves"},
+        "published": {"sentences": 1000, "steer": "halves", "inversion_at": "upper"},
     }
     needs = ("image", "inversion", "gradient")
 
@@ -127,7 +129,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
         with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 change = joined([directions.direction(engine, one) for one in sets])
-                trajectory = inverted(engine, request, texts, prior=prior)
+                trajectory = inverted(engine, request, texts, prior=prior, evaluate_at=settings.inversion_at)
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
                 source = engine.encode_prompt(texts)
@@ -170,10 +172,3 @@ def moved(prompt: Prompt, change: Prompt) -> Prompt:
     added = dict(prompt.added.get("cond", {}))
     added |= {name: added[name] + value for name, value in change.added.get("cond", {}).items()}
     return Prompt(prompt.cond + change.cond, None, {"cond": added} if added else {})
-
-
-def with_negative(prompt: Prompt, negative: Prompt | None) -> Prompt:
-    """The conditional half of one prompt with the unconditional half of another, if that has one."""
-    if negative is None:
-        return prompt
-    return Prompt(prompt.cond, negative.uncond, {**negative.added, **{h: prompt.added[h] for h in prompt.added}})
