@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -10,10 +11,10 @@ from torch import Tensor, nn
 
 from freectl.denoising.injection import EDIT, Injection, copies, row_places
 from freectl.denoising.path import Path
-from freectl.denoising.sampler import Controller, Denoiser, Lane, RowKey, Step, row_keys
+from freectl.denoising.sampler import Controller, Denoiser, Half, Lane, Prompt, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit, tap
 from freectl.errors import InputError
-from freectl.methods.appearance import transferred
+from freectl.methods.appearance import Deviation, transferred
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.setting import setting
 from freectl.models.engine import Engine
@@ -57,6 +58,30 @@ class CtrlXSettings(BaseModel):
         1.0, "eta of the DDIM steps; 0 is deterministic", ge=0, le=1, unit="factor", source="its code"
     )
     appearance_text: str = setting("", "what the appearance picture shows", unit="text", source="its code")
+    empty_text: Literal["empty", "prompt"] = setting(
+        "empty",
+        "what an empty source prompt or appearance_text stands for: no words, or the prompt",
+        unit="choice",
+        source="prompt in its code; empty is ours",
+    )
+    asking: Literal["own", "structure"] = setting(
+        "own",
+        "whose queries look for the appearance where the structure's are injected too: the edit's, or the structure's",
+        unit="choice",
+        source="structure in its code; own is the paper's",
+    )
+    deviation: Deviation = setting(
+        "population",
+        "deviation of norm: over n with 1e-5 added to the variance, or over n - 1 as it is",
+        unit="choice",
+        source="sample in its code; population is ours",
+    )
+    first_step: Literal["noised", "start"] = setting(
+        "noised",
+        "given pictures in the first step: noised, or the noise that the edit starts from",
+        unit="choice",
+        source="start in its code; noised is the paper's",
+    )
 
 
 class CtrlX(Method[CtrlXSettings]):
@@ -74,10 +99,20 @@ x_t^s = sqrt(abar_t) x_0^s + sqrt(1 - abar_t) e,  x_t^a alike,  e drawn anew at 
 f_t, Q_t, K_t <- those of x_t^s while t is in the first tau_s of the steps: one residual block, the attentions behind it
 h <- S norm(h) + M before self-attention while t is in the first tau_a,  norm over the tokens of each channel
 A = softmax(norm(h) W_q (norm(h^a) W_k)^T / sqrt(d)),  M = A h^a,  S = sqrt(A (h^a)^2 - M^2)
+its code: A of norm(h^s) in the layers of Q_t, K_t
 all in the conditional half of eps_u + s (eps_c - eps_u) alone
 """
     settings = CtrlXSettings
-    presets = {"default": {}, "skeleton": {"structure_stop": 0.4}}  # noqa: RUF012
+    presets = {  # noqa: RUF012
+        "default": {},
+        "skeleton": {"structure_stop": 0.4},
+        "published": {
+            "empty_text": "prompt",
+            "asking": "structure",
+            "deviation": "sample",
+            "first_step": "start",
+        },
+    }
     needs = ("image",)
     inputs = ("appearance_image", "conditions")
 
@@ -89,15 +124,16 @@ all in the conditional half of eps_u + s (eps_c - eps_u) alone
             start = request.latents
             if start is None:
                 start = engine.noise(request.size, request.generators)
+            instead = request.prompt if settings.empty_text == "prompt" else None
             clean = {STRUCTURE: engine.encode_images(images)}
             lanes = {
                 EDIT: Lane(start, request.prompt, request.guidance_scale),
-                STRUCTURE: Lane(start, engine.encode_prompt(texts)),
+                STRUCTURE: Lane(start, told(engine, texts, instead)),
             }
             if request.appearance_image is None:
                 lanes[APPEARANCE] = Lane(start.clone(), request.prompt, request.guidance_scale)
             else:
-                own = engine.encode_prompt([settings.appearance_text] * len(texts))
+                own = told(engine, [settings.appearance_text] * len(texts), instead)
                 lanes[APPEARANCE] = Lane(start, own)
                 clean[APPEARANCE] = engine.encode_images([request.appearance_image] * len(texts))
             controller = CtrlXController(path, engine.family.ctrlx_sites(engine.network), settings, clean)
@@ -111,6 +147,18 @@ all in the conditional half of eps_u + s (eps_c - eps_u) alone
         window = Injection((), settings.recurrence_start, settings.recurrence_stop).steps(steps)
         rest = 2 * steps + structure + 2 * settings.recurrences * window
         return f"synthesis {rest + 2 * appearance} ({rest + appearance} with an appearance picture)"
+
+
+def told(engine: Engine, texts: Sequence[str], instead: Prompt | None) -> Prompt:
+    """The texts without an unconditional half; in place of empty ones the prompt `instead`, of the same batch."""
+    found, empty = engine.encode_prompt(texts), torch.tensor([text == "" for text in texts])
+    if instead is None or not empty.any():
+        return found
+    halves: dict[Half, Any] = {"cond": instead.added["cond"]} if instead.added else {}
+    if empty.all():
+        return Prompt(instead.cond, None, halves)
+    added = {name: _chosen(empty, value, found.added["cond"][name]) for name, value in halves.get("cond", {}).items()}
+    return Prompt(_chosen(empty, instead.cond, found.cond), None, {"cond": added} if added else {})
 
 
 def structure_pictures(request: Request) -> tuple[list[Image.Image], list[str]]:
@@ -165,8 +213,9 @@ class CtrlXController(Controller):
 
     def before(self, step: Step, lanes: dict[str, Lane]) -> None:
         """Noise the given pictures afresh; take the edit one level back before a repeat."""
+        from_start = step.index == 0 and self.settings.first_step == "start"
         for name, clean in self.clean.items():
-            if name in lanes:
+            if name in lanes and not from_start:
                 noise = super().noise(step, name, lanes[name], self.generators)
                 lanes[name].latents = self.path.noised(clean, noise, step.timestep)
         if step.repeat:
@@ -185,8 +234,16 @@ class CtrlXController(Controller):
         edits = copies(self.sites.injected, places, {ROW: (STRUCTURE, "cond")}) if STRUCTURE in lanes else {}
         if APPEARANCE in lanes:
             rows, given = places[ROW], places[APPEARANCE, "cond"]
+            asking = places.get((STRUCTURE, "cond")) if self.settings.asking == "structure" else None
             for layer, entry in self.sites.transferred.items():
-                edits[entry] = partial(_transfer, rows=rows, given=given, attention=network.get_submodule(layer))
+                edits[entry] = partial(
+                    _transfer,
+                    rows=rows,
+                    given=given,
+                    asking=asking if f"{layer}.to_q" in self.sites.injected else None,
+                    attention=network.get_submodule(layer),
+                    deviation=self.settings.deviation,
+                )
         return edits
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
@@ -194,7 +251,14 @@ class CtrlXController(Controller):
         return torch.zeros_like(lane.latents) if name in self.clean else super().noise(step, name, lane, generators)
 
 
-def _transfer(value: Tensor, rows: slice, given: slice, attention: nn.Module) -> Tensor:
-    changed = value.clone()
-    changed[rows] = transferred(value[rows], value[given], attention)
+def _transfer(
+    value: Tensor, rows: slice, given: slice, asking: slice | None, attention: nn.Module, deviation: Deviation
+) -> Tensor:
+    changed, structure = value.clone(), None if asking is None else value[asking]
+    changed[rows] = transferred(value[rows], value[given], attention, structure, deviation)
     return changed
+
+
+def _chosen(rows: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Entries of `one` where `rows` (B,) is true, else of `other`."""
+    return torch.where(rows.to(one.device).view(-1, *[1] * (one.dim() - 1)), one, other)

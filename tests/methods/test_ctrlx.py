@@ -10,14 +10,15 @@ from method_kit import check_unet_restored, picture, wrap
 from torch import Tensor
 from toy import alpha_bar, toy_unet
 
-from freectl.denoising.sampler import Controller, Lane, Step
+from freectl.denoising.injection import row_places
+from freectl.denoising.sampler import Controller, Lane, Step, row_keys
 from freectl.errors import InputError
 from freectl.methods.appearance import transferred
 from freectl.methods.base import Condition
-from freectl.methods.ctrlx import CtrlX, CtrlXController, CtrlXSettings
+from freectl.methods.ctrlx import CtrlX, CtrlXController, CtrlXSettings, told
 from freectl.models.engine import Engine
 from freectl.models.families import MINI, SD, SDXL
-from freectl.models.families.unet import attentions_under
+from freectl.models.families.unet import attentions_under, self_attentions
 
 STEPS = 5
 SCALE = 4.0
@@ -45,14 +46,18 @@ def near(got: Tensor, expected: Tensor) -> None:
 # The transfer
 
 
-def naive_transfer(own: Tensor, other: Tensor, w_q: Tensor, w_k: Tensor, heads: int) -> Tensor:
+def naive_transfer(
+    own: Tensor, other: Tensor, w_q: Tensor, w_k: Tensor, heads: int, asking: Tensor | None = None, sample: bool = False
+) -> Tensor:
     """The equations entry by entry in float64, one picture."""
     own, other = own.double(), other.double()
 
     def norm(x: Tensor) -> Tensor:
-        return (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt()
+        count = len(x) - 1 if sample else len(x)
+        variance = sum((row - x.mean(0)) ** 2 for row in x) / count
+        return (x - x.mean(0)) / (variance if sample else variance + 1e-5).sqrt()
 
-    q, k = norm(own) @ w_q.double().T, norm(other) @ w_k.double().T
+    q, k = norm(own if asking is None else asking.double()) @ w_q.double().T, norm(other) @ w_k.double().T
     width = own.shape[1] // heads
     result = torch.zeros_like(own)
     for token in range(own.shape[0]):
@@ -74,6 +79,26 @@ def test_transfer_equals_the_equations(unet):
     for i in range(2):
         expected = naive_transfer(own[i], other[i], layer.to_q.weight, layer.to_k.weight, layer.heads)
         torch.testing.assert_close(got[i].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sample", [False, True])
+@pytest.mark.parametrize("other_queries", [False, True])
+def test_transfer_in_the_published_form_equals_the_equations(unet, sample, other_queries):
+    layer = unet.get_submodule("up_blocks.1.attentions.0.transformer_blocks.0.attn1")
+    generator = torch.Generator().manual_seed(0)
+    own, other, third = (0.01 * torch.randn(1, 5, 16, generator=generator) + 1 for _ in range(3))
+    asking = third if other_queries else None
+    got = transferred(own, other, layer, asking, "sample" if sample else "population")
+    weights = (layer.to_q.weight, layer.to_k.weight, layer.heads)
+    expected = naive_transfer(own[0], other[0], *weights, third[0] if other_queries else None, sample)
+    torch.testing.assert_close(got[0].double(), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(got, transferred(own, other, layer), atol=1e-5) or not (sample or other_queries)
+
+
+def test_flat_channels_stay_finite_without_an_epsilon(unet):
+    layer = unet.get_submodule("up_blocks.1.attentions.0.transformer_blocks.0.attn1")
+    flat = torch.full((1, 7, 16), 0.75)
+    torch.testing.assert_close(transferred(flat, flat, layer, deviation="sample"), flat, rtol=0, atol=1e-3)
 
 
 def test_a_flat_appearance_is_taken_as_it_is(unet):
@@ -177,6 +202,94 @@ def test_injecting_its_own_features_changes_nothing(pipe):
     step = Step(0, STEPS, 501)
     expected = Controller().predict(step, lanes, engine.denoiser)
     near(controller.predict(step, lanes, engine.denoiser)["edit"], expected["edit"])
+
+
+class Explicit:
+    """An attention processor with the published controls, a plain reading row by row."""
+
+    def __init__(self, places: dict, structure: bool, appearance: bool) -> None:
+        rows = ("edit", "structure", "appearance")
+        self.edit, self.structure, self.appearance = (places[name, "cond"] for name in rows)
+        self.injects, self.transfers = structure, appearance
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+        x = hidden_states
+        if self.transfers:
+            normal = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
+            asking = normal[self.structure if self.injects else self.edit]
+            q, k = self._heads(attn, attn.to_q(asking)), self._heads(attn, attn.to_k(normal[self.appearance]))
+            h = self._heads(attn, x[self.appearance])
+            weights = (q @ k.transpose(-1, -2) * attn.scale).softmax(-1)
+            mean, square = ((weights @ v).transpose(1, 2).flatten(2) for v in (h, h * h))
+            x = x.clone()
+            x[self.edit] = (square - mean * mean).clamp(min=0).sqrt() * normal[self.edit] + mean
+        q, k, v = (self._heads(attn, project(x)) for project in (attn.to_q, attn.to_k, attn.to_v))
+        if self.injects:
+            q[self.edit], k[self.edit] = q[self.structure].clone(), k[self.structure].clone()
+        maps = (q @ k.transpose(-1, -2) * attn.scale).softmax(-1)
+        return attn.to_out[0]((maps @ v).transpose(1, 2).flatten(2))
+
+    def _heads(self, attn, value: Tensor) -> Tensor:
+        return value.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+@torch.no_grad()
+def test_the_published_form_equals_an_attention_written_out(pipe):
+    engine, _, lanes = lanes_of(pipe, same=False)
+    settings, sites = CtrlXSettings(**CtrlX.presets["published"]), engine.family.ctrlx_sites(pipe.unet)
+    step, unet, places = Step(0, STEPS, 501), pipe.unet, row_places(lanes, row_keys(lanes))
+    outputs = {}
+    for asking in ("own", "structure"):
+        chosen = settings.model_copy(update={"asking": asking})
+        controller = CtrlXController(engine.path(STEPS), sites, chosen, {})
+        outputs[asking] = controller.predict(step, lanes, engine.denoiser)["edit"]
+    feature = [site for site in sites.injected if not site.endswith(("to_q", "to_k"))]
+    before = unet.attn_processors
+
+    def inject(_module, _args, output):
+        output = output.clone()
+        output[places["edit", "cond"]] = output[places["structure", "cond"]]
+        return output
+
+    handles = [unet.get_submodule(name).register_forward_hook(inject) for name in feature]
+    try:
+        for name in self_attentions(unet):
+            both = f"{name}.to_q" in sites.injected, name in sites.transferred
+            if any(both):
+                unet.get_submodule(name).processor = Explicit(places, *both)
+        expected = Controller().predict(step, lanes, engine.denoiser)["edit"]
+    finally:
+        unet.set_attn_processor(before)
+        for handle in handles:
+            handle.remove()
+    near(outputs["structure"], expected)
+    assert not torch.allclose(outputs["own"], expected, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_an_empty_text_may_stand_for_the_prompt(pipe):
+    """Of the source and of the appearance picture, and of some pictures of a batch."""
+    same = {"empty_text": "prompt"}
+    got = run(pipe, source_prompt="", appearance_image=picture(1), **same).images
+    assert torch.equal(
+        got, run(pipe, source_prompt="a cat", appearance_image=picture(1), appearance_text="a cat").images
+    )
+    assert not torch.equal(got, run(pipe, source_prompt="", appearance_image=picture(1)).images)
+    engine = Engine(pipe)
+    prompt = engine.encode_prompt(["a cat", "a red fox"], ["", ""])
+    mixed, expected = told(engine, ["", "a dog"], prompt), engine.encode_prompt(["a cat", "a dog"])
+    assert torch.equal(mixed.cond, expected.cond)
+    assert mixed.uncond is None
+    for name, value in expected.added.get("cond", {}).items():
+        assert torch.equal(mixed.added["cond"][name], value)
+
+
+def test_the_first_step_may_be_the_start_itself(toy_pipe):
+    """The given pictures are then seen from the second step on."""
+    pipe = wrap(toy_pipe)
+    only_first = {"structure_stop": 1 / STEPS, "appearance_stop": 0.0, "first_step": "start"}
+    assert torch.equal(run(pipe, **only_first).images, run(pipe, image=picture(1), **only_first).images)
+    noised = only_first | {"first_step": "noised"}
+    assert not torch.equal(run(pipe, **noised).images, run(pipe, image=picture(1), **noised).images)
 
 
 @torch.no_grad()
