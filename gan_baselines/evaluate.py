@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gan_baselines.config import layout_of
 from gan_baselines.data.folders import Source, Split, find_sources, has_split, same_names
@@ -125,8 +126,16 @@ def _noise_kid(weights: Weights, source: Source, real: Tensor, seed: int, networ
     if source.marks and weights.network is not None:
         marks = (source.marks * count)[:count]
         condition = weights.network.conditions(marked(weights.model, marks))
-    fake = list(sample(weights.noise_generator, count, seed, condition=condition))
+    drawn = sample(weights.noise_generator, count, seed, condition=condition)
+    fake = enlarged(torch.stack(list(drawn)), size)
     return _kid(pooled_features(network, real), pooled_features(network, fake))
+
+
+def enlarged(pictures: Tensor, side: int) -> Tensor:
+    """(N, 3, H, W) at the side that real pictures have; a first stage draws smaller ones."""
+    if pictures.shape[-1] == side:
+        return pictures
+    return functional.interpolate(pictures, size=(side, side), mode="bilinear")
 
 
 def _direction(

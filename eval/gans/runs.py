@@ -104,6 +104,8 @@ def _parsed(plan: dict[str, Any]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of data, runs and results.json")
     parser.add_argument("--only", nargs="*", default=list(plan["runs"]), help="names of runs; default all")
+    groups = sorted({run[1] for run in plan["runs"].values()})
+    parser.add_argument("--groups", nargs="*", default=[], choices=groups, help="instead: all runs of these groups")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each kind, with seeds 0, 1, ...")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--factor", type=float, default=1.0, help="budget of every run, times the plan's")
@@ -112,6 +114,8 @@ def _parsed(plan: dict[str, Any]) -> argparse.Namespace:
                         help="measure: only runs that are trained already")  # fmt: skip
     parser.add_argument("--speeds", action="store_true", help=f"also time the training of the group '{SPEED_GROUP}'")
     arguments = parser.parse_args()
+    if arguments.groups:
+        arguments.only = [name for name, run in plan["runs"].items() if run[1] in arguments.groups]
     if unknown := [name for name in arguments.only if name not in plan["runs"]]:
         parser.error(f"--only: found {', '.join(unknown)}; allowed: {', '.join(plan['runs'])}")
     if arguments.seeds < 1 or arguments.threads < 1 or arguments.factor <= 0:

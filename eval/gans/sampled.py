@@ -53,11 +53,13 @@ def _from_labels(weights: Any, data: Path, count: int) -> list[Tensor]:
 
 def _from_noise(weights: Any, source: Any, count: int) -> list[Tensor]:
     from gan_baselines.data.marks import marked
+    from gan_baselines.evaluate import enlarged
     from gan_baselines.inference import sample
 
     marks = source.marks[:count]
     condition = weights.network.conditions(marked(weights.model, marks)) if marks and _takes(weights.model) else None
-    return list(sample(weights.noise_generator, count, 0, condition=condition))
+    drawn = torch.stack(list(sample(weights.noise_generator, count, 0, condition=condition)))
+    return list(enlarged(drawn, weights.model.side))
 
 
 def _takes(model: Any) -> bool:

@@ -13,6 +13,8 @@ from torch import nn
 from eval.gans import features, measure, runs, sampled, tasks
 from eval.gans import noise as gan_noise
 from gan_baselines.config import RunConfig
+from gan_baselines.data.complete import completed
+from gan_baselines.data.folders import find_sources
 from gan_baselines.evaluate import evaluate
 from gan_baselines.models import build
 from gan_baselines.networks import DcganDiscriminator
@@ -44,6 +46,7 @@ MEASURED = {
     "spade": ["model.labels=40", "model.instances=true", "model.ups=2", "model.hidden=4", "model.width=4"],
     "bicyclegan": ["model.generator.downs=4", "model.generator.width=4", "model.encoder_width=2"],
     "infogan": ["model.width=4"],
+    "stackgan": ["model.size=64", "model.first_size=16", "model.width=4", "model.length=7", "model.coarse=8"],
     "pix2pix": ["model.generator.downs=4", "model.generator.width=4"],
 }
 
@@ -56,7 +59,10 @@ def test_data_of_every_task_and_what_its_runs_are_measured_by(tmp_path):
     assert set(folders) == {"labelled", "answers", "captioned", "paired"}
     for name, sets in MEASURED.items():
         task, folder = tasks.task_of(name, plan), tmp_path / name
-        config = resolve(name, None, ["model.init=normal", *sets]).model
+        config = resolve(name, None, ["model.init=normal", *sets])
+        if name == "stackgan":  # its words are the data's
+            config = completed(config, find_sources(folders[task], "captioned"))
+        config = config.model
         net = build(config)
         save_weights(folder / "weights", config, dict(net.generators), translators=sorted(net.translators))
         ask = sampled.measure_drawn if task in tasks.OF_SCENES else measure.measure
