@@ -31,6 +31,7 @@ _LAZY = {
     "edit": "freectl.tasks.edit",
     "EditResult": "freectl.tasks.edit",
     "FreeControlPipeline": "freectl.pipelines.sd",
+    "FreeControl3Pipeline": "freectl.pipelines.sd3",
     "FreeControlXLPipeline": "freectl.pipelines.sdxl",
     "FreectlError": "freectl.errors",
     "InputError": "freectl.errors",
@@ -38,6 +39,7 @@ _LAZY = {
 __all__ = [
     "ControlResult",
     "EditResult",
+    "FreeControl3Pipeline",
     "FreeControlPipeline",
     "FreeControlXLPipeline",
     "FreectlError",

@@ -54,7 +54,19 @@ def _overview(facts: list[dict[str, Any]], steps: int) -> str:
         lines += [indent + line for line in purpose[1:]]
     about = f"rows: latents through the network at {steps} steps of a first edit, which is what time goes by; a repeat"
     about += " costs less. `freectl methods --describe NAME`: equations, settings, presets."
-    return "\n".join([*lines, "", *textwrap.wrap(about, WIDTH)])
+    return "\n".join([*lines, "", *textwrap.wrap(about, WIDTH), "", *textwrap.wrap(_where(facts), WIDTH)])
+
+
+def _where(facts: list[dict[str, Any]]) -> str:
+    """On which model families the methods run, those with fewer by name."""
+    runs: dict[str, list[str]] = {}
+    for one in facts:
+        for family in one["families"]:
+            runs.setdefault(family, []).append(one["name"])
+    most = max(map(len, runs.values()))
+    every = ", ".join(family for family, names in runs.items() if len(names) == most)
+    some = "".join(f"; {family} runs {', '.join(names)}" for family, names in runs.items() if len(names) < most)
+    return f"model families: {every} run every method{some}."
 
 
 def _page(facts: dict[str, Any], steps: int) -> str:
@@ -64,7 +76,12 @@ def _page(facts: dict[str, Any], steps: int) -> str:
     presets = [f"  {name}: {_assignments(values)}" for name, values in facts["presets"].items()]
     uses = ", ".join((*facts["needs"], *facts["inputs"]))
     head += ["", "equations", *equations, "", "presets (what differs from the defaults)", *presets, ""]
-    head += [f"uses: {uses}", f"row forwards at {steps} steps: {facts['row_forwards']} = {facts['rows']:g}", ""]
+    head += [
+        f"model families: {', '.join(facts['families'])}",
+        f"uses: {uses}",
+        f"row forwards at {steps} steps: {facts['row_forwards']} = {facts['rows']:g}",
+        "",
+    ]
     for one in facts["settings"]:
         default = "none" if one["default"] is None else one["default"] if one["default"] != "" else '""'
         of = f" ({one['unit']})" if one["unit"] not in ("", "choice", "text") else ""
@@ -79,9 +96,13 @@ def _assignments(values: dict[str, Any]) -> str:
 
 def _facts(method: Any, steps: int) -> dict[str, Any]:
     from freectl.denoising.cost import rows_in
+    from freectl.methods import OUTSIDE
     from freectl.methods.setting import described
+    from freectl.models.families import FAMILIES
 
     settings = method.settings()
+    able = [one.name for one in FAMILIES if one.methods is None or method.name in one.methods]
+    families = [] if method.name in OUTSIDE else able
     formula = method.row_forwards(steps, settings)
     return {
         "name": method.name,
@@ -91,6 +112,7 @@ def _facts(method: Any, steps: int) -> dict[str, Any]:
         "needs": list(method.needs),
         "inputs": list(method.inputs),
         "presets": method.presets,
+        "families": families,
         "row_forwards": formula,
         "rows": rows_in(formula),
         "settings": described(settings),

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from freectl.denoising.early import Shapes, early_share
 from freectl.denoising.taps import EarlyExit, run_until
 from freectl.errors import FreectlError, InputError
 
@@ -80,12 +81,16 @@ class Cost:
         the hot path), forwards that fail count nothing.
         """
         truncated: Counter[_Truncated] = Counter()
+        early: Counter[tuple[tuple[str, ...], Shapes]] = Counter()
 
         def count(_network: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
-            sample: Tensor = args[0] if args else kwargs["sample"]
+            sample: Tensor = args[0] if args else kwargs["sample" if "sample" in kwargs else "hidden_states"]
             error = sys.exception()
             if output is not None:
                 self.row_forwards += sample.shape[0]
+            elif isinstance(error, EarlyExit) and "hidden_states" in kwargs:
+                shapes = tuple((name, tuple(x.shape)) for name, x in kwargs.items() if isinstance(x, Tensor))
+                early[error.sites, shapes] += sample.shape[0]
             elif isinstance(error, EarlyExit):
                 encoder = args[2] if len(args) > 2 else kwargs["encoder_hidden_states"]
                 height, width = sample.shape[-2:]
@@ -98,6 +103,8 @@ class Cost:
             handle.remove()
             for (sites, size, tokens), rows in truncated.items():
                 self.row_forwards += rows * truncated_share(network, sites, size, tokens)
+            for (sites, shapes), rows in early.items():
+                self.row_forwards += rows * early_share(network, sites, shapes)
 
     def add_backward(self, rows: int) -> None:
         """Count a backward pass through the network for `rows` rows."""

@@ -238,6 +238,14 @@ class RectifiedFlow(Path):
         sigma = torch.tensor(max(float(time), 0.0) / self.length, dtype=torch.float64)
         return (1 - sigma).to(dtype or torch.float32), sigma.to(dtype or torch.float32)
 
+    def step(
+        self, output: Tensor, latents: Tensor, time: float, *, eta: float = 0.0, noise: Tensor | None = None
+    ) -> Tensor:
+        """As `Path.step`, in fp32 at least, as diffusers' flow schedulers compute."""
+        wide = torch.promote_types(latents.dtype, torch.float32)
+        noise = None if noise is None else noise.to(wide)
+        return super().step(output.to(wide), latents.to(wide), time, eta=eta, noise=noise).to(latents.dtype)
+
     def below(self, time: float) -> float:
         """The next lower time of the grid; behind the last one 0."""
         return next((one for one in self.times if one < time), 0.0)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from freectl.denoising.attention_maps import token_positions
 from freectl.denoising.sampler import Half, Prompt
 from freectl.errors import InputError
 from freectl.models.finite import check_finite
@@ -84,6 +85,16 @@ class TextConditioner:
     def key(self, micro: MicroConditioning) -> str:
         """What encoded texts depend on besides the encoders' weights, for cache keys."""
         return ""
+
+    def positions(self, text: str, words: str, option: str = "--concept") -> list[int]:
+        """Positions of the tokens of `words` in the encoded text.
+
+        Raises:
+            InputError: the words are not in the text.
+        """
+        tokenizer = self.pipe.tokenizer
+        text, words = (self.pipe.maybe_convert_prompt(one, tokenizer) for one in (text, words))
+        return token_positions(tokenizer, text, words, option)
 
     @torch.no_grad()
     def encode(

@@ -8,12 +8,12 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
-from freectl.denoising import attention_maps
 from freectl.denoising.cost import Cost
 from freectl.denoising.inversion import Level, Trajectory, invert
 from freectl.denoising.noise_prior import NoisePrior
 from freectl.denoising.path import Path, path_of, time_of
 from freectl.denoising.sampler import Denoiser, Prompt
+from freectl.errors import InputError
 from freectl.files.cache import Cache, content_key
 from freectl.models import families, fingerprint
 from freectl.models.conditioning import MicroConditioning
@@ -69,26 +69,45 @@ class Engine:
     def working_multiple(self) -> int:
         """Width and height must be multiples of this many pixels.
 
-        The VAE's factor; a UNet takes any size, since its decoder is resized to the skip connections.
+        The VAE's factor times a token's cells; a UNet takes any size, since its decoder is resized to the skip
+        connections.
         """
-        return max(8, self.codec.factor)
+        return max(8, self.codec.factor * self.family.patch(self.network))
+
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Check a (width, height) in pixels.
+
+        Raises:
+            InputError: a side is longer than the network has places for.
+        """
+        cells = self.family.largest(self.network)
+        for name, side in zip(("width", "height"), size, strict=True):
+            if cells is not None and side > cells * self.codec.factor:
+                allowed = f"up to {cells * self.codec.factor}, which the model has places for"
+                raise InputError(name, f"{side} px", allowed)
 
     @property
     def base_size(self) -> int:
         """Side in pixels the model was trained at; the longer one of two."""
         return max(self.family.latent_shape(self.network)[1:]) * self.codec.factor
 
-    def path(self, steps: int) -> Path:
+    def path(self, steps: int, *, size: tuple[int, int] | None = None) -> Path:
         """The schedule with a sampling grid of that many steps.
+
+        Args:
+            size: (width, height) in pixels of other pictures than the run's; some families' grids depend on it.
 
         Raises:
             InputError: the schedule has no such grid.
         """
-        return self.schedule.on(steps)
+        width, height = (side // self.codec.factor for side in size or self.size)
+        return self.schedule.on(
+            steps, **self.family.grid(self.schedule.scheduler, self.network, (height, width), steps)
+        )
 
-    def timesteps(self, steps: int) -> list[float]:
+    def timesteps(self, steps: int, *, size: tuple[int, int] | None = None) -> list[float]:
         """The times of that grid, descending."""
-        return list(self.path(steps).times)
+        return list(self.path(steps, size=size).times)
 
     def encode_prompt(
         self, texts: Sequence[str], negative: Sequence[str] | None = None, *, size: tuple[int, int] | None = None
@@ -108,9 +127,7 @@ class Engine:
         Raises:
             InputError: the words are not in the text.
         """
-        tokenizer = self.pipe.tokenizer
-        text, words = (self.pipe.maybe_convert_prompt(one, tokenizer) for one in (text, words))
-        return attention_maps.token_positions(tokenizer, text, words)
+        return self.text.positions(text, words)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""

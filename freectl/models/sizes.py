@@ -20,4 +20,5 @@ def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:
         allowed = "the side of the latents that the model was trained for, such as 64"
         raise InputError("--model", "a network whose config.json says no sample_size", allowed)
     base = max(family.latent_shape(network)[1:]) * factor_of(pipe.vae)
-    return pictures.working_size(original, base, square=family.square)
+    multiple = max(8, factor_of(pipe.vae) * family.patch(network))
+    return pictures.working_size(original, base, multiple, square=family.square)

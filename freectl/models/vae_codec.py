@@ -69,7 +69,7 @@ class VaeCodec:
         config = self.vae.config
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
         if mean is None or deviation is None:
-            return 0.0, config.scaling_factor
+            return config.get("shift_factor") or 0.0, config.scaling_factor
         mean, deviation = (torch.tensor(list(x)).view(1, -1, 1, 1).to(latents) for x in (mean, deviation))
         return mean, config.scaling_factor / deviation
 

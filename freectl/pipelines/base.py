@@ -197,6 +197,7 @@ class FreeControlMixin(DiffusionPipeline):
         if guidance_scale is None:
             guidance_scale = engine.family.guidance_scale
         self._begin(guidance_scale, num_inference_steps, kwargs)
+        engine.family.check_method(method.name)
         optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image, "conditions": conditions}
         method.check(settings, method.used(optional, keep == BACKGROUND and keep_concept is None))
         settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
@@ -204,6 +205,7 @@ class FreeControlMixin(DiffusionPipeline):
         texts = [text for text in texts for _ in range(num_images_per_prompt)]
         first = conditions[0].image if conditions else image
         images, size = fit_images(first, len(texts), num_images_per_prompt, width, height, engine)
+        engine.check_size(size)
         engine.size = size
         try:
             sources = [source_prompt] * len(texts)

@@ -7,8 +7,12 @@ from torch import Tensor
 from freectl.denoising.sampler import Half, Lane, Prompt
 from freectl.errors import InputError
 
-ADDED = {"add_text_embeds": "text_embeds", "add_time_ids": "time_ids"}
-"""Names of SDXL's added inputs in diffusers' callbacks."""
+ADDED = {
+    "add_text_embeds": "text_embeds",
+    "add_time_ids": "time_ids",
+    "pooled_prompt_embeds": "pooled_projections",
+}
+"""Names of added inputs in diffusers' callbacks: SDXL's, and Stable Diffusion 3's."""
 PREFIXES: dict[Half, str] = {"cond": "", "uncond": "negative_"}
 
 
@@ -34,7 +38,7 @@ def change_lane(lane: Lane, tensors: dict[str, Any], guidance_scale: float) -> N
     lane.latents, lane.guidance_scale = tensors["latents"], guidance_scale
     uncond = tensors["negative_prompt_embeds"] if guidance_scale > 1 else None
     added = {
-        half: {key: tensors[prefix + name] for name, key in ADDED.items()}
+        half: {key: tensors[prefix + name] for name, key in ADDED.items() if key in lane.prompt.added[half]}
         for half, prefix in PREFIXES.items()
         if half in lane.prompt.added and (half == "cond" or uncond is not None)
     }

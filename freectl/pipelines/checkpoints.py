@@ -9,12 +9,10 @@ from typing import Any
 from freectl.errors import FreectlError, InputError
 from freectl.pipelines.parts import parts_of
 
-ALLOWED = "Stable Diffusion 1.x, 2.x or XL"
+ALLOWED = "Stable Diffusion 3.x, 1.x, 2.x or XL"
 _UNET = "model.diffusion_model."
-_TEXT = ("cond_stage_model.", "conditioner.embedders.")
+_TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
 _VAE = "first_stage_model."
-# diffusers' names of what a single file can hold, as far as a family here fits it
-_SUPPORTED = ("v1", "v2", "xl_base")
 
 
 def check_folder(folder: Path, model: str) -> None:
@@ -33,7 +31,7 @@ def check_folder(folder: Path, model: str) -> None:
         raise InputError(
             "--model", f"folder '{model}' whose model_index.json is damaged", f"a folder of {ALLOWED}"
         ) from None
-    _check_components(index, f"folder '{model}' of a {kind}")
+    _network(index, f"folder '{model}' of a {kind}")
     parts_of(folder, index, model)
 
 
@@ -79,8 +77,10 @@ def configuration(path: Path | str) -> str:
         return str(beside)
     from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
 
+    from freectl.models import families
+
     kind = infer_diffusers_model_type({name: SimpleNamespace(shape=shape) for name, shape in shapes(path).items()})
-    if kind not in _SUPPORTED:
+    if not any(kind in family.single_files for family in families.FAMILIES):
         raise InputError("--model", f"file '{path}' of kind '{kind}'", ALLOWED)
     return DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]["pretrained_model_name_or_path"]
 
@@ -114,8 +114,8 @@ def with_own_schedule(pipe: Any, path: Path | str) -> None:
         pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, **changes)
 
 
-def pipeline_class(location: str, name: str) -> Any:
-    """The pipeline class of a folder or hub id, which its model family names.
+def family_of(location: str, name: str) -> Any:
+    """The model family of a folder or hub id, by its configuration alone.
 
     Args:
         name: of the model, as the user gave it.
@@ -124,17 +124,22 @@ def pipeline_class(location: str, name: str) -> Any:
         InputError: its network is of no family that is known, or it has none.
         OSError: the configuration cannot be read.
     """
+    import diffusers
     from accelerate import init_empty_weights
-    from diffusers import DiffusionPipeline, UNet2DConditionModel
 
     from freectl.models import families
 
-    index = DiffusionPipeline.load_config(location)
-    _check_components(index, f"'{name}', a {index.get('_class_name')}")
-    config = UNet2DConditionModel.load_config(location, subfolder="unet")
+    index = diffusers.DiffusionPipeline.load_config(location)
+    kind = _network(index, f"'{name}', a {index.get('_class_name')}")
+    cls = getattr(diffusers, kind)
+    config = cls.load_config(location, subfolder=families.networks()[kind])
     with init_empty_weights():
-        family = families.of(UNet2DConditionModel.from_config(config))
-    module, _, attribute = family.pipeline.partition(":")
+        return families.of(cls.from_config(config))
+
+
+def pipeline_class(location: str, name: str) -> Any:
+    """The pipeline class of a folder or hub id, which its model family names; as `family_of`."""
+    module, _, attribute = family_of(location, name).pipeline.partition(":")
     return getattr(import_module(module), attribute)
 
 
@@ -149,6 +154,12 @@ def check_complete(pipe: Any, name: str) -> None:
         raise FreectlError(f"--model {name}: its files lack some of the weights")
 
 
-def _check_components(index: dict[str, Any], found: str) -> None:
-    if not isinstance(index.get("unet"), list | tuple) or "UNet2DConditionModel" not in index["unet"]:
-        raise InputError("--model", found, f"a model of {ALLOWED}")
+def _network(index: dict[str, Any], found: str) -> str:
+    """Class of the denoising network of a folder with this index."""
+    from freectl.models import families
+
+    for kind, component in families.networks().items():
+        entry = index.get(component)
+        if isinstance(entry, list | tuple) and kind in entry:
+            return kind
+    raise InputError("--model", found, f"a model of {ALLOWED}")

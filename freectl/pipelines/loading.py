@@ -99,6 +99,22 @@ def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
     return names[dtype], "as asked"
 
 
+def check_method(source: Source, method: Any) -> None:
+    """Check that a model's family runs a method, by its configuration; one that cannot be read now is left to loading.
+
+    Raises:
+        InputError: it does not, or the model is of no family that is known.
+    """
+    if source.name == "mini":
+        return  # runs all, and its configuration is not read for nothing
+    try:
+        location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
+        family = checkpoints.family_of(location, source.path)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError):
+        return
+    family.check_method(method.name)
+
+
 def check_offload(offload: str, device: str) -> None:
     """Offloading moves weights between an accelerator and the CPU.
 

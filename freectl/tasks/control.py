@@ -12,7 +12,7 @@ from freectl.errors import InputError, python_errors
 from freectl.files import pictures as image_io
 from freectl.files import record as records
 from freectl.files.pictures import Fitted, Size
-from freectl.pipelines.loading import Source, check_adapters, resolve_model
+from freectl.pipelines.loading import Source, check_adapters, check_method, resolve_model
 from freectl.tasks import edit as editing
 from freectl.tasks import hints
 from freectl.tasks import options as config
@@ -66,6 +66,7 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     if "conditions" not in method.inputs:
         able = ", ".join(name for name in methods.REGISTRY if "conditions" in methods.get(name).inputs)
         raise InputError("--method", f"{method.name}, which takes no condition pictures", able or "none yet")
+    check_method(source, method)
     # there is no input whose inverted noise could be kept
     free = {"start": "noise"} if "start" in method.settings.model_fields else {}
     settings = config.method_settings(method, options.preset, free | overrides)

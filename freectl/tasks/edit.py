@@ -45,6 +45,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
             options.appearance_image, "--appearance-image", options.background, reduced=True
         ).image
     method = methods.get(options.method)
+    loading.check_method(source, method)
     settings = config.method_settings(method, options.preset, overrides)
     optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
     method.check(settings, method.used(optional, options.keep_background))

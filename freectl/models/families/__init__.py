@@ -6,11 +6,11 @@ from freectl.errors import InputError
 from freectl.models.families.base import Family
 from freectl.models.families.mini import MINI
 from freectl.models.families.sd import SD
+from freectl.models.families.sd3 import SD3
 from freectl.models.families.sdxl import SDXL
-from freectl.models.families.unet import blocks_with_self_attention
 from freectl.models.networks import unwrapped
 
-FAMILIES: list[Family] = [SD, SDXL, MINI]
+FAMILIES: list[Family] = [SD, SDXL, MINI, SD3]
 
 
 def of(network: Any) -> Family:
@@ -19,20 +19,29 @@ def of(network: Any) -> Family:
     Raises:
         InputError: none fits; the message lists what was looked for.
     """
-    for family in FAMILIES:
+    kind = type(unwrapped(network)).__name__
+    alike = [family for family in FAMILIES if family.network == kind]
+    for family in alike:
         if family.fits(network):
             return family
-    config, extra = network.config, network.config.get("addition_embed_type")
-    blocks = ", ".join(blocks_with_self_attention(network)) or "no block"
-    found = (
-        f"a UNet with {len(config.block_out_channels)} levels, {config.in_channels} channels in and "
-        f"{config.out_channels} out{f', {extra} inputs' if extra else ''}, self-attention in {blocks}"
-    )
-    looked_for = "; or ".join(family.looked_for for family in FAMILIES)
-    raise InputError("--model", found, f"as many channels out as in, and {looked_for}")
+    if not alike:
+        raise InputError("--model", f"a {kind}", f"one of {', '.join(networks())}")
+    looked_for = "; or ".join(family.looked_for for family in alike)
+    raise InputError("--model", alike[0].described(network), f"as many channels out as in, and {looked_for}")
+
+
+def networks() -> dict[str, str]:
+    """Class of a denoising network -> the pipeline's component that it is."""
+    return {family.network: family.component for family in FAMILIES}
 
 
 def network_of(pipe: Any) -> Any:
-    """The denoising network of a pipeline, without the wrapping of `torch.compile`."""
-    names = dict.fromkeys(family.component for family in FAMILIES)
-    return unwrapped(next(part for name in names if (part := getattr(pipe, name, None)) is not None))
+    """The denoising network of a pipeline, without the wrapping of `torch.compile`.
+
+    Raises:
+        InputError: it has none.
+    """
+    for name in dict.fromkeys(networks().values()):
+        if (part := getattr(pipe, name, None)) is not None:
+            return unwrapped(part)
+    raise InputError("--model", f"a {type(pipe).__name__}", f"a pipeline with one of {', '.join(networks())}")

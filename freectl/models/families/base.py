@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from freectl.errors import InputError
 from freectl.models.conditioning import TextConditioner
 
 Pair = tuple[str, str]
@@ -40,6 +41,9 @@ class Family(ABC):
         upcast_vae: its VAE runs in fp32 where fp16 weights ask for it.
         square: pictures are fitted to the square it was trained on, whatever their shape.
         words: its entry of `prompts/seeds.yaml` and `prompts/directions.yaml`: what its seed pictures are asked for.
+        network: class of that network in diffusers.
+        methods: names of the methods that it runs; None = all.
+        single_files: diffusers' names of its kinds of single file.
     """
 
     name: str
@@ -51,6 +55,9 @@ class Family(ABC):
     upcast_vae: bool = False
     square: bool = False
     words: str = "photos"
+    network: str = "UNet2DConditionModel"
+    methods: tuple[str, ...] | None = None
+    single_files: tuple[str, ...] = ()
 
     @abstractmethod
     def fits(self, network: Any) -> bool:
@@ -60,6 +67,10 @@ class Family(ABC):
     @abstractmethod
     def looked_for(self) -> str:
         """What `fits` asks for, in words."""
+
+    @abstractmethod
+    def described(self, network: Any) -> str:
+        """What a network of its class is that does not fit, in words."""
 
     @abstractmethod
     def call(
@@ -116,6 +127,27 @@ class Family(ABC):
         Raises:
             InputError: the network has no such layers.
         """
+
+    def grid(self, scheduler: Any, network: Any, size: tuple[int, int], steps: int) -> dict[str, Any]:
+        """Further arguments of the scheduler's `set_timesteps`, for latents of `size` (height, width)."""
+        return {}
+
+    def patch(self, network: Any) -> int:
+        """Latent cells to a token's side: what the latents' height and width must be multiples of."""
+        return 1
+
+    def largest(self, network: Any) -> int | None:
+        """Latent cells of the longest side that the network has places for; None = any."""
+        return None
+
+    def check_method(self, name: str) -> None:
+        """Check that the family runs a method.
+
+        Raises:
+            InputError: it does not; the message lists those that it runs.
+        """
+        if self.methods is not None and name not in self.methods:
+            raise InputError("--method", f"{name}, which does not run on {self.name} models", ", ".join(self.methods))
 
     def word_layers(self, network: nn.Module) -> list[str]:
         """The layers of `word_sites`."""

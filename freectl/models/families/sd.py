@@ -18,5 +18,6 @@ SD = UNetFamily(
          "up_blocks.2.attentions.0", "up_blocks.2.attentions.1"),
     ),
     levels=4,
+    single_files=("v1", "v2"),
     word_blocks=("down_blocks.2", "up_blocks.1"),
 )  # fmt: skip

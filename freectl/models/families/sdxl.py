@@ -21,4 +21,5 @@ SDXL = UNetFamily(
     word_blocks=("down_blocks.2", "up_blocks.0"),
     addition="text_time",
     side=128,
+    single_files=("xl_base",),
 )  # fmt: skip

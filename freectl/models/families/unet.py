@@ -78,6 +78,15 @@ class UNetFamily(Family):
             and self.structure_block in blocks_with_self_attention(network)
         )
 
+    def described(self, network: Any) -> str:
+        """Levels, channels, added inputs, and the blocks with self-attention."""
+        config, extra = network.config, network.config.get("addition_embed_type")
+        blocks = ", ".join(blocks_with_self_attention(network)) or "no block"
+        return (
+            f"a UNet with {len(config.block_out_channels)} levels, {config.in_channels} channels in and "
+            f"{config.out_channels} out{f', {extra} inputs' if extra else ''}, self-attention in {blocks}"
+        )
+
     @property
     def looked_for(self) -> str:
         """What `fits` asks of a UNet, in words."""

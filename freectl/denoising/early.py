@@ -1,0 +1,41 @@
+"""The share of a forward that is done when it is ended early, for networks that are called by keyword."""
+
+import inspect
+import json
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from freectl.denoising.taps import run_until
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Name and shape of each tensor that a network was called with."""
+
+
+def early_share(network: nn.Module, sites: tuple[str, ...], shapes: Shapes) -> float:
+    """Part, in (0, 1], of a forward's multiply-adds that are done when the last of `sites` fires.
+
+    The same architecture is built on the meta device and run once truncated and once whole; memoised.
+
+    Raises:
+        TapError: a site does not exist.
+    """
+    cls: Any = type(network)
+    built_from = inspect.signature(cls.__init__).parameters
+    config = {name: value for name, value in network.config.items() if name in built_from}  # type: ignore[operator, union-attr]
+    return _share(cls, json.dumps(config, sort_keys=True), sites, shapes)
+
+
+@lru_cache(maxsize=256)
+def _share(cls: Any, config_json: str, sites: tuple[str, ...], shapes: Shapes) -> float:
+    with torch.device("meta"), torch.no_grad():
+        network = cls.from_config(json.loads(config_json)).eval()
+        inputs = {name: torch.zeros(shape) for name, shape in shapes}
+        with FlopCounterMode(display=False) as part:
+            run_until(network, sites, **inputs)
+        with FlopCounterMode(display=False) as whole:
+            network(**inputs)
+    return part.get_total_flops() / whole.get_total_flops()

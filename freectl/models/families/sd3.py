@@ -1,0 +1,91 @@
+"""Stable Diffusion 3 and 3.5: joint attention of picture and text on a flow (arXiv 2403.03206)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from freectl.models.families.transformer import TransformerFamily, shift_of, times_of
+from freectl.models.joint_text import JointTextConditioner
+
+
+@dataclass(frozen=True, kw_only=True)
+class SD3Family(TransformerFamily):
+    """SD3-medium, 3.5-medium (whose first blocks have a second attention of the picture alone) and 3.5-large."""
+
+    def fits(self, network: Any) -> bool:
+        """Whether as many channels come out as go in."""
+        return network.config.out_channels == network.config.in_channels
+
+    def call(
+        self,
+        network: nn.Module,
+        latents: Tensor,
+        time: float | Tensor,
+        embeds: Tensor,
+        added: dict[str, Tensor] | None,
+        attention_kwargs: dict[str, Any] | None,
+    ) -> Tensor:
+        """One call, told 1000 sigma; `added` holds `pooled_projections` (rows, C)."""
+        return network(
+            hidden_states=latents,
+            timestep=times_of(time, latents),
+            encoder_hidden_states=embeds,
+            joint_attention_kwargs=attention_kwargs,
+            return_dict=False,
+            **(added or {}),
+        )[0]
+
+    def grid(self, scheduler: Any, network: Any, size: tuple[int, int], steps: int) -> dict[str, Any]:
+        """The shift of the picture's size, where the scheduler asks for one."""
+        if not scheduler.config.get("use_dynamic_shifting"):
+            return {}
+        patch = self.patch(network)
+        return {"mu": shift_of(scheduler, (size[0] // patch) * (size[1] // patch), max_shift=1.16)}
+
+    def latent_shape(self, network: Any) -> tuple[int, int, int]:
+        """From the transformer's configuration."""
+        config = network.config
+        return config.in_channels, config.sample_size, config.sample_size
+
+    def patch(self, network: Any) -> int:
+        """The patch size."""
+        return network.config.patch_size
+
+    def largest(self, network: Any) -> int | None:
+        """Positions are stored for `pos_embed_max_size` tokens a side."""
+        return network.config.pos_embed_max_size * network.config.patch_size
+
+    def structure_sites(self, network: nn.Module, layers: str = "all") -> list[str]:
+        """Keys of the picture's tokens in the middle blocks, of the picture's own attention where there is one."""
+        blocks = structure_blocks(network.config.num_layers)  # type: ignore[union-attr, arg-type]
+        sites = [_keys(network, f"transformer_blocks.{block}") for block in blocks]
+        return sites[:1] if layers == "first" else sites
+
+
+def structure_blocks(depth: int) -> range:
+    """The blocks that carry layout: 5 to 9 of 24, 16 to 24 of 38, and the like share of other depths.
+
+    Word maps are best there (arXiv 2508.07519, on SD3-medium, 3.5-medium and 3.5-large).
+    """
+    if depth == 38:
+        return range(16, 25)
+    first, last = depth * 5 // 24, depth * 9 // 24
+    return range(first, last + 1)
+
+
+def _keys(network: nn.Module, block: str) -> str:
+    modules = dict(network.named_modules())
+    layer = f"{block}.attn2" if f"{block}.attn2" in modules else f"{block}.attn"
+    return f"{layer}.norm_k" if f"{layer}.norm_k" in modules else f"{layer}.to_k"
+
+
+SD3 = SD3Family(
+    name="sd3",
+    network="SD3Transformer2DModel",
+    pipeline="freectl.pipelines.sd3:FreeControl3Pipeline",
+    text=JointTextConditioner,
+    guidance_scale=7.0,
+    freecontrol={"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64},
+    single_files=("sd3", "sd35_medium", "sd35_large"),
+)

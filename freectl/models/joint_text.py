@@ -1,0 +1,74 @@
+"""Texts of Stable Diffusion 3: two CLIP encoders side by side, T5 behind them, and their pooled texts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from freectl.denoising.sampler import Half, Prompt
+from freectl.errors import InputError
+from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
+
+DEFAULT_LENGTH = 256
+
+
+class JointTextConditioner(TextConditioner):
+    """Tokens of CLIP, then of T5 (zeros without a third encoder), with `pooled_projections` for each half."""
+
+    def __init__(self, pipe: Any, lora_scale: float | None = None) -> None:
+        super().__init__(pipe, lora_scale)
+        self.length: int = pipe.config.get("max_sequence_length", DEFAULT_LENGTH)
+
+    @property
+    def encoders(self) -> list[Any]:
+        """The text encoders that the pipeline has."""
+        third = getattr(self.pipe, "text_encoder_3", None)
+        return super().encoders + ([third] if third is not None else [])
+
+    def key(self, micro: MicroConditioning) -> str:
+        """The number of T5's tokens."""
+        return repr(self.length)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        texts: Sequence[str],
+        negative: Sequence[str] | None,
+        working: Size,
+        micro: MicroConditioning,
+        second: Sequence[str] | None = None,
+        negative_second: Sequence[str] | None = None,
+    ) -> Prompt:
+        """As `TextConditioner.encode`; second texts default to the first, the third encoder has the first."""
+        options = self._options(negative) | {"max_sequence_length": self.length, "prompt_3": None}
+        options["prompt_2"] = None if second is None else list(second)
+        if negative is not None:
+            options["negative_prompt_2"] = None if negative_second is None else list(negative_second)
+        cond, uncond, pooled, negative_pooled = self.pipe.encode_prompt(list(texts), **options)
+        if negative is None:
+            uncond = negative_pooled = None
+        return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
+
+    def assembled(
+        self,
+        cond: Tensor,
+        uncond: Tensor | None,
+        pooled: Tensor | None,
+        negative_pooled: Tensor | None,
+        working: Size,
+        micro: MicroConditioning,
+    ) -> Prompt:
+        """Embeddings as a prompt.
+
+        Raises:
+            InputError: no pooled embeddings.
+        """
+        added: dict[Half, dict[str, Tensor]] = {}
+        for half, prefix, embeds, own in (("cond", "", cond, pooled), ("uncond", "negative_", uncond, negative_pooled)):
+            if embeds is None:
+                continue
+            if own is None:
+                raise InputError(f"{prefix}pooled_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
+            added[half] = {"pooled_projections": own}  # type: ignore[index]
+        return Prompt(cond, uncond, added)

@@ -1,0 +1,115 @@
+"""`FreeControl3Pipeline`: the same call for Stable Diffusion 3 and 3.5."""
+
+from typing import Any
+
+from diffusers import (
+    AutoencoderKL,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+)
+from torch import Tensor
+from transformers import (
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    SiglipImageProcessor,
+    SiglipVisionModel,
+    T5EncoderModel,
+    T5TokenizerFast,
+)
+
+from freectl.models.conditioning import TextExtras
+from freectl.models.engine import Engine
+from freectl.models.joint_text import DEFAULT_LENGTH
+from freectl.pipelines.base import FreeControlMixin, FreeControlPipelineOutput
+
+
+class FreeControl3Pipeline(FreeControlMixin, StableDiffusion3Pipeline):
+    """Training-free editing for Stable Diffusion 3 and 3.5.
+
+    A `StableDiffusion3Pipeline` in all but `__call__`, which takes the arguments of `FreeControlPipeline` and
+    Stable Diffusion 3's own. Folders without the third text encoder open too.
+
+    Args:
+        max_sequence_length: tokens of the third text encoder, zeros where it is missing; 0 = none.
+    """
+
+    plain_class = "StableDiffusion3Pipeline"
+    _optional_components = [  # noqa: RUF012 - as diffusers declares it
+        *StableDiffusion3Pipeline._optional_components,
+        "text_encoder_3",
+        "tokenizer_3",
+    ]
+    _callback_tensor_inputs = [  # noqa: RUF012 - as diffusers declares it
+        *StableDiffusion3Pipeline._callback_tensor_inputs,
+        "negative_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    ]
+
+    def __init__(
+        self,
+        transformer: SD3Transformer2DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModelWithProjection,
+        tokenizer: CLIPTokenizer,
+        text_encoder_2: CLIPTextModelWithProjection,
+        tokenizer_2: CLIPTokenizer,
+        text_encoder_3: T5EncoderModel = None,
+        tokenizer_3: T5TokenizerFast = None,
+        image_encoder: SiglipVisionModel = None,
+        feature_extractor: SiglipImageProcessor = None,
+        max_sequence_length: int = DEFAULT_LENGTH,
+    ) -> None:
+        super().__init__(
+            transformer,
+            scheduler,
+            vae,
+            text_encoder,
+            tokenizer,
+            text_encoder_2,
+            tokenizer_2,
+            text_encoder_3,
+            tokenizer_3,
+            image_encoder,
+            feature_extractor,
+        )
+        self.register_to_config(max_sequence_length=max_sequence_length)
+
+    def __call__(
+        self,
+        *args: Any,
+        prompt_2: str | list[str] | None = None,
+        negative_prompt_2: str | list[str] | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
+        joint_attention_kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> FreeControlPipelineOutput | tuple:
+        """Edit pictures.
+
+        Args:
+            args, options: as for `FreeControlPipeline.__call__`.
+            prompt_2, negative_prompt_2: texts of the second encoder; default: those of the first.
+            pooled_prompt_embeds, negative_pooled_prompt_embeds: (N, C), with `prompt_embeds`.
+            joint_attention_kwargs: for the attention processors, as in diffusers.
+
+        Raises:
+            InputError: an argument cannot be used; nothing has run then.
+        """
+        extras = TextExtras(
+            pooled=pooled_prompt_embeds,
+            negative_pooled=negative_pooled_prompt_embeds,
+            second=prompt_2,
+            negative_second=negative_prompt_2,
+        )
+        if joint_attention_kwargs is not None:
+            options["cross_attention_kwargs"] = joint_attention_kwargs
+        return super().__call__(*args, extras=extras, **options)
+
+    def _begin(self, guidance_scale: float, steps: int, kwargs: dict[str, Any] | None) -> None:
+        super()._begin(guidance_scale, steps, kwargs)
+        self._joint_attention_kwargs = kwargs
+
+    def _screened(self, pixels: Tensor, engine: Engine) -> tuple[Tensor, list[bool] | None]:
+        return pixels, None
