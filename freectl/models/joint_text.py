@@ -9,6 +9,7 @@ from torch import Tensor
 from freectl.denoising.sampler import Half, Prompt
 from freectl.errors import InputError
 from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
+from freectl.models.networks import unwrapped
 
 DEFAULT_LENGTH = 256
 
@@ -16,15 +17,15 @@ DEFAULT_LENGTH = 256
 class JointTextConditioner(TextConditioner):
     """Tokens of CLIP, then of T5 (zeros without a third encoder), with `pooled_projections` for each half."""
 
-    def __init__(self, pipe: Any, lora_scale: float | None = None) -> None:
-        super().__init__(pipe, lora_scale)
+    def __init__(self, pipe: Any, lora_scale: float | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__(pipe, lora_scale, dtype)
         self.length: int = pipe.config.get("max_sequence_length", DEFAULT_LENGTH)
 
     @property
     def encoders(self) -> list[Any]:
         """The text encoders that the pipeline has."""
         third = getattr(self.pipe, "text_encoder_3", None)
-        return super().encoders + ([third] if third is not None else [])
+        return super().encoders + ([unwrapped(third)] if third is not None else [])
 
     def key(self, micro: MicroConditioning) -> str:
         """The number of T5's tokens."""
@@ -45,7 +46,7 @@ class JointTextConditioner(TextConditioner):
         options["prompt_2"] = None if second is None else list(second)
         if negative is not None:
             options["negative_prompt_2"] = None if negative_second is None else list(negative_second)
-        cond, uncond, pooled, negative_pooled = self.pipe.encode_prompt(list(texts), **options)
+        cond, uncond, pooled, negative_pooled = self._encoded(texts, options)
         if negative is None:
             uncond = negative_pooled = None
         return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
