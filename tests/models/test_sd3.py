@@ -324,7 +324,7 @@ def test_a_method_it_does_not_run_is_refused_before_weights_are_read(pipe, tmp_p
     pipe.save_pretrained(tmp_path)
     for weights in tmp_path.rglob("*.safetensors"):
         weights.unlink()
-    with pytest.raises(InputError, match="--method: found pnp, which does not run on sd3 models; allowed: .*sdedit"):
+    with pytest.raises(InputError, match="method: found pnp, which does not run on sd3 models; allowed: .*sdedit"):
         freectl.edit(picture(), "a cat", method="pnp", model=str(tmp_path))
     with pytest.raises(freectl.FreectlError, match="cannot be loaded"):
         freectl.edit(picture(), "a cat", method="sdedit", model=str(tmp_path))
