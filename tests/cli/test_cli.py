@@ -549,6 +549,7 @@ def test_cache_list_and_clear(cli, edit, monkeypatch, workplace):
 
 def test_methods(cli):
     listed = cli("methods", "--format", "json").json
+    assert max(map(len, cli("methods").out.splitlines())) <= 80
     assert {"freecontrol", "sdedit"} <= {entry["name"] for entry in listed}
     for entry in listed:
         assert entry["name"] in cli("methods").out
