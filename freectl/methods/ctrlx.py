@@ -88,7 +88,8 @@ class CtrlX(Method[CtrlXSettings]):
     """Rows of the structure picture and of the appearance, noised afresh at every step, run beside the edit's.
 
     Only the edit's conditional row is changed. Without an appearance picture its row is an uncontrolled sibling: the
-    same noise and prompt. Published for SDXL at 1024 px with 50 steps and guidance 5.
+    same noise and prompt. Published for SDXL at 1024 px with 50 steps and guidance 5; the preset "published" is its
+    code to the letter, the default the paper's equations.
     """
 
     name = "ctrlx"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import freectl
+from freectl import methods
 from freectl.methods.freecontrol.method import FreeControl
 from freectl.methods.freecontrol.settings import PRESETS, FreeControlSettings
 from freectl.models.families import MINI, SD, SDXL
@@ -36,6 +37,21 @@ def test_presets_are_told_as_they_are():
             assert same(values[number], getattr(settings, name)), (preset, name)
     for preset in PRESETS.values():
         assert set(preset) <= set(told)
+
+
+def test_presets_of_other_methods_are_told_as_they_are():
+    told = {
+        tuple(re.findall(r"`([^`]+)`", name)): set(re.findall(r"`([^`]+)`", sets))
+        for name, sets, _ in rows("method and preset")
+    }
+    made = {
+        (name, preset): {f"{key}={value}" for key, value in values.items()}
+        for name in methods.REGISTRY
+        if name != "freecontrol"
+        for preset, values in methods.get(name).presets.items()
+        if values
+    }
+    assert told == made
 
 
 @pytest.mark.parametrize(("row", "family"), enumerate((SD, SDXL, MINI)))
