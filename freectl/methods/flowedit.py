@@ -1,4 +1,4 @@
-"""FlowEdit (Kulikov et al., ICCV 2025, arXiv 2412.08629) for models that predict noise: no noise in between."""
+"""FlowEdit (Kulikov et al., ICCV 2025, arXiv 2412.08629) on flows, and for models that predict noise."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -48,16 +48,17 @@ class FlowEditSettings(BaseModel):
 class FlowEdit(Method[FlowEditSettings]):
     """The picture moves by the difference of what the model predicts for prompt and source prompt at the same noise.
 
-    Published for flow models, with guidance 13.5 for the prompt. Here it is the same construction in the coordinates
-    x_t / sqrt(abar_t), in which the model's ordinary differential equation reads dx = eps dsigma; the picture is then
-    the edit's own state, never noise.
+    Published for flow models, with guidance 13.5 for the prompt, and run so on them. On others it is the same
+    construction in the coordinates x_t / sqrt(abar_t), in which the model's ordinary differential equation reads
+    dx = eps dsigma; the picture is then the edit's own state, never noise.
     """
 
     name = "flowedit"
     summary = "move the picture by the difference of two predictions at the same noise; no inversion, no attention"
     paper = "Kulikov et al., FlowEdit: Inversion-Free Text-Based Editing, ICCV 2025, arXiv 2412.08629"
     equations = """
-sigma_t = sqrt((1 - abar_t) / abar_t),  z = x_0 of the input at first,  e drawn anew at every step
+flows (published):  z_s = (1 - s) x_0 + s e,  z_t = z + z_s - x_0,  z <- z + (s' - s) (v(z_t, prompt) - v(z_s, source))
+others:  sigma_t = sqrt((1 - abar_t) / abar_t),  z = x_0 of the input at first,  e drawn anew at every step
 z_s = x_0 + sigma_t e,  z_t = z + sigma_t e
 z <- z + (sigma_{t-1} - sigma_t) (eps(z_t, prompt, s) - eps(z_s, source, s_src)), mean over n_avg, last n_max steps
 both eps under the same negative prompt
@@ -105,8 +106,9 @@ def tail(grid: Sequence[float], share: float) -> list[float]:
 class Walk(Controller):
     """Lane "edit" is the picture between steps; within one it and lane "source" are noised alike and stepped by DDIM.
 
-    A DDIM step is x / sqrt(abar) <- x / sqrt(abar) + (sigma_below - sigma) eps, so the difference of the two stepped
-    lanes, divided by the lower level's sqrt(abar), is the picture's new distance from the input.
+    On a flow, Euler's steps move the difference of the two lanes, which is the picture's distance from the input.
+    Elsewhere a DDIM step is x / sqrt(abar) <- x / sqrt(abar) + (sigma_below - sigma) eps, so the difference of the two
+    stepped lanes, divided by the lower level's sqrt(abar), is the picture's new distance from the input.
 
     Args:
         path: with the sampling grid.
@@ -130,6 +132,8 @@ class Walk(Controller):
     ) -> None:
         self.path, self.clean, self.plain = path, clean, list(plain)
         self.average, self.generators = average, generators
+        # on a flow the two lanes differ by the picture's distance itself, as published
+        self.native = path.kind == "velocity"
         self.first: Tensor | None = None
         self.mask: Tensor | None = None
         self._picture = clean
@@ -154,8 +158,11 @@ class Walk(Controller):
         noise = super().noise(step, EDIT, edit, self.generators)
         if self.first is not None:
             noise, self.first = self.first.to(noise), None
-        edit.latents = self.path.mixed(self._picture, noise, step.timestep)
         noised = self.path.mixed(self.clean, noise, step.timestep)
+        if self.native:
+            edit.latents = self._picture + noised - self.clean
+        else:
+            edit.latents = self.path.mixed(self._picture, noise, step.timestep)
         if source is not None:
             source.latents = noised
         elif self.mask is not None:
@@ -167,8 +174,10 @@ class Walk(Controller):
         if SOURCE not in lanes:
             edit.latents = self._masked(edit.latents, self._below.get(step.timestep, self.clean))
             return
-        below, _ = self.path.coefficients(self.path.below(step.timestep))
-        distance = (edit.latents - lanes[SOURCE].latents) / below.to(self.clean)
+        distance = edit.latents - lanes[SOURCE].latents
+        if not self.native:
+            below, _ = self.path.coefficients(self.path.below(step.timestep))
+            distance = distance / below.to(self.clean)
         self._moves.append(self.clean + distance)
         if step.repeat == self.repeats(step):
             edit.latents = self._masked(torch.stack(self._moves).mean(0), self.clean)

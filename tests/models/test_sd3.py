@@ -169,6 +169,40 @@ def test_a_batch_is_its_pictures_one_by_one(pipe, method):
         torch.testing.assert_close(both[i : i + 1], run([i]), rtol=0, atol=2e-5)
 
 
+def test_flowedit_is_the_published_loop(pipe):
+    """Algorithm 1 of arXiv 2412.08629, written out: two velocities at the same noise, no noise in the state."""
+    engine = Engine(pipe)
+    engine.size = SIZE
+    clean, lower = engine.encode_images([picture()]), 1
+    prompts = [engine.encode_prompt([text], ["grey"]) for text in ("a cat", "a dog")]
+    grid = [time / 1000 for time in engine.path(STEPS).times] + [0.0]
+    drawn, z = torch.Generator().manual_seed(5), clean.clone()
+
+    def velocity(x: torch.Tensor, s: float, which: int, scale: float) -> torch.Tensor:
+        prompt = prompts[which]
+        with torch.no_grad():
+            halves = [
+                engine.denoiser.forward(x, 1000 * s, prompt.half(half), dict(prompt.added[half]))
+                for half in ("uncond", "cond")
+            ]
+        return halves[0] + scale * (halves[1] - halves[0])
+
+    for i in range(1, STEPS):
+        s, below = grid[i], grid[i + 1]
+        if i <= STEPS - lower:
+            noised = (1 - s) * clean + s * torch.randn(clean.shape, generator=drawn)
+        if i < STEPS - lower:
+            z = z + (below - s) * (velocity(z + noised - clean, s, 0, 4.0) - velocity(noised, s, 1, 3.5))
+        else:
+            z = z + noised - clean if i == STEPS - lower else z
+            z = z + (below - s) * velocity(z, s, 0, 4.0)
+    got = pipe(
+        "a cat", picture(), method=methods.get("flowedit"), strength=0.75, plain=0.25, source_prompt="a dog",
+        generator=torch.Generator().manual_seed(5), output_type="latent", **SHARED,
+    ).images  # fmt: skip
+    torch.testing.assert_close(got, z, rtol=0, atol=2e-5)
+
+
 def test_bf16_is_diffusers_own(toy):
     narrow = copy.deepcopy(toy).to(torch.bfloat16)
     expected = narrow("a cat", width=96, height=64, output_type="latent", latents=noise().bfloat16(), **SHARED).images
