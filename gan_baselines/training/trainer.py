@@ -46,7 +46,7 @@ class Trainer:
         self.pools = {name: ImagePool(model.pool_size, f"{seed}/{name}") for name in model.judged}
         self.ema = Ema(model.generators, train.ema) if train.ema else None
         self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
         self._finite = torch.ones((), dtype=torch.bool, device=accelerator.device)
 
     @property
@@ -76,10 +76,9 @@ class Trainer:
         if self.ema:
             self.ema.update(self.model.generators, self.step)
         self.step += 1
-        self._count += 1
 
     def collect_losses(self) -> dict[str, float]:
-        """Return the mean of each loss term since the last call, over all processes.
+        """Return the mean of each loss term since the last call, over the steps that had it and over all processes.
 
         Raises:
             DivergedError: a loss was not finite.
@@ -87,8 +86,9 @@ class Trainer:
         self.check_finite()
         sums = torch.stack(list(self._sums.values())) if self._sums else torch.empty(0)
         values = self.accelerator.reduce(sums, "mean") if self._sums else sums
-        means = dict(zip(self._sums, values.div(max(1, self._count)).tolist(), strict=True))
-        self._sums, self._count = {}, 0
+        pairs = zip(self._sums, values.tolist(), strict=True)
+        means = {name: value / self._counts[name] for name, value in pairs}
+        self._sums, self._counts = {}, {}
         return means
 
     def check_finite(self) -> None:
@@ -136,7 +136,8 @@ class Trainer:
             store.restore_optimiser(optimiser, store.get(shared, f"adam_{player}"))
         store.restore_pools(self.pools, store.get(own, "pools"), values["pools"], device)
         self._sums = {name: own[f"sums/{name}"].to(device) for name in values["terms"]}
-        self._count = values["count"]
+        counts = values["counts"] if "counts" in values else dict.fromkeys(values["terms"], values["count"])
+        self._counts = {name: counts[name] for name in values["terms"]}
         if self.accelerator.scaler is not None and values["scaler"]:
             self.accelerator.scaler.load_state_dict(values["scaler"])
         store.restore_random(store.get(own, "random"))
@@ -148,7 +149,7 @@ class Trainer:
         store.put(tensors, "sums", self._sums)
         store.put(tensors, "random", store.random_state())
         scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
-        values = {"pools": pool_values, "terms": list(self._sums), "count": self._count, "scaler": scaler, **more}
+        values = {"pools": pool_values, "terms": list(self._sums), "counts": self._counts, "scaler": scaler, **more}
         own = (f"rank-{self.rank}", ({name: t.cpu() for name, t in tensors.items()}, values))
         if self.world == 1:
             return dict([own])
@@ -193,6 +194,7 @@ class Trainer:
             self._finite &= torch.isfinite(loss)
             for name, value in terms.items():
                 self._sums[name] = self._sums[name] + value.detach() if name in self._sums else value.detach()
+                self._counts[name] = self._counts.get(name, 0) + 1
 
     def _average_gradients(self, networks: nn.Module) -> None:
         if self.world == 1:

@@ -148,6 +148,26 @@ def test_players_take_the_turns_the_model_gives_and_see_all_results(data, tmp_pa
     assert seen == [(1, pytest.approx(1 / 3), False), (3, 1.0, False)]
 
 
+def test_terms_are_averaged_over_the_steps_that_had_them(data, tmp_path, monkeypatch):
+    run = Run(resolve("cyclegan", None, [*FAST, *TINY["cyclegan"], "train.steps=6"]), data, tmp_path / "r", False)
+    model, trainer, said = run.trainer.model, run.trainer, []
+    judge = model.discriminator_terms
+
+    def judged(batch, fakes, progress):
+        terms = judge(batch, fakes, progress)
+        said.append({name: float(value.detach()) for name, value in terms.items()})
+        return terms
+
+    monkeypatch.setattr(model, "discriminator_terms", judged)
+    monkeypatch.setattr(model, "turns", lambda step: ("generator",) if step % 3 else model.order)
+    for _ in range(4):
+        trainer.advance()
+    assert len(said) == 2
+    means = trainer.collect_losses()
+    for name in said[0]:
+        assert means[name] == pytest.approx((said[0][name] + said[1][name]) / 2, rel=1e-5)
+
+
 def test_penalty_of_a_linear_judge_is_known():
     weight = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)
     real, fake = torch.zeros(3, 2, 1, 1), torch.ones(3, 2, 1, 1)
