@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from freectl.cli import bases, cache, control, edit, env, methods, mini
+from freectl.cli import bases, cache, control, edit, env, methods, mini, ui
 from freectl.cli.app import App
 from freectl.cli.ending import ended
 from freectl.files.atomic import FINISHED
@@ -50,6 +50,7 @@ app.add_typer(cache.app, name="cache")
 app.command("methods")(methods.methods)
 app.add_typer(mini.app, name="mini")
 app.command("env")(env.env)
+app.command("ui", epilog=ui.EXAMPLES)(ui.ui)
 
 
 def main() -> None:

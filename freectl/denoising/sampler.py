@@ -47,11 +47,13 @@ class Lane:
         latents: (B, C, h, w), at the noise level of the next timestep.
         prompt: encoded text, batch B.
         guidance_scale: as in diffusers; eps = uncond + guidance_scale (cond - uncond).
+        clean: (B, C, h, w), the last step's estimate of the clean picture, for previews; None before the first step.
     """
 
     latents: Tensor
     prompt: Prompt
     guidance_scale: float = 1.0
+    clean: Tensor | None = None
 
     @property
     def halves(self) -> tuple[Half, ...]:
@@ -223,6 +225,7 @@ def _take(
     for name, lane in active.items():
         output = outputs[name].to(lane.latents.dtype)
         noise = controller.noise(step, name, lane, generators) if eta > 0 else None
+        lane.clean, _ = path.split(output, lane.latents, step.timestep)
         lane.latents = path.step(output, lane.latents, step.timestep, eta=eta, noise=noise)
     controller.after(step, active)
 

@@ -235,6 +235,11 @@ class FreeControlMixin(DiffusionPipeline):
             self.maybe_free_model_hooks()
         return output if return_dict else (output.images, output.nsfw_content_detected)
 
+    @property
+    def clean_latents(self) -> Tensor | None:
+        """The last step's estimate of the clean picture, (B, C, h, w), for previews in step callbacks."""
+        return self._clean_latents
+
     def to_json_string(self) -> str:
         """The configuration with the plain class's name, so that `DiffusionPipeline` loads saved folders too."""
         return json.dumps(json.loads(super().to_json_string()) | {"_class_name": self.plain_class}, indent=2) + "\n"
@@ -242,6 +247,7 @@ class FreeControlMixin(DiffusionPipeline):
     def _begin(self, guidance_scale: float, steps: int, kwargs: dict[str, Any] | None) -> None:
         """What diffusers' own properties and callbacks read of a run."""
         self._interrupt = False
+        self._clean_latents: Tensor | None = None
         self._guidance_scale, self._num_timesteps = guidance_scale, steps
         self._cross_attention_kwargs, self._clip_skip = kwargs, None
         self._guidance_rescale, self._denoising_end = 0.0, None
@@ -249,7 +255,7 @@ class FreeControlMixin(DiffusionPipeline):
     def _on_step(self, callback: Any, names: list[str]) -> Callable[[Step, dict[str, Lane]], bool]:
         def report(step: Step, lanes: dict[str, Lane]) -> bool:
             edit = lanes["edit"]
-            self._num_timesteps = step.count
+            self._num_timesteps, self._clean_latents = step.count, edit.clean
             if callback is not None:
                 tensors = lane_tensors(edit)
                 changed = callback(self, step.index, step.timestep, {name: tensors[name] for name in names}) or {}

@@ -136,8 +136,8 @@ def control(
     return run(plan(several, options, dict(settings)), cache=cache, progress=progress)
 
 
-def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> ControlResult:
-    """Run a checked plan."""
+def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False, on_step: Any = None) -> ControlResult:
+    """Run a checked plan; `on_step` is `callback_on_step_end` of the pipeline."""
     import torch
 
     from freectl.denoising.cost import Cost
@@ -169,6 +169,7 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False) -> 
         settings=checked.settings,
         cache=store,
         cost=cost,
+        callback_on_step_end=on_step,
     )
     seeded = not torch.equal(before, generator.get_state())
     warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]

@@ -162,8 +162,13 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
     return _pipeline(source, device, dtype, options.lora, words, options.offload, stamps), notes
 
 
-def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResult:
-    """Run a checked plan; `cache` is True for the user's, False for none, or a cache."""
+def run(checked: Plan, *, cache: Any = True, progress: bool = False, on_step: Any = None) -> EditResult:
+    """Run a checked plan.
+
+    Args:
+        cache: True for the user's, False for none, or a cache.
+        on_step: `callback_on_step_end` of the pipeline.
+    """
     if checked.source is None:
         return outside.run(checked)
     import torch
@@ -198,6 +203,7 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False) -> EditResu
         settings=checked.settings,
         cache=store,
         cost=cost,
+        callback_on_step_end=on_step,
     )
     images = [restored(checked, fitted, output, i) for i in range(len(output.images))]
     seeded = not torch.equal(before, generator.get_state())
