@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from freectl import methods
+from freectl.errors import InputError
 from freectl.files import record as records
 from freectl.tasks import control as controlling
 from freectl.tasks import edit as editing
@@ -13,9 +14,8 @@ from freectl.tasks import options as config
 from freectl.tasks.options import ControlOptions, EditOptions, RunOptions
 from freectl.ui import uploads, words
 from freectl.ui.command import command
+from freectl.ui.session import PICTURES
 
-PICTURES = ("image", "keep", "mask", "appearance_image", "condition")
-"""Values that are uploaded files."""
 Form = dict[str, Any]
 """Values by name: those of the options, `image` or `condition` (uploaded), `settings` (of the method, on top of its
 preset), `seed` (a text with one or several), `vary` and `values` (a setting and a text of its values)."""
@@ -113,6 +113,8 @@ def restored(record: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, 
         InputError: the record is no run's, or holds what is not allowed.
     """
     plain = dict(record)
+    if not isinstance(plain.get("settings", {}), dict):
+        raise InputError("picture", "a record whose settings are no mapping", "a picture that freectl wrote")
     name = "control" if plain.get("command") == "control" else "edit"
     split, cls = (
         (controlling.split_record, ControlOptions) if name == "control" else (editing.split_record, EditOptions)

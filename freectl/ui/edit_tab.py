@@ -12,8 +12,8 @@ from freectl.ui import asking, uploads, words
 from freectl.ui.form import MethodForm, Updates, Values, picture
 from freectl.ui.jobs import edit_work, one_line
 from freectl.ui.panel import Panel, said
-from freectl.ui.running import ENGINE, runs
-from freectl.ui.session import Sessions
+from freectl.ui.running import Buttons, runs
+from freectl.ui.session import Session, Sessions
 
 OPTIONAL = ("concept", "mask", "appearance_image")
 """Inputs that only some methods use."""
@@ -31,21 +31,18 @@ class EditTab:
         self.sessions, self.panel = sessions, panel
         self.parts: dict[str, Any] = {}
         self._words()
-        self.form = MethodForm(list(methods.REGISTRY))
+        self.form = MethodForm(list(methods.REGISTRY), "edit")
         with gr.Row():
             self.parts["steps"] = gr.Slider(1, MAX_STEPS, value=50, step=1, label="Steps", min_width=200)
             self.parts["seed"] = gr.Textbox("0", label="Seed", info="Several: 0-3, 7", min_width=120)
-        with gr.Row():
-            self.run = gr.Button("Edit", variant="primary", min_width=120)
-            self.cancel = gr.Button("Cancel", min_width=120)
+        self.buttons = Buttons("Edit", sessions, panel)
         self.form.build()
         self._more(models)
         self._where()
         for name, part in self.parts.items():
             part.elem_id = f"edit-{name}"
-        self.ticket = gr.State(0)
         self._react()
-        self._run()
+        self.buttons.start(self._edit, self.inputs)
 
     def _words(self) -> None:
         self.parts["image"] = picture("Picture", height=220)
@@ -112,12 +109,12 @@ class EditTab:
     @property
     def inputs(self) -> set[Any]:
         """Every component that a run reads."""
-        return {*self.parts.values(), *self.form.inputs, self.ticket}
+        return {*self.parts.values(), *self.form.inputs}
 
     @property
     def outputs(self) -> list[Any]:
         """Every component that `filled` may change."""
-        return [*self.parts.values(), *self.form.outputs]
+        return [*self.parts.values(), *self.form.outputs, self.to_mask]
 
     def values(self, given: Values) -> asking.Form:
         """The form's values by name; what the method does not use is left out."""
@@ -175,23 +172,6 @@ class EditTab:
 
         return take
 
-    def _run(self) -> None:
-        private: dict[str, Any] = {"api_visibility": "private"}
-        self.run.click(self._ask, None, [self.ticket, self.panel.status], queue=False, **private).then(
-            self._edit, self.inputs, self.panel.outputs, concurrency_id=ENGINE, concurrency_limit=1,
-            show_progress="minimal", show_progress_on=self.panel.status, **private,
-        )  # fmt: skip
-        self.cancel.click(self._cancel, None, self.panel.status, queue=False, **private)
-
-    def _ask(self, request: gr.Request) -> Updates:
-        ticket = self.sessions.of(request.session_hash).ask()
-        return {self.ticket: ticket, self.panel.status: said("waiting for its turn")}
-
-    def _cancel(self, request: gr.Request) -> str:
-        self.sessions.of(request.session_hash).cancel()
-        return said("cancelling")
-
-    def _edit(self, given: Values, request: gr.Request) -> Iterator[Updates]:
-        session = self.sessions.of(request.session_hash)
+    def _edit(self, given: Values, session: Session, ticket: int) -> Iterator[Updates]:
         form = self.values(given)
-        yield from runs(session, given[self.ticket], lambda: asking.edits(form), edit_work, self.panel)
+        yield from runs(session, ticket, lambda: asking.edits(form), edit_work, self.panel)

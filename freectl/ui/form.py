@@ -16,7 +16,9 @@ _SLIDER = 100
 
 def picture(label: str, **options: Any) -> gr.Image:
     """An upload that is handed on as the file it is: decoding is left to the one reader of pictures."""
-    made = gr.Image(label=label, **{"sources": ["upload", "clipboard"], "type": "filepath", "height": 280, **options})
+    made = gr.Image(
+        label=label, **{"sources": ["upload", "clipboard"], "type": "filepath", "elem_classes": "upload", **options}
+    )
     # gradio has checked that the path is an upload; its own class would decode and write the picture anew
     made.preprocess = lambda payload: None if payload is None else payload.path
     return made
@@ -26,15 +28,17 @@ class MethodForm:
     """Method, preset, and the settings of the one that is chosen.
 
     Args:
-        names: of the methods to choose from.
+        names: of the methods to choose from. place: beginning of the elements' names in the page.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], place: str) -> None:
         self.methods = {name: methods.get(name) for name in names}
         self.fields = {name: fields(method.settings) for name, method in self.methods.items()}
         first = "freecontrol" if "freecontrol" in self.methods else names[0]
         with gr.Row():
-            self.method = gr.Dropdown(list(names), value=first, label="Method", min_width=150)
+            self.method = gr.Dropdown(
+                list(names), value=first, label="Method", min_width=150, elem_id=f"{place}-method"
+            )
             self.preset = gr.Dropdown(list(self.methods[first].presets), value="default", label="Preset", min_width=150)
         self.about = gr.Markdown(self._about(first), elem_classes="about")
         self.groups: dict[str, Any] = {}

@@ -4,17 +4,25 @@ from typing import Any
 
 import gradio as gr
 
+from freectl.ui.api import offer
+from freectl.ui.bases_tab import BasesTab, stored
+from freectl.ui.compare_tab import CompareTab
+from freectl.ui.control_tab import ControlTab
 from freectl.ui.edit_tab import EditTab
 from freectl.ui.panel import Panel
+from freectl.ui.report_tab import ReportTab
+from freectl.ui.restoring import Restoring
 from freectl.ui.session import Sessions
 
 CSS = """
-.gradio-container { max-width: 1280px !important; margin: auto; }
-.about p, .note { margin: 2px 0; } .error { color: #b00020; font-weight: 600; margin: 2px 0; }
+.gradio-container > main { width: 100%; max-width: 1280px !important; margin: auto; }
+.note, .error, .unknown { margin: 2px 0; overflow-wrap: anywhere; }
+.error { color: #b00020; font-weight: 600; }
 .dark .error { color: #ff8a9b; }
-.unknown { margin: 0; }
-#history .grid-wrap img, #preview img { image-rendering: auto; } .unknown mark { background: #ffd54d; color: #000; padding: 0 2px; }
+.unknown mark { background: #ffd54d; color: #000; padding: 0 2px; }
 .about p { font-size: 0.9em; opacity: 0.8; }
+.upload img, #preview img { width: 100%; height: 100%; object-fit: contain; }
+#history .grid-wrap { min-height: 0; height: auto; max-height: 420px; padding-top: 32px; }
 h1 { margin-bottom: 0; }
 """
 TITLE = "# freectl\nChange a picture as a sentence says and keep its structure."
@@ -31,13 +39,32 @@ def build(sessions: Sessions, models: list[str]) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 left: Any = gr.Tabs()
-            with gr.Column(scale=4, min_width=320):
+            with gr.Column(scale=4, min_width=320) as right:
                 panel = Panel(sessions)
-        with left, gr.Tab("Edit", id="edit"):
-            EditTab(sessions, panel, models)
+        forms: dict[str, Any] = {}
+        with left:
+            with gr.Tab("Edit", id="edit"):
+                forms["edit"] = EditTab(sessions, panel, models)
+            with gr.Tab("Control", id="control"):
+                forms["control"] = ControlTab(sessions, panel, models)
+            with gr.Tab("Compare", id="compare"):
+                CompareTab(sessions, panel, models)
+            with gr.Tab("Bases", id="bases"):
+                bases = BasesTab(models)
+            with gr.Tab("Benchmark results", id="results"):
+                ReportTab()
+        page.load(stored, None, bases.table, queue=False, api_visibility="private")
+        Restoring(sessions, panel, left, forms)
+        offer(sessions)
+        left.select(beside, None, right, queue=False, show_progress="hidden", api_visibility="private")
 
         def closed(request: gr.Request) -> None:
             sessions.close(request.session_hash)
 
         page.unload(closed)
     return page
+
+
+def beside(event: gr.SelectData) -> Any:
+    """The session's results stand beside the tabs that make some."""
+    return gr.update(visible=event.value in ("Edit", "Control", "Compare"))

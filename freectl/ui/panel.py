@@ -43,9 +43,12 @@ class Panel:
         )
         with gr.Accordion("Command and record", open=True, visible=False) as self.details:
             self.command = gr.Textbox(
-                label="The same on the command line", buttons=["copy"], interactive=False, lines=2
+                label="The same on the command line", buttons=["copy"], interactive=False, lines=2, elem_id="command"
             )
             self.record = gr.JSON(label="Record", max_height=360)
+        self.dropped = gr.File(
+            label="Restore: drop a result here", file_types=[".png"], height=110, elem_id="restore", buttons=[]
+        )
         self.gallery.select(
             self._choose, None, self.outputs, queue=False, show_progress="hidden", api_visibility="private"
         )

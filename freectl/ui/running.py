@@ -10,12 +10,58 @@ from freectl.files import record as records
 from freectl.ui.asking import Asked
 from freectl.ui.jobs import Job, one_line
 from freectl.ui.panel import Panel, Updates, said
-from freectl.ui.session import Result, Session
+from freectl.ui.session import Result, Session, Sessions
 from freectl.ui.watch import Progress, Watch
 
 ENGINE = "engine"
 """Events that compute share this queue and take turns."""
 CANCELLED = "cancelled; nothing was changed"
+
+
+class Buttons:
+    """A button that starts runs, one that calls them off, and what both mean on the page.
+
+    Args:
+        label: of the first one.
+    """
+
+    def __init__(self, label: str, sessions: Sessions, panel: Panel) -> None:
+        self.sessions, self.panel = sessions, panel
+        with gr.Row():
+            self.run = gr.Button(label, variant="primary", min_width=120)
+            self.cancel = gr.Button("Cancel", min_width=120)
+        self.ticket = gr.State(0)
+
+    def start(self, work: Callable[[Any, Session, int], Iterator[Updates]], inputs: set[Any], *more: Any) -> None:
+        """Let the button start `work`, which takes the inputs' values, the session and the run's number.
+
+        Args:
+            more: components besides the panel's that it may change.
+        """
+
+        def go(given: Any, request: gr.Request) -> Iterator[Updates]:
+            yield from work(given, self.sessions.of(request.session_hash), given[self.ticket])
+
+        private: dict[str, Any] = {"api_visibility": "private"}
+        self.run.click(self._ask, None, [self.ticket, self.panel.status], queue=False, **private).then(
+            go,
+            {*inputs, self.ticket},
+            [*self.panel.outputs, *more],
+            concurrency_id=ENGINE,
+            concurrency_limit=1,
+            show_progress="minimal",
+            show_progress_on=self.panel.status,
+            **private,
+        )
+        self.cancel.click(self._cancel, None, self.panel.status, queue=False, **private)
+
+    def _ask(self, request: gr.Request) -> Updates:
+        ticket = self.sessions.of(request.session_hash).ask()
+        return {self.ticket: ticket, self.panel.status: said("waiting for its turn")}
+
+    def _cancel(self, request: gr.Request) -> str:
+        self.sessions.of(request.session_hash).cancel()
+        return said("cancelling")
 
 
 def keep(session: Session, asked: Asked, made: Any) -> Result:

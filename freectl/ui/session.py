@@ -14,6 +14,9 @@ from PIL import Image
 from freectl.files import record as records
 from freectl.ui.watch import Watch
 
+PICTURES = ("image", "keep", "mask", "appearance_image", "condition")
+"""Values of a form that are uploaded files."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -73,6 +76,12 @@ class Session:
         """Take in a result and choose it."""
         self.results.append(result)
         self.chosen = len(self.results) - 1
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """Paths of the pictures that went into the results, by their names."""
+        found = [value for one in self.results for name, value in one.form.items() if name in PICTURES and value]
+        return {Path(path).name: str(path) for path in found}
 
     @property
     def current(self) -> Result | None:

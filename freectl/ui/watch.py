@@ -11,7 +11,8 @@ from PIL import Image
 
 PREVIEW_SHARE = 0.1
 """Part of a run's time that previews may take."""
-_HALF_SECOND = 0.5
+SELDOM = 0.5
+"""Seconds between previews at least."""
 
 
 class Cancelled(BaseException):
@@ -40,10 +41,11 @@ class Watch:
 
     Attributes:
         cancelled: set from any thread; the run ends at its next step, whichever loop it is in.
+        seldom: seconds between previews at least.
     """
 
     def __init__(self) -> None:
-        self.cancelled = False
+        self.cancelled, self.seldom = False, SELDOM
         self._news: queue.SimpleQueue[Progress] = queue.SimpleQueue()
         self._preview: Image.Image | None = None
         self._next_preview = 0.0
@@ -80,7 +82,7 @@ class Watch:
             start = time.perf_counter()
             self._preview = decoded(pipe, pipe.clean_latents)
             now = time.perf_counter()
-            self._next_preview = now + max(_HALF_SECOND, (now - start) / PREVIEW_SHARE)
+            self._next_preview = now + max(self.seldom, (now - start) / PREVIEW_SHARE)
         return {}
 
     @contextmanager

@@ -1,0 +1,103 @@
+"""The tab Bases: which semantic bases there are, and what their first components see."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from freectl.errors import FreectlError
+from freectl.semantics import lookup
+from freectl.ui.form import Updates
+from freectl.ui.jobs import Job, one_line
+from freectl.ui.panel import said
+from freectl.ui.running import ENGINE
+from freectl.ui.watch import Progress, Watch
+
+HEADER = ["key", "concept", "family", "seeds", "features"]
+ABOUT = "Directions in which FreeControl compares structure. An edit with a concept makes those it needs by itself."
+
+
+def stored() -> list[list[Any]]:
+    """A line for each set of bases in the cache."""
+    return [[one.key[:12], *(one.metadata.get(name) for name in HEADER[1:])] for one in lookup.cached_entries()]
+
+
+class BasesTab:
+    """A table of the cache's bases, and a drawing of one of them."""
+
+    def __init__(self, models: list[str]) -> None:
+        gr.Markdown(ABOUT)
+        self.table = gr.Dataframe(headers=HEADER, interactive=False, label="In the cache", wrap=True)
+        with gr.Row():
+            self.name = gr.Textbox(
+                lookup.EMBEDDED, label="Bases", info="Key or concept of the table, or mini.", min_width=150
+            )
+            self.model = gr.Dropdown(models, value=models[0], label="Model", allow_custom_value=True, min_width=150)
+            self.layer = gr.Number(1, label="Layer", precision=0, min_width=100)
+        with gr.Row():
+            self.draw = gr.Button("Show components", variant="primary")
+            self.refresh = gr.Button("Refresh the table")
+        self.status = gr.HTML("", elem_id="bases-status", padding=False)
+        self.picture = gr.Image(
+            label="Seed pictures and components", visible=False, format="png", elem_id="bases-sheet"
+        )
+        private: dict[str, Any] = {"api_visibility": "private"}
+        self.refresh.click(stored, None, self.table, queue=False, **private)
+        self.draw.click(
+            self._draw,
+            [self.name, self.model, self.layer],
+            [self.status, self.picture],
+            concurrency_id=ENGINE,
+            concurrency_limit=1,
+            show_progress="minimal",
+            **private,
+        )
+
+    def _draw(self, name: str, model: str, layer: int) -> Iterator[Updates]:
+        try:
+            work = drawing(name.strip(), model, int(layer or 1))
+        except FreectlError as error:
+            yield {self.status: said(one_line(error), "error")}
+            return
+        job = Job(work, Watch())
+        for progress in job.progress():
+            yield {self.status: said(progress.text)}
+        if job.error:
+            yield {self.status: said(job.error, "error")}
+            return
+        yield {self.status: said("done"), self.picture: gr.update(value=job.result, visible=True)}
+
+
+def drawing(name: str, model: str, layer: int) -> Callable[[Watch], Any]:
+    """The job that draws bases by name; everything that can be is checked first.
+
+    Raises:
+        InputError: no such bases, model or layer; or a file, which a page is not asked to open.
+    """
+    from freectl.errors import InputError
+    from freectl.semantics import pictures
+    from freectl.tasks import edit as editing
+    from freectl.tasks.options import RunOptions
+
+    if name.endswith(lookup.SUFFIX):
+        raise InputError("bases", f"the file '{name}'", "a key or concept of the table, or mini")
+    bases = lookup.load(name)
+    sites = pictures.layers(bases)
+    if not 1 <= layer <= len(sites):
+        raise InputError("layer", str(layer), f"1 to {len(sites)}")
+    options = RunOptions(model=model, prompt=name)
+    from freectl.pipelines.loading import resolve_model
+
+    source = resolve_model(model)
+
+    def work(watch: Watch) -> Any:
+        from freectl.models.engine import Engine
+
+        watch.tell(Progress("opening the model", 0, 1, None))
+        pipe, _ = editing.opened(options, source)
+        with watch.watching(pipe):
+            engine = Engine(pipe)
+            lookup.check_usable(bases, engine, [sites[layer - 1]], (), 1, "--model")
+            return pictures.component_sheet(engine, bases, sites[layer - 1])
+
+    return work
