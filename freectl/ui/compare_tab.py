@@ -1,6 +1,7 @@
 """The tab Compare: several methods on one picture, each as a first edit of it."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -54,7 +55,7 @@ class CompareTab:
             yield {self.panel.status: said(one_line(error), "error")}
             return
         for index, one in enumerate(planned):
-            job = Job(lambda watch, one=one: entry(one, watch), Watch())
+            job = Job(partial(entry, one), Watch())
             session.watch = job.watch
             if session.cancelled >= ticket:
                 job.watch.cancel()
@@ -103,7 +104,7 @@ def entry(planned: comparing.Planned, watch: Watch) -> comparing.Entry:
     """One method's run, watched."""
     from freectl.tasks import edit as editing
 
-    if planned.plan is None:
+    if planned.plan is None or planned.plan.source is None:
         return comparing.Entry(planned.method, None, planned.error, planned.notes)
     watch.tell(Progress(planned.method, 0, 1, None))
     pipe, _ = editing.opened(planned.plan.options, planned.plan.source)

@@ -92,7 +92,7 @@ class EditTab:
             self.parts["keep_background"] = gr.Checkbox(label="Keep the background", info="All but the concept stays.")
             self.painter = gr.ImageEditor(
                 label="Paint on the picture", type="pil", sources=(), transforms=(), layers=False, height=380,
-                brush=gr.Brush(colors=[PAINT], color_mode="fixed", default_size=24), eraser=gr.Eraser(default_size=24),
+                brush=gr.Brush(colors=[PAINT], color_mode="fixed", default_size=48), eraser=gr.Eraser(default_size=48),
                 buttons=[], elem_id="painter",
             )  # fmt: skip
             with gr.Row():

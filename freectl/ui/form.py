@@ -20,7 +20,7 @@ def picture(label: str, **options: Any) -> gr.Image:
         label=label, **{"sources": ["upload", "clipboard"], "type": "filepath", "elem_classes": "upload", **options}
     )
     # gradio has checked that the path is an upload; its own class would decode and write the picture anew
-    made.preprocess = lambda payload: None if payload is None else payload.path
+    made.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore[method-assign]
     return made
 
 

@@ -47,7 +47,7 @@ class Panel:
             )
             self.record = gr.JSON(label="Record", max_height=360)
         self.dropped = gr.File(
-            label="Restore: drop a result here", file_types=[".png"], height=110, elem_id="restore", buttons=[]
+            label="Restore: drop a result here", file_types=[".png"], height=140, elem_id="restore", buttons=[]
         )
         self.gallery.select(
             self._choose, None, self.outputs, queue=False, show_progress="hidden", api_visibility="private"

@@ -16,7 +16,7 @@ class ReportTab:
 
     def __init__(self) -> None:
         gr.Markdown("A report that `python -m eval.report` wrote (one HTML file). It is shown here and goes nowhere.")
-        self.file = gr.File(label="Report: drop the HTML file", file_types=[".html"], height=110, elem_id="report-file")
+        self.file = gr.File(label="Report: drop the HTML file", file_types=[".html"], height=140, elem_id="report-file")
         self.frame = gr.HTML("", elem_id="report")
         self.file.change(framed, self.file, self.frame, queue=False, show_progress="hidden", api_visibility="private")
 

@@ -12,8 +12,8 @@ from freectl.files.pictures import LoadedImage
 
 MAX_BYTES = 30_000_000
 MAX_PIXELS = 40_000_000
-PAINTED = 768
-"""Longer side in pixels of the copy that masks are painted on."""
+PAINTED = 640
+"""Longer side in pixels of the copy that masks are painted on, whatever the picture's: brushes are of its pixels."""
 
 
 def read(path: str | None, option: str = "--image") -> LoadedImage:
@@ -48,13 +48,14 @@ def check(path: str | None, option: str) -> None:
 
 
 def canvas(path: str | None) -> Image.Image | None:
-    """What masks are painted on: the picture, at most `PAINTED` px; None where there is none that can be read."""
+    """What masks are painted on: the picture, `PAINTED` px long; None where there is none that can be read."""
     try:
         image = read(path).image
     except InputError:
         return None
-    image.thumbnail((PAINTED, PAINTED))
-    return image
+    scale = PAINTED / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
 
 
 def painted(value: dict[str, Any] | None, path: str | None) -> Image.Image:

@@ -43,7 +43,7 @@ def test_what_is_painted_is_the_mask_of_the_pictures_size(tmp_path: Path, size: 
     path = tmp_path / "in.png"
     Image.new("RGB", size, "white").save(path)
     canvas = uploads.canvas(str(path))
-    assert max(canvas.size) <= uploads.PAINTED
+    assert max(canvas.size) == uploads.PAINTED
     layer = Image.new("RGBA", canvas.size)
     half = canvas.width // 2
     layer.paste((255, 0, 0, 255), (0, 0, half, canvas.height))
