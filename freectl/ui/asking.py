@@ -1,7 +1,7 @@
 """From a form's values to checked runs, and from a record back to a form's values. Knows no browser."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,21 @@ from freectl.files import record as records
 from freectl.tasks import control as controlling
 from freectl.tasks import edit as editing
 from freectl.tasks import options as config
+from freectl.tasks.inputs import read_input
 from freectl.tasks.options import ControlOptions, EditOptions, RunOptions
 from freectl.ui import uploads, words
 from freectl.ui.command import command
 from freectl.ui.session import PICTURES
 
+SHOWN = frozenset(
+    {*RunOptions.model_fields, *EditOptions.model_fields, *ControlOptions.model_fields}
+    - {"background", "lora", "textual_inversion", "device", "dtype", "offload", "keep_concept", "keep_alpha", "view"}
+)
+"""Options that have a field; the others are lines of a text."""
 Form = dict[str, Any]
 """Values by name: those of the options, `image` or `condition` (uploaded), `settings` (of the method, on top of its
-preset), `seed` (a text with one or several), `vary` and `values` (a setting and a text of its values)."""
+preset), `seed` (a text with one or several), `vary` and `values` (a setting and a text of its values), `more` (a
+text of further options)."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,15 @@ def edits(form: Form) -> list[Asked]:
     Raises:
         InputError: one line naming the option, what was found and what is allowed.
     """
-    picture = uploads.read(form.get("image"))
-    return [
-        Asked(editing.plan(picture, options, settings), options, settings, own, label)
-        for options, settings, own, label in _runs(form, EditOptions, ("keep", "mask", "appearance_image"))
-    ]
+    path = form.get("image")
+    uploads.check(path, "--image")
+    with uploads.named(*(form.get(name) for name in PICTURES)):
+        found = _runs(form, EditOptions, ("keep", "mask", "appearance_image"))
+        picture = replace(read_input(path, found[0][0]), source=Path(str(path)).name)
+        return [
+            Asked(editing.plan(picture, options, settings), options, settings, own, label)
+            for options, settings, own, label in found
+        ]
 
 
 def controls(form: Form) -> list[Asked]:
@@ -80,17 +91,19 @@ def controls(form: Form) -> list[Asked]:
     condition = str(form.get("condition") or "")
     if Path(condition).suffix.lower() not in (".obj", ".glb", ".ply"):
         uploads.check(condition, "--condition")
-    found = _runs({**form, "condition": condition}, ControlOptions, ("mask", "appearance_image"))
-    return [
-        Asked(controlling.plan([condition], options, settings), options, settings, own, label)
-        for options, settings, own, label in found
-    ]
+    with uploads.named(*(form.get(name) for name in PICTURES)):
+        found = _runs({**form, "condition": condition}, ControlOptions, ("mask", "appearance_image"))
+        return [
+            Asked(controlling.plan([condition], options, settings), options, settings, own, label)
+            for options, settings, own, label in found
+        ]
 
 
 def _runs(form: Form, cls: type[RunOptions], files: tuple[str, ...]) -> list[tuple[Any, dict[str, Any], Form, str]]:
     for name in files:
         if form.get(name) not in (None, "", "none", "attention"):
             uploads.check(form[name], f"--{name.replace('_', '-')}")
+    more = other_options(str(form.get("more") or ""), cls)
     vary = form.get("vary") or ""
     several = words.values(str(form.get("values") or "")) if vary else []
     found = []
@@ -98,6 +111,7 @@ def _runs(form: Form, cls: type[RunOptions], files: tuple[str, ...]) -> list[tup
         settings = dict(form.get("settings") or {}) | ({} if value is None else {vary: value})
         own = {**form, "seed": str(seed), "settings": settings, "vary": None, "values": ""}
         given = {name: form[name] for name in cls.model_fields if form.get(name) not in (None, "")}
+        given |= more
         label = f"{form.get('method', 'freecontrol')}, seed {seed}" + ("" if value is None else f", {vary} {value}")
         found.append((config.validated(cls, given | {"seed": seed}), settings, own, label))
     return found
@@ -124,7 +138,8 @@ def restored(record: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, 
     options = config.validated(cls, given)
     method = methods.get(options.method)
     config.method_settings(method, options.preset, settings)
-    form |= {key: _plain(value) for key, value in options}
+    form |= {key: _plain(value) for key, value in options if key in SHOWN}
+    form["more"] = _lines(options)
     missing = []
     for key in PICTURES:
         named = form.get(key)
@@ -136,6 +151,32 @@ def restored(record: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, 
     base = method.settings().model_dump() | method.presets[options.preset]
     form["settings"] = {key: value for key, value in settings.items() if value != base.get(key)}
     return name, form | {"seed": str(options.seed), "vary": None, "values": ""}, missing
+
+
+def other_options(text: str, cls: type[RunOptions]) -> dict[str, Any]:
+    """Options that have no field of their own, from lines name=value; a name may repeat.
+
+    Raises:
+        InputError: no such option, or one that has a field.
+    """
+    found: dict[str, Any] = {}
+    for line in filter(None, (one.strip() for one in text.splitlines())):
+        for name, value in config.parse_assignments([line]).items():
+            if name not in cls.model_fields or name in SHOWN:
+                allowed = ", ".join(key for key in cls.model_fields if key not in SHOWN)
+                raise InputError("more options", repr(name), allowed)
+            found[name] = (*found[name], value) if name in found else (value,)
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+
+
+def _lines(options: RunOptions) -> str:
+    """The options without a field that are not their defaults, as `other_options` reads them."""
+    lines = []
+    for name, field in type(options).model_fields.items():
+        value = getattr(options, name)
+        if name not in SHOWN and value != field.default:
+            lines += [f"{name}={one}" for one in (value if isinstance(value, tuple) else (value,))]
+    return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from freectl import methods
 from freectl.preprocess.registry import KINDS as PREPROCESSORS
 from freectl.tasks.options import MAX_STEPS
 from freectl.ui import asking
-from freectl.ui.form import MethodForm, Updates, Values, picture
+from freectl.ui.form import MethodForm, Updates, Values, more_options, picture
 from freectl.ui.jobs import control_work
 from freectl.ui.panel import Panel
 from freectl.ui.running import Buttons, runs
@@ -72,6 +72,7 @@ class ControlTab:
             self.parts["guidance_scale"] = gr.Number(label="Guidance scale", placeholder="default", min_width=150)
         self.parts["model"] = gr.Dropdown(models, value=models[0], label="Model", allow_custom_value=True)
         self.parts["negative_prompt"] = gr.Textbox(label="Negative prompt")
+        self.parts["more"] = more_options()
 
     @property
     def outputs(self) -> list[Any]:

@@ -9,7 +9,7 @@ from freectl import methods
 from freectl.errors import FreectlError
 from freectl.tasks.options import MAX_STEPS
 from freectl.ui import asking, uploads, words
-from freectl.ui.form import MethodForm, Updates, Values, picture
+from freectl.ui.form import MethodForm, Updates, Values, more_options, picture
 from freectl.ui.jobs import edit_work, one_line
 from freectl.ui.panel import Panel, said
 from freectl.ui.running import Buttons, runs
@@ -82,6 +82,7 @@ class EditTab:
                     info="mini, a folder, a .safetensors file or a hub id.",
                 )
             self.parts["negative_prompt"] = gr.Textbox(label="Negative prompt", info="What it should not show.")
+            self.parts["more"] = more_options()
 
     def _where(self) -> None:
         with gr.Accordion("Where: keep, mask, concept, appearance", open=False) as self.where:

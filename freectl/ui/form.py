@@ -24,6 +24,12 @@ def picture(label: str, **options: Any) -> gr.Image:
     return made
 
 
+def more_options() -> gr.Textbox:
+    """Options that have no field of their own."""
+    words = "As on the command line, one a line: lora=style.safetensors:0.8, dtype=bf16, device=cuda:1"
+    return gr.Textbox(label="More options", info=words, lines=2, max_lines=6)
+
+
 class MethodForm:
     """Method, preset, and the settings of the one that is chosen.
 

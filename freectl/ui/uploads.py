@@ -1,5 +1,7 @@
 """Pictures that come from a browser: bounded, read like any other input, and called by the name they had there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from PIL import Image
 
 from freectl.errors import InputError
 from freectl.files import pictures
+from freectl.files.opening import FORMATS
 from freectl.files.pictures import LoadedImage
 
 MAX_BYTES = 30_000_000
@@ -23,7 +26,20 @@ def read(path: str | None, option: str = "--image") -> LoadedImage:
         InputError: none, too large, or what `freectl.files.pictures.load_image` refuses.
     """
     check(path, option)
-    return replace(pictures.load_image(str(path), option), source=Path(str(path)).name)
+    with named(path):
+        return replace(pictures.load_image(str(path), option), source=Path(str(path)).name)
+
+
+@contextmanager
+def named(*paths: Any) -> Iterator[None]:
+    """Errors about uploads call them by their names: where a server keeps them is nobody's business."""
+    try:
+        yield
+    except InputError as error:
+        found = error.found
+        for path in filter(None, paths):
+            found = found.replace(str(path), Path(str(path)).name)
+        raise InputError(error.option, found, error.allowed) from error
 
 
 def check(path: str | None, option: str) -> None:
@@ -38,7 +54,7 @@ def check(path: str | None, option: str) -> None:
     if size > MAX_BYTES:
         raise InputError(option, f"{name}, {size / 1e6:.0f} MB", f"at most {MAX_BYTES // 1_000_000} MB")
     try:
-        with Image.open(path, formats=pictures.FORMATS) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
     except Exception as error:  # decoders raise whatever the damaged bytes lead them to
         raise InputError(option, f"{name}, not a picture or a damaged one", "PNG, JPEG, WebP, ...") from error

@@ -62,6 +62,7 @@ def test_each_of_a_grid_is_asked_for_again_by_its_own_form() -> None:
         {},
         {"seed": "9", "negative_prompt": 'it\'s "so" $HOME; ls', "guidance_scale": 2.5},
         {"settings": {"strength": 0.5}},
+        {"more": "dtype=bf16\nbackground=black\nkeep_alpha=true"},
         {"method": "freecontrol", "preset": "paper", "concept": "cat", "settings": {"normalize": "minmax", "seeds": 3}},
         {"method": "masactrl", "source_prompt": "a fluent fox", "settings": {"words": "fox=cat"}},
     ],
@@ -91,7 +92,9 @@ def test_the_command_asks_the_command_line_for_the_same_run(
 
 
 def test_a_record_fills_the_form_that_made_it(tmp_path: Path) -> None:
-    (asked,) = asking.edits(form(settings={"strength": 0.5}, seed="4", source_prompt="a fluent fox"))
+    (asked,) = asking.edits(
+        form(settings={"strength": 0.5}, seed="4", source_prompt="a fluent fox", more="background=black")
+    )
     record = asked.record(editing.run(asked.plan).record, "out.png")
     path = save_image(Image.new("RGB", (8, 8)), tmp_path / "out.png", record)
     name, filled, missing = asking.restored(asking.read_dropped(str(path)), {"fox.png": str(FOX)})
@@ -123,6 +126,13 @@ def test_a_record_without_its_pictures_says_which() -> None:
 def test_a_tampered_record_is_refused_in_one_line(record: dict[str, Any]) -> None:
     with pytest.raises(InputError) as refused:
         asking.restored(record, {})
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["steps=3", "mask=/etc/passwd", "image=x", "nothing=1", "dtype", "dtype=int4"])
+def test_other_options_are_checked_as_on_the_command_line(text: str) -> None:
+    with pytest.raises(InputError) as refused:
+        asking.edits(form(more=text))
     assert "\n" not in str(refused.value)
 
 
