@@ -10,7 +10,7 @@ from PIL import Image
 
 from freectl.files.record import read_record
 
-PATIENCE = 40_000
+PATIENCE = 100_000
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("address")]
 
 
@@ -133,7 +133,7 @@ def test_mask_error_and_cancel(tab: Tab) -> None:
     tab.page.locator("#edit-keep img").wait_for()
 
     tab.press("Edit")
-    tab.status("editing:")
+    tab.status(" of 200, about")
     tab.press("Cancel")
     tab.status("cancelled; nothing was changed")
     assert tab.page.locator("#history img").count() == 0

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from freectl.errors import InputError
-from freectl.ui.server import check
+from freectl.ui.server import check, serve
 
 CLI = "import sys; from freectl.cli import main; main()"
 
@@ -60,6 +60,5 @@ util.find_spec = lambda name, *more: None if name == 'gradio' else found(name, *
 
 
 def test_a_model_that_is_not_there_is_said_before_anything_starts() -> None:
-    done = freectl("ui", "--model", "no/such/model.safetensors")
-    assert done.returncode == 2
-    assert done.stderr.startswith("freectl: --model: found 'no/such/model.safetensors'")
+    with pytest.raises(InputError, match="--model: found 'no/such/model.safetensors'"):
+        serve("no/such/model.safetensors", ready=lambda _: pytest.fail("the page was opened"))
