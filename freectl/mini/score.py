@@ -12,6 +12,7 @@ from torch import Tensor
 
 from freectl.errors import InputError
 from freectl.mini.captions import Wanted, fixed_captions
+from freectl.mini.drawing_distance import mean_distances
 from freectl.mini.judge import HEADS, Verdict, judge_pictures, load_judge
 from freectl.mini.sampling import Sampler
 from freectl.mini.scene import random_scene, render
@@ -19,6 +20,8 @@ from freectl.mini.score_helpers import clip_scores, judge_scores, share
 from freectl.mini.training.data import batch_rng, scene_batch
 
 SCORE_SEED = 1234
+DISTANCES = 60
+"""Samples whose distance to the nearest true drawing is searched for: two seconds each at 128 px."""
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -51,7 +54,12 @@ def score_model(folder: Path, captions: int | None = None, steps: int = 50, help
     seen, held = ([one for one in wanted if one.held_out == held] for held in (False, True))
     if captions is not None:
         seen, held = seen[:captions], held[: max(1, captions // 5)]
-    return scores | agreement(sampler, judge, seen, steps, "") | agreement(sampler, judge, held, steps, "held-out ")
+    for label, some in (("", seen), ("held-out ", held)):
+        pictures = sampler.draw([one.caption for one in some], steps)
+        scores |= agreement(judge, pictures, some, label)
+        if not label:
+            scores |= mean_distances(pictures[:DISTANCES], some[:DISTANCES])
+    return scores
 
 
 def judge_folder(folder: Path) -> Path:
@@ -118,9 +126,9 @@ def speed(sampler: Sampler, steps: int, pictures: int = 3) -> dict[str, Any]:
     return {"seconds_a_picture": round(min(taken), 2), "threads": torch.get_num_threads()}
 
 
-def agreement(sampler: Sampler, judge: Any, wanted: Sequence[Wanted], steps: int, label: str) -> dict[str, Any]:
+def agreement(judge: Any, pictures: Sequence[Image.Image], wanted: Sequence[Wanted], label: str) -> dict[str, Any]:
     """Share of samples in which the judge sees the caption's object, style and background: all, and by style."""
-    verdicts = judge_pictures(judge, sampler.draw([one.caption for one in wanted], steps))
+    verdicts = judge_pictures(judge, pictures)
     scores: dict[str, Any] = {f"{label}captions": len(wanted)}
     for head in HEADS:
         scores[f"{label}{head}_agreement"] = share(_right(head, verdicts, wanted))

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from freectl.cli import app
 from freectl.errors import InputError
 from freectl.mini.captions import fixed_captions
+from freectl.mini.drawing_distance import mean_distances
 from freectl.mini.judge import Judge, judge_pictures, load_judge, save_judge
 from freectl.mini.sampling import Sampler, generator_kind
 from freectl.mini.score import score_model
@@ -89,4 +90,7 @@ def test_further_generators_are_scored_by_the_judge_beside_them(tmp_path: Path) 
     right = [verdict.labels["background"] == one.background for verdict, one in zip(verdicts, wanted, strict=True)]
     assert scores["background_agreement"] == sum(right) / 5
     assert scores["captions"] == 5
+    distances = mean_distances(pictures, wanted)
+    assert distances.items() <= scores.items()
+    assert len(distances) == len({one.style for one in wanted})
     assert "vae_psnr_db" not in scores
