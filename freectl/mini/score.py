@@ -21,7 +21,7 @@ from freectl.mini.training.data import batch_rng, scene_batch
 
 SCORE_SEED = 1234
 DISTANCES = 60
-"""Samples whose distance to the nearest true drawing is searched for: two seconds each at 128 px."""
+"""Samples whose distance to the nearest true drawing is searched for: about a second each at 128 px."""
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -25,6 +25,7 @@ def test_a_variant_trains_and_is_measured(tmp_path: Path, tiny_model: Path, tiny
                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.setitem(RECIPES, 128, tiny_recipe)
     monkeypatch.setattr(compare, "FIRST", 4)
+    monkeypatch.setattr(compare, "COUNTS", {"unet": 6, "vae": 6})
     monkeypatch.setattr(compare, "_pictures_a_second", lambda part, config: 16.0)
     unet = compare.run("unet", {"batch": 2, "muon": True}, 0.25, tiny_model, 128)
     assert (unet["pictures"], unet["pictures_a_second"]) == (4, 16.0)

@@ -69,6 +69,8 @@ FINE_VAES: dict[str, Mapping[str, Any]] = {
     "from the shipped weights, Muon, 16 channels": {"start": True, "latent_channels": 16},
 }
 VARIANTS = {("unet", 64): UNETS, ("vae", 64): VAES, ("unet", 128): FINE_UNETS, ("vae", 128): FINE_VAES}
+COUNTS = {"unet": 192, "vae": 256}
+"""Fresh scenes that a variant is measured on."""
 COLUMNS = {"unet": [f"t={t}" for t in TIMESTEPS], "vae": ["psnr_db", "roughness"]}
 
 
@@ -103,7 +105,8 @@ def run(kind: str, change: Mapping[str, Any], seconds: float, model_dir: Path, s
     trainer.use_ema()
     parameters = sum(count_parameters(module) for module in part.modules.values())
     facts = {"pictures_a_second": round(rate, 1), "pictures": trainer.config.pictures, "parameters": parameters}
-    return facts | (clean_errors(part) if kind == "unet" else reconstruction(part))
+    measured = clean_errors if kind == "unet" else reconstruction
+    return facts | measured(part, COUNTS[kind])
 
 
 def _pictures_a_second(part: Any, config: TrainConfig, steps: int = 8) -> float:
@@ -117,7 +120,7 @@ def _pictures_a_second(part: Any, config: TrainConfig, steps: int = 8) -> float:
 
 
 @torch.no_grad()
-def clean_errors(part: UNetPart, count: int = 192) -> dict[str, float]:
+def clean_errors(part: UNetPart, count: int) -> dict[str, float]:
     """Mean squared error of the predicted clean latents at each of `TIMESTEPS`, on fresh scenes, full captions."""
     scenes, pictures = scene_batch(batch_rng(-7, 0), count, size=part.recipe.picture_size)
     latents = torch.cat([part.latents.encode(some) for some in pictures.split(64)])
@@ -134,7 +137,7 @@ def clean_errors(part: UNetPart, count: int = 192) -> dict[str, float]:
 
 
 @torch.no_grad()
-def reconstruction(part: VAEPart, count: int = 256) -> dict[str, float]:
+def reconstruction(part: VAEPart, count: int) -> dict[str, float]:
     """Reconstruction in dB, and the mean squared step between neighbouring latents of unit variance."""
     pictures = part.pictures(-7, 0, count)
     latents = torch.cat([part.vae.encode(some).latent_dist.mode() for some in pictures.split(64)])
