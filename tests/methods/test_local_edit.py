@@ -1,19 +1,26 @@
 """Keeping a part of the picture: what stays stays bit for bit, with every method, and nothing else changes."""
 
 import json
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from method_kit import picture, wrap
-from PIL import Image
+from PIL import Image, ImageOps
 
+import freectl
 from freectl import methods
 from freectl.denoising.attention_maps import WordMaps, token_grid, word_mask
 from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step
 from freectl.errors import InputError
+from freectl.methods import local_edit
 from freectl.methods.local_edit import Keeping, changing, straight_levels
+from freectl.mini.scene import random_scene, render, render_mask
+from freectl.models.engine import Engine
+from freectl.pipelines.sd import FreeControlPipeline
 from freectl.tasks.edit import edit
 
 STEPS = 3
@@ -213,3 +220,20 @@ def test_pixels_of_another_size_stay_and_the_record_repeats(tmp_path):
     assert not np.array_equal(np.asarray(result.image)[:, 48:], np.asarray(source)[:, 48:])
     assert result.settings["keep"] == str(path)
     json.dumps(result.record)
+
+
+def test_the_background_against_true_masks():
+    """Coarse, as freectl/README.md says: nearer to the truth than all or nothing, and most of the object may change."""
+    pipe = FreeControlPipeline.from_pretrained(Path(freectl.__file__).parent / "mini" / "model")
+    pipe.set_progress_bar_config(disable=True)
+    engine, found = Engine(pipe), []
+    for seed in range(12):
+        scene = random_scene(random.Random(seed))
+        (kept,) = local_edit.kept_pictures(engine, [render(scene)], "background", [scene.caption], scene.object)
+        free, true = (np.asarray(one) < 128 for one in (kept, ImageOps.invert(render_mask(scene))))
+        overlap, missed = (free & true).sum() / (free | true).sum(), (true & ~free).sum() / true.sum()
+        found.append((overlap, missed, (free & ~true).sum() / (~true).sum(), true.mean()))
+    overlap, missed, opened, area = np.mean(found, axis=0)
+    assert overlap > 1.3 * area  # a mask of everything overlaps by the area
+    assert missed < 0.4
+    assert opened < 0.5
