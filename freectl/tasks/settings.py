@@ -15,6 +15,7 @@ class Settings(TypedDict, total=False):
     appearance_text: str
     appearance_threshold: float
     appearance_weight: float | None
+    asking: str
     attention_stop: float
     auto_corr: float
     average: int
@@ -27,13 +28,17 @@ class Settings(TypedDict, total=False):
     components: int | None
     cross_stop: float
     cross_words: str
+    deviation: str
     direction: str
     edit: str
+    empty_text: str
     feature_stop: float
+    first_step: str
     gan_direction: str | None
     gan_weights: str | None
     inversion: str
     inversion_at: str
+    inversion_guidance: float
     inversion_steps: int | None
     kl: float
     last_noise: str
@@ -48,6 +53,7 @@ class Settings(TypedDict, total=False):
     recurrence_stop: float
     recurrences: int
     reduction: str
+    rest: str
     reweight: str
     rolls: int
     rounds: int
