@@ -153,6 +153,11 @@ class Path(ABC):
         """
         return self.coefficients(time)[1] * self.coefficients(self.below(time))[1]
 
+    def noise_level(self, time: float) -> float:
+        """Sigma = s / (a + s), 0 to 1: one measure of noise for both kinds of path."""
+        a, s = self.coefficients(time)
+        return float(s / (a + s))
+
     def _noises(self, time: float, eta: float) -> tuple[Tensor, Tensor]:
         """Factors of the predicted and of the fresh noise behind a stochastic step."""
         s = self.coefficients(self.below(time), None)[1]

@@ -112,6 +112,9 @@ class Call(Protocol):
     ) -> Tensor: ...
 
 
+Read = Callable[[nn.Module, Tensor, tuple[int, int]], Tensor]
+
+
 class Denoiser:
     """Runs named rows through the network in one call.
 
@@ -119,10 +122,24 @@ class Denoiser:
         network: the model.
         call: how it is called.
         attention_kwargs: passed on to the attention processors, as in diffusers.
+        read: what is captured at a structure site -> features (rows, tokens, C), given the network and the latents'
+            (height, width); None = they are that already.
     """
 
-    def __init__(self, network: nn.Module, call: Call, attention_kwargs: dict[str, Any] | None = None) -> None:
-        self.network, self.call, self.attention_kwargs = network, call, attention_kwargs
+    def __init__(
+        self,
+        network: nn.Module,
+        call: Call,
+        attention_kwargs: dict[str, Any] | None = None,
+        read: Read | None = None,
+    ) -> None:
+        self.network, self.call, self.attention_kwargs, self.read = network, call, attention_kwargs, read
+
+    def features(self, captured: Mapping[str, Tensor], latents: Tensor) -> dict[str, Tensor]:
+        """What was captured at structure sites, for latents (rows, C, h, w), as features (rows, tokens, C)."""
+        if self.read is None:
+            return dict(captured)
+        return {site: self.read(self.network, value, latents.shape[-2:]) for site, value in captured.items()}
 
     def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
         """The network's outputs (B, C, h, w) of the rows `keys`, stacked in that order."""

@@ -73,6 +73,9 @@ def _background(engine: Engine, image: Image.Image, source_prompt: str, concept:
     The noise is the same for all methods and seeds, so that a mask is too.
     """
     pairs = engine.family.word_sites(engine.network)
+    if not pairs:
+        found = f"a {engine.family.name} model, whose joint attention is not read for words"
+        raise InputError("--keep-background", found, "--keep PATH")
     positions = attention_maps.token_positions(engine.pipe.tokenizer, source_prompt, concept, "--keep-background")
     times = sorted({round(share * (engine.schedule.length - 1)) for share in ATTENTION_TIMES})
     key = content_key(

@@ -56,7 +56,7 @@ class Engine:
         self.family = families.of(self.network)
         self.schedule = path_of(pipe.scheduler)
         self._call = FiniteCall(self.family.call, self.schedule)
-        self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs)
+        self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs, self.family.read)
         self.device, self.dtype = pipe._execution_device, self.network.dtype
         self.text = self.family.text(pipe, (cross_attention_kwargs or {}).get("scale"), self.dtype)
         self.codec = VaeCodec(pipe, self.device, self.dtype, upcast=self.family.upcast_vae)

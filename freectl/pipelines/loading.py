@@ -110,6 +110,8 @@ def check_method(source: Source, method: Any) -> None:
     try:
         location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
         family = checkpoints.family_of(location, source.path)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError):
         return
     family.check_method(method.name)

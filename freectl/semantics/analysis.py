@@ -28,10 +28,11 @@ class FeatureRecorder(Controller):
         """Guided output; features of the last B rows, which are the conditional ones."""
         if step.timestep not in self.timesteps:
             return super().predict(step, lanes, denoiser)
-        batch = next(iter(lanes.values())).latents.shape[0]
+        latents = next(iter(lanes.values())).latents
+        batch = latents.shape[0]
         with tap(denoiser.network, self.sites) as seen:
             outputs = super().predict(step, lanes, denoiser)
-            for site, features in seen.pop_all().items():
+            for site, features in denoiser.features(seen.pop_all(), latents).items():
                 add_features(self.grams, (step.timestep, site), features[-batch:])
         return outputs
 
@@ -107,7 +108,7 @@ def features_at(
         added = {k: v.repeat(len(group), *[1] * (v.dim() - 1)) for k, v in prompt.added.get("cond", {}).items()}
         with tap(denoiser.network, sites, stop_after=True) as seen:
             denoiser.forward(latents, times, embeds, added or None)
-        for site, features in seen.pop_all().items():
+        for site, features in denoiser.features(seen.pop_all(), latents).items():
             for timestep, part in zip(group, features.split(batch), strict=True):
                 found[timestep, site] = part
     return found

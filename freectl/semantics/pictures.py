@@ -104,7 +104,7 @@ def _covered(bases: SemanticBases, timestep: float, site: str) -> bool:
 
 def _sampled(engine: Engine, lane: Lane, steps: int) -> Trajectory:
     """Seed pictures with their latents at every timestep of the grid."""
-    path = engine.path(steps)
+    path = engine.path(steps, size=(engine.base_size, engine.base_size))
     timesteps = path.times
     levels = {timesteps[0]: lane.latents}
     with engine.progress(len(timesteps), "seed pictures") as bar:

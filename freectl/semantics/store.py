@@ -93,7 +93,7 @@ class BasesSpec:
 
 def needed_stop(engine: Engine, guided: Sequence[float], steps: int = ANALYSIS_STEPS) -> float:
     """Fraction of the analysis grid that bases for these timesteps cover: the published one if near enough, else 1."""
-    grid = engine.timesteps(steps)
+    grid = engine.timesteps(steps, size=(engine.base_size, engine.base_size))
     last = grid[max(1, round(PUBLISHED_STOP * len(grid))) - 1]
     return PUBLISHED_STOP if min(guided, default=last) >= last - TOLERANCE else 1.0
 
@@ -125,7 +125,7 @@ def build_rows(spec: BasesSpec, steps: int) -> int:
 
 
 def _build(engine: Engine, spec: BasesSpec, metadata: dict[str, Any]) -> tuple[dict, dict]:
-    path = engine.path(spec.steps)
+    path = engine.path(spec.steps, size=(engine.base_size, engine.base_size))
     announce(engine, spec.prompts, spec.seeds, build_rows(spec, len(path.times)))
     guided = path.times[: max(1, round(spec.stop * len(path.times)))]
     grams = _seed_grams(engine, spec, path, guided)

@@ -20,6 +20,8 @@ from freectl.semantics.reference import Reference
 
 REFERENCE_STEPS = 200
 """The published step count, to which "invariant" weights refer."""
+REFERENCE_LENGTH = 104.2
+"""Sum of s s' over the published window, 120 of 200 steps of Stable Diffusion's schedule."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +91,11 @@ class FreeControlGuide(Controller):
         self.trace: list[dict[str, float]] = []
         self.non_finite = 0
         self._gradient: Tensor | None = None
+        self.scale = path_scale(path, settings)
 
     def guided(self, step: Step) -> bool:
         """Whether this step carries a gradient: inside the window, with a weight above zero."""
-        inside = step.within(self.settings.window_start, self.settings.window_stop)
+        inside = in_window(self.settings, step, self.path)
         return inside and self.structure_weight + self.appearance_weight > 0 and ramp(self.settings, step) > 0
 
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
@@ -123,7 +126,7 @@ class FreeControlGuide(Controller):
             probe = Lane(latents, edit.prompt, edit.guidance_scale)
             with tap(denoiser.network, self.sites, cut_grad=True) as seen:
                 output = denoiser.rows({"edit": probe}, [("edit", "cond")], step.timestep)["edit", "cond"]
-                energy = self._energy(step, seen.pop_all())
+                energy = self._energy(step, denoiser.features(seen.pop_all(), latents))
             (gradient,) = torch.autograd.grad(energy.sum(), latents)
         if self.cost is not None:
             self.cost.add_backward(latents.shape[0])
@@ -131,7 +134,7 @@ class FreeControlGuide(Controller):
             self.non_finite += 1
             logger.warning("non-finite gradient at timestep %d: step left unguided", step.timestep)
             gradient = torch.zeros_like(gradient)
-        return output.detach(), gradient * ramp(self.settings, step) * self._size_factor(latents)
+        return output.detach(), gradient * ramp(self.settings, step) * self.scale * self._size_factor(latents)
 
     def _energy(self, step: Step, features: Mapping[str, Tensor]) -> Tensor:
         """lambda_s g_s + lambda_a g_a, summed over targets, each a mean over the sites; (B,)."""
@@ -191,11 +194,33 @@ def ramp(settings: FreeControlSettings, step: Step) -> float:
     """
     steps = round(settings.warmup * step.count)
     warm = min(1.0, step.index / steps) if steps else 1.0
-    adds_up = settings.step_scaling == "invariant" and settings.update == "official"
+    adds_up = settings.step_scaling == "invariant" and settings.update == "official" and settings.window_level is None
     return warm * (REFERENCE_STEPS / step.count if adds_up else 1.0)
 
 
-def guided_timesteps(timesteps: Sequence[float], settings: FreeControlSettings) -> list[float]:
-    """The timesteps inside the guidance window."""
+def path_scale(path: Path, settings: FreeControlSettings) -> float:
+    """Factor that makes weights independent of steps and path where the window is one of levels.
+
+    The update adds up s s' over the guided steps; weights mean what they mean where that sum is the published one.
+    """
+    if settings.window_level is None or settings.step_scaling != "invariant":
+        return 1.0
+    lengths = [float(path.guidance_length(time)) for time in guided_timesteps(path.times, settings, path)]
+    return REFERENCE_LENGTH / sum(lengths) if sum(lengths) > 0 else 1.0
+
+
+def in_window(settings: FreeControlSettings, step: Step, path: Path | None) -> bool:
+    """Whether a step lies in the guidance window; without a path, a window of levels is that of a flow of shift 3."""
+    if settings.window_level is None:
+        return step.within(settings.window_start, settings.window_stop)
+    share = 1 - step.index / step.count
+    level = 3 * share / (1 + 2 * share) if path is None else path.noise_level(step.timestep)
+    return step.within(settings.window_start, 1) and level >= settings.window_level - 1e-9
+
+
+def guided_timesteps(
+    timesteps: Sequence[float], settings: FreeControlSettings, path: Path | None = None
+) -> list[float]:
+    """The timesteps inside the guidance window; `path` as for `in_window`."""
     steps = [Step(i, len(timesteps), t) for i, t in enumerate(timesteps)]
-    return [s.timestep for s in steps if s.within(settings.window_start, settings.window_stop)]
+    return [step.timestep for step in steps if in_window(settings, step, path)]

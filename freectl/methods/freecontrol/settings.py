@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from freectl.denoising.inversion import Level
+from freectl.errors import InputError
 from freectl.methods.setting import inversion_level, setting
 from freectl.models.families.base import Family
 
@@ -44,6 +45,14 @@ class FreeControlSettings(BaseModel):
         le=1,
         unit="share of steps",
         source="section 4: 120 of 200 steps; 80 or 120 in the code",
+    )
+    window_level: float | None = setting(
+        None,
+        "sigma = s / (a + s) down to which guidance holds, in place of window_stop; none = the model family's, if any",
+        ge=0,
+        le=1,
+        unit="noise level",
+        source="ours: where the published window ends, 0.54, on flows, whose steps lie elsewhere",
     )
     warmup: float = setting(
         0.05,
@@ -164,9 +173,17 @@ class FreeControlSettings(BaseModel):
 def resolved(settings: FreeControlSettings, family: Family, *, appearance_image: bool = False) -> FreeControlSettings:
     """The settings with every None replaced by the family's value.
 
-    A family that does without a sibling still follows a given appearance picture, as strongly as the structure.
+    A window in steps that was asked for stays one. A family that does without a sibling still follows a given
+    appearance picture, as strongly as the structure.
+
+    Raises:
+        InputError: the update does not exist on the family's path.
     """
+    if family.flow and settings.update == "paper":
+        raise InputError("--set update", "paper on a flow, at whose first step it is infinite", "official")
     family_values = dict(family.freecontrol)
+    if "window_stop" in settings.model_fields_set:
+        family_values.pop("window_level", None)
     if appearance_image and not family_values["appearance_weight"]:
         family_values["appearance_weight"] = family_values["structure_weight"]
     missing = {name: value for name, value in family_values.items() if getattr(settings, name) is None}
@@ -222,6 +239,7 @@ v_k = sum(h(S_t^(k)) F_t) / sum(h(S_t^(k))), h(x) = x where x > 0.5 ("gated") or
   g_a = mean over k <= N_a of |v_k - v_k of the sibling|^2
 x_T = sqrt(1 - a) inverted + sqrt(a) noise, a = start_noise, or noise under conditions
 eps = eps_u + s (eps_c - eps_u);  gradient g = d(lambda_s g_s + lambda_a g_a) / d x_t
+window: a share of the steps, or on flows sigma >= window_level, where weights scale with the sum of s s' in it
 update "official": x_{t-1} -= sqrt(1 - abar_t) sqrt(1 - abar_{t-1}) g;  update "paper": eps += g
 """
 """Section 3 of arXiv 2312.07536 as it is computed here."""

@@ -51,7 +51,7 @@ class Analyser:
         self.engine, self.request, self.settings, self.sites = engine, request, settings, list(sites)
         self.fine = finer_grid(engine, request.steps, settings.inversion_steps)
         self.path = engine.path(request.steps)
-        self.guided = guided_timesteps(self.path.times, settings)
+        self.guided = guided_timesteps(self.path.times, settings, self.path)
         self._bases: dict[str | None, SemanticBases] = {}
         self._inverted: dict[tuple[bytes, str], tuple[Trajectory, str]] = {}
 
@@ -156,6 +156,9 @@ class Analyser:
         if isinstance(mask, str):
             if mask != "attention":
                 raise InputError("--mask", f"'{mask}'", "attention, a picture, or none")
+            if not self.engine.family.concept_sites(self.engine.network):
+                found = f"attention on a {self.engine.family.name} model, whose joint attention is not read for words"
+                raise InputError("--mask", found, "a picture, or none")
             if not concept:
                 raise InputError("--mask", "attention without a concept", "--concept with a word of the source prompt")
             attention_maps.token_positions(self.engine.pipe.tokenizer, source, concept)
@@ -267,9 +270,10 @@ class KeyRecorder(Controller):
         """Guided output; the conditional rows are the last B."""
         if step.timestep not in self.wanted:
             return super().predict(step, lanes, denoiser)
-        batch = next(iter(lanes.values())).latents.shape[0]
+        latents = next(iter(lanes.values())).latents
+        batch = latents.shape[0]
         with tap(denoiser.network, self.sites) as seen:
             outputs = super().predict(step, lanes, denoiser)
-            for site, keys in seen.pop_all().items():
+            for site, keys in denoiser.features(seen.pop_all(), latents).items():
                 self.found[step.timestep, site] = keys[-batch:]
         return outputs

@@ -44,6 +44,7 @@ class Family(ABC):
         network: class of that network in diffusers.
         methods: names of the methods that it runs; None = all.
         single_files: diffusers' names of its kinds of single file.
+        flow: whether its networks predict velocities.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Family(ABC):
     network: str = "UNet2DConditionModel"
     methods: tuple[str, ...] | None = None
     single_files: tuple[str, ...] = ()
+    flow: bool = False
 
     @abstractmethod
     def fits(self, network: Any) -> bool:
@@ -135,6 +137,10 @@ class Family(ABC):
     def patch(self, network: Any) -> int:
         """Latent cells to a token's side: what the latents' height and width must be multiples of."""
         return 1
+
+    def read(self, network: nn.Module, value: Tensor, size: tuple[int, int]) -> Tensor:
+        """Output of a structure site, for latents of `size` (height, width), as features (rows, tokens, C)."""
+        return value
 
     def largest(self, network: Any) -> int | None:
         """Latent cells of the longest side that the network has places for; None = any."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from freectl.models.families.transformer import TransformerFamily, shift_of, times_of
+from freectl.models.families.transformer import FLOW_FREECONTROL, TransformerFamily, shift_of, times_of
 from freectl.models.joint_text import JointTextConditioner
 
 
@@ -86,6 +86,6 @@ SD3 = SD3Family(
     pipeline="freectl.pipelines.sd3:FreeControl3Pipeline",
     text=JointTextConditioner,
     guidance_scale=7.0,
-    freecontrol={"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64},
+    freecontrol=FLOW_FREECONTROL,
     single_files=("sd3", "sd35_medium", "sd35_large"),
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from freectl.errors import InputError
 from freectl.models.families.base import CtrlXSites, Family, Pair
@@ -12,13 +13,20 @@ from freectl.models.families.base import CtrlXSites, Family, Pair
 PATH_METHODS = ("sdedit", "flowedit", "ddpm-inversion")
 """Methods that need nothing of a network but its output."""
 
+FINEST = 32
+"""Tokens a side at which structure is compared: those of Stable Diffusion XL at 1024 px; finer grids copy too much."""
+LAST_LEVEL = 0.54
+"""Sigma down to which structure is guided: where the published window of 60 % ends on Stable Diffusion's schedule."""
+FLOW_FREECONTROL = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64, "window_level": LAST_LEVEL}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerFamily(Family):
     """A family of transformers whose blocks lie in `transformer_blocks`."""
 
     component: str = "transformer"
-    methods: tuple[str, ...] | None = PATH_METHODS
+    methods: tuple[str, ...] | None = (*PATH_METHODS, "freecontrol")
+    flow: bool = True
 
     def described(self, network: Any) -> str:
         """Class, blocks and channels."""
@@ -32,6 +40,12 @@ class TransformerFamily(Family):
     def looked_for(self) -> str:
         """The class alone: depth and width are free."""
         return f"{self.name} ({self.network})"
+
+    def read(self, network: nn.Module, value: Tensor, size: tuple[int, int]) -> Tensor:
+        """Heads side by side, and neighbouring tokens averaged where the grid is finer than `FINEST`."""
+        patch = self.patch(network)
+        features = value if value.dim() == 3 else value.transpose(1, 2).flatten(2)
+        return pooled(features, (size[0] // patch, size[1] // patch))
 
     def concept_sites(self, network: nn.Module) -> list[Pair]:
         """None: a transformer's words are found in its joint attention."""
@@ -56,6 +70,15 @@ class TransformerFamily(Family):
     def ctrlx_sites(self, network: nn.Module) -> CtrlXSites:
         """As `Family.ctrlx_sites`."""
         raise InputError("--method", f"ctrlx on {self.name}, which has no residual blocks", "another method")
+
+
+def pooled(features: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Features (rows, tokens, C) of a grid (height, width), its 2 x 2 means taken while a side has over `FINEST`."""
+    while max(grid) > FINEST:
+        squares = features.transpose(1, 2).unflatten(2, grid)
+        squares = avg_pool2d(squares, 2, ceil_mode=True, count_include_pad=False)
+        features, grid = squares.flatten(2).transpose(1, 2), (squares.shape[-2], squares.shape[-1])
+    return features
 
 
 def times_of(time: float | Tensor, latents: Tensor) -> Tensor:
