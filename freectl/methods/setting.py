@@ -3,8 +3,10 @@
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
+
+from freectl.errors import InputError
 
 _LIMITS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}"}
 
@@ -63,6 +65,20 @@ def allowed(field: FieldInfo) -> str:
         else:
             words.append("text")
     return " | ".join(words)
+
+
+def fault(error: ValidationError) -> tuple[str, str, str]:
+    """The first thing that a settings class refuses: name, what was found and what is allowed, in words.
+
+    Raises:
+        InputError: the one that a check of the class's own raised.
+    """
+    first = error.errors()[0]
+    if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
+        raise cause from None
+    given = first.get("input")
+    found = "an empty text" if isinstance(given, str) and not given.strip() else repr(given)
+    return str(first["loc"][0]), found, first["msg"].removeprefix("Value error, ")
 
 
 def _is_union(annotation: Any) -> bool:

@@ -82,6 +82,35 @@ class TextConditioner:
         tokenizers = [one for name in names if (one := getattr(self.pipe, name, None))]
         return [pair for one in tokenizers for pair in sorted(one.get_added_vocab().items())]
 
+    @property
+    def reads(self) -> int:
+        """Tokens of a text that are read, those of start and end counted."""
+        return int(self.pipe.tokenizer.model_max_length)
+
+    @property
+    def embedded(self) -> int:
+        """Tokens of an encoded text."""
+        return self.reads
+
+    def unseen(self, text: str) -> str:
+        """The words of a text that lie beyond what is read, "" if none do."""
+        tokenizer, first = self.pipe.tokenizer, self.reads - 2
+        tokens = tokenizer(self.pipe.maybe_convert_prompt(text, tokenizer), truncation=False).input_ids[1:-1]
+        if len(tokens) <= first:
+            return ""
+        pieces = tokenizer.convert_ids_to_tokens(tokens)
+        while first > 0 and not pieces[first - 1].endswith("</w>"):  # a word that is seen in part
+            first -= 1
+        return tokenizer.decode(tokens[first:]).strip()
+
+    def lengthened(self, embeds: Tensor, tokens: int) -> Tensor:
+        """Embeddings (B, n, C) followed by those of an empty text, from its end, up to `tokens`."""
+        while embeds.shape[1] < tokens:
+            empty = self.encode([""], None, (0, 0), MicroConditioning()).cond.to(embeds)
+            more = empty[:, -min(tokens - embeds.shape[1], empty.shape[1]) :]
+            embeds = torch.cat([embeds, more.expand(embeds.shape[0], -1, -1)], 1)
+        return embeds
+
     def key(self, micro: MicroConditioning) -> str:
         """What encoded texts depend on besides the encoders' weights, for cache keys."""
         return ""

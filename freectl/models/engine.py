@@ -1,6 +1,7 @@
 """A pipeline's components as the methods use them: encode, invert, decode, with cache and cost record."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ class Engine:
     Attributes:
         size: working (width, height) in pixels, which some families are told; the model's own at first.
         schedule: the path of the pipeline's scheduler, without a grid.
+        warnings: what a user should know of the run.
 
     Raises:
         InputError: the network is of no family that is known, or the scheduler has no path.
@@ -63,6 +65,9 @@ class Engine:
         self.micro = micro or MicroConditioning()
         self._kwargs = cross_attention_kwargs
         self._asked: set[str] = set()
+        self._tokens: int | None = None
+        self._latents: dict[bytes, Tensor] = {}
+        self.warnings: list[str] = []
         self.size = (self.base_size, self.base_size)
 
     @property
@@ -119,7 +124,20 @@ class Engine:
         """
         if size is not None:
             return self.text.encode(texts, negative, size[::-1], MicroConditioning())
-        return self.text.encode(texts, negative, self.size[::-1], self.micro)
+        prompt = self.text.encode(texts, negative, self.size[::-1], self.micro)
+        if self._tokens is None:
+            return prompt
+        halves = (prompt.cond, prompt.uncond)
+        cond, uncond = (None if one is None else self.text.lengthened(one, self._tokens) for one in halves)
+        return replace(prompt, cond=cond, uncond=uncond)
+
+    def of_one_length(self, cond: Tensor, uncond: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Given embeddings (B, n, C) at one length, which all texts of the run then have: rows share a forward."""
+        lengths = [one.shape[1] for one in (cond, uncond) if one is not None]
+        tokens = max(self.text.embedded, *lengths)
+        if tokens != self.text.embedded:
+            self._tokens = tokens
+        return self.text.lengthened(cond, tokens), None if uncond is None else self.text.lengthened(uncond, tokens)
 
     def token_positions(self, text: str, words: str) -> list[int]:
         """Positions of the tokens of `words` in the encoded text; a learnt word of several vectors has as many.
@@ -131,7 +149,17 @@ class Engine:
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""
-        return self.codec.encode(images)
+        if not self._latents:
+            return self.codec.encode(images)
+        known = [self._latents.get(image.tobytes()) for image in images]
+        return torch.cat([self.codec.encode([i]) if x is None else x for i, x in zip(images, known, strict=True)])
+
+    def pictures_of(self, latents: Tensor) -> list[Image.Image]:
+        """Pictures of scaled latents (B, C, h, w); to encode one of them gives its latents again."""
+        latents = latents.to(self.device, self.dtype)
+        images = self.pipe.image_processor.postprocess(self.decode(latents), output_type="pil")
+        self._latents |= {image.tobytes(): latents[i : i + 1].clone() for i, image in enumerate(images)}
+        return images
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents to pictures (B, 3, H, W), -1 to 1."""
@@ -163,6 +191,8 @@ class Engine:
             "attention_kwargs": repr(self._kwargs),
             "words": repr(self.text.learnt_words),
             "conditioning": self.text.key(self.micro),
+            **({} if self._tokens is None else {"tokens": self._tokens}),
+            **({} if not self._latents else {"latents": [x.float().cpu().tolist() for x in self._latents.values()]}),
         }
 
     def invert(

@@ -27,6 +27,27 @@ class JointTextConditioner(TextConditioner):
         third = getattr(self.pipe, "text_encoder_3", None)
         return super().encoders + ([unwrapped(third)] if third is not None else [])
 
+    @property
+    def reads(self) -> int:
+        """Of T5 where it is there, else of CLIP."""
+        return self.length if self._third else super().reads
+
+    @property
+    def embedded(self) -> int:
+        """CLIP's tokens and T5's."""
+        return super().reads + self.length
+
+    @property
+    def _third(self) -> bool:
+        return getattr(self.pipe, "text_encoder_3", None) is not None and self.length > 0
+
+    def unseen(self, text: str) -> str:
+        """What T5 does not read; without it, what CLIP does not."""
+        if not self._third:
+            return super().unseen(text)
+        tokens = self.pipe.tokenizer_3(text, truncation=False).input_ids[:-1]
+        return self.pipe.tokenizer_3.decode(tokens[self.length - 1 :]).strip()
+
     def key(self, micro: MicroConditioning) -> str:
         """The number of T5's tokens."""
         return repr(self.length)

@@ -8,23 +8,21 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
 from freectl.denoising.cost import Cost
 from freectl.denoising.sampler import Lane, Step
-from freectl.errors import InputError
 from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method, Outcome, Request
-from freectl.methods.freecontrol.method import FreeControl
-from freectl.methods.local_edit import BACKGROUND, composite_tensor, kept_pictures
+from freectl.methods.local_edit import BACKGROUND, composite_tensor
 from freectl.models import families
 from freectl.models.conditioning import TextExtras
 from freectl.models.engine import Engine
 from freectl.models.networks import exclusive, uncompiled
-from freectl.pipelines.call_inputs import check_call, encode_texts, fit_images, per_image_generators, resized
+from freectl.pipelines.arguments import Call, check_call, named, settings_of
+from freectl.pipelines.call_inputs import Picture, Pictures, made_request
 from freectl.pipelines.callback_tensors import change_lane, lane_tensors
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,14 +49,6 @@ class FreeControlPipelineOutput(BaseOutput):
     warnings: list[str]
     settings: Any
     kept: list[Image.Image] | None = None
-
-
-def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
-    """The condition with its picture at `size`, and its mask too where that is a picture."""
-    mask = condition.mask
-    if isinstance(mask, Image.Image):
-        mask = mask.convert("L").resize(size, Image.Resampling.BOX)
-    return replace(condition, image=resized(condition.image, size), mask=mask)
 
 
 def alone(call: F) -> F:
@@ -106,12 +96,11 @@ class FreeControlMixin(DiffusionPipeline):
                 network.to(dtype=dtype)
         return made
 
-    @alone
-    @torch.no_grad()
+    @named
     def __call__(
         self,
         prompt: str | list[str] | None = None,
-        image: Image.Image | list[Image.Image] | None = None,
+        image: Pictures | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int = 50,
@@ -131,27 +120,29 @@ class FreeControlMixin(DiffusionPipeline):
         *,
         source_prompt: str = "",
         concept: str | None = None,
-        mask: Image.Image | str | None = None,
-        appearance_image: Image.Image | None = None,
+        mask: Picture | None = None,
+        appearance_image: Picture | None = None,
         conditions: Sequence[Condition] | None = None,
-        keep: Image.Image | str | None = None,
+        keep: Picture | None = None,
         keep_concept: str | None = None,
         method: Method | None = None,
         cache: Cache | None = None,
         cost: Cost | None = None,
         settings: Any = None,
-        extras: TextExtras | None = None,
         **overrides: Any,
     ) -> FreeControlPipelineOutput | tuple:
         """Edit pictures, or make pictures with their structure.
 
         Args:
             prompt: what the result shows; a list makes one picture for each.
-            image: RGB picture(s) whose structure is kept; one for all prompts, or one a prompt.
+            image: picture(s) whose structure is kept; one for all prompts, or one a prompt: PIL pictures, paths, arrays
+                (H, W, C) and tensors (C, H, W) or batches of them, or scaled latents (B, C, h, w); read as a viewer
+                shows them, transparency on white.
             height, width: working size in pixels; default: the pictures' own, rounded to what the network takes.
             guidance_scale: classifier-free guidance, 1 switches it off; default of the model family if None.
             generator: one CPU generator, or one a picture; fresh noise in the start and `eta > 0` draw from it.
             latents: (B, C, h, w) to start from instead of the inverted picture.
+            prompt_embeds, negative_prompt_embeds: (N, tokens, C) in place of texts; of any and of unequal lengths.
             output_type: "pil", "np", "pt" (0 to 1) or "latent".
             callback_on_step_end: function or callback object as in diffusers; may return a dict with changed tensors,
                 set `pipe._interrupt` to end the loop, and `pipe._guidance_scale` for the steps that follow.
@@ -168,72 +159,45 @@ class FreeControlMixin(DiffusionPipeline):
             method: another registered method to run on the same inputs; default FreeControl.
             cache: where inversions and bases are kept; None recomputes them.
             settings: the method's settings object; `overrides` set single fields of its defaults instead.
-            extras: what only some families take; their pipelines fill it.
 
         Raises:
             InputError: an argument cannot be used; nothing has run then.
         """
-        method = method or FreeControl()
-        settings = settings if settings is not None else method.settings(**overrides)
-        extras = replace(extras or TextExtras(), embeds=prompt_embeds, negative_embeds=negative_prompt_embeds)
-        names = callback_on_step_end_tensor_inputs or ["latents"]
-        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
-            names = list(callback_on_step_end.tensor_inputs)
-        check_call(
-            prompt,
-            extras,
-            conditions if conditions else image,
-            names,
-            output_type,
-            num_images_per_prompt,
-            self._callback_tensor_inputs,
-        )
-        if conditions and image is not None:
-            raise InputError("image", "given with conditions", "one of the two")
-        if conditions and keep is not None:
-            raise InputError("keep", "given with conditions", "an image of which something is kept")
-        kwargs = cross_attention_kwargs
-        engine = Engine(self, cache=cache, cost=cost, cross_attention_kwargs=kwargs, micro=extras.micro)
-        if guidance_scale is None:
-            guidance_scale = engine.family.guidance_scale
-        self._begin(guidance_scale, num_inference_steps, kwargs)
+        given = locals()
+        return self.run(Call(extras=TextExtras(), **{name: value for name, value in given.items() if name != "self"}))
+
+    def commanded(self, *args: Any, **kwargs: Any) -> FreeControlPipelineOutput | tuple:
+        """`__call__` whose input errors name the options of commands."""
+        return type(self).__call__.__wrapped__(self, *args, **kwargs)  # type: ignore[attr-defined]
+
+    @alone
+    @torch.no_grad()
+    def run(self, call: Call) -> FreeControlPipelineOutput | tuple:
+        """What `__call__` does.
+
+        Raises:
+            InputError: as `__call__`; methods name the options of commands.
+        """
+        check_call(call, self._callback_tensor_inputs)
+        method, settings = call.chosen, settings_of(call)
+        embeds = {"embeds": call.prompt_embeds, "negative_embeds": call.negative_prompt_embeds}
+        extras, kwargs = replace(call.extras, **embeds), call.cross_attention_kwargs
+        engine = Engine(self, cache=call.cache, cost=call.cost, cross_attention_kwargs=kwargs, micro=extras.micro)
+        guidance_scale = engine.family.guidance_scale if call.guidance_scale is None else call.guidance_scale
+        self._begin(guidance_scale, call.num_inference_steps, kwargs)
         engine.family.check_method(method.name)
-        optional = {"concept": concept, "mask": mask, "appearance_image": appearance_image, "conditions": conditions}
-        method.check(settings, method.used(optional, keep == BACKGROUND and keep_concept is None))
-        settings = method.resolved(settings, engine.family, appearance_image=appearance_image is not None)
-        texts = [prompt] if isinstance(prompt, str) else list(prompt or [""] * prompt_embeds.shape[0])  # type: ignore[union-attr]
-        texts = [text for text in texts for _ in range(num_images_per_prompt)]
-        first = conditions[0].image if conditions else image
-        images, size = fit_images(first, len(texts), num_images_per_prompt, width, height, engine)
-        engine.check_size(size)
-        engine.size = size
+        given = {name: getattr(call, name) for name in ("concept", "mask", "appearance_image", "conditions")}
+        background = isinstance(call.keep, str) and call.keep == BACKGROUND
+        method.check(settings, method.used(given, background and call.keep_concept is None))
+        settings = method.resolved(settings, engine.family, appearance_image=call.appearance_image is not None)
         try:
-            sources = [source_prompt] * len(texts)
-            with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
-                kept = kept_pictures(engine, images, keep, sources, keep_concept or concept)
-            request = Request(
-                images=[] if conditions else images,
-                prompt=encode_texts(engine, texts, negative_prompt, extras, guidance_scale),
-                texts=texts,
-                source_prompts=sources,
-                size=size,
-                steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                eta=eta,
-                generators=per_image_generators(generator, len(texts)),
-                concept=concept,
-                latents=None if latents is None else latents.to(engine.device, engine.dtype),
-                mask=mask,
-                appearance_image=None if appearance_image is None else resized(appearance_image, size),
-                on_step=self._on_step(callback_on_step_end, names),
-                conditions=[fitted_condition(one, size) for one in conditions or ()],
-                kept=kept,
-            )
+            request = made_request(engine, call, extras, guidance_scale)
+            request.on_step = self._on_step(call.callback_on_step_end, call.tensor_names)
             outcome = method.run(engine, request, settings)
-            output = self._finish(engine, request, outcome, output_type, settings)
+            output = self._finish(engine, request, outcome, call.output_type, settings)
         finally:
             self.maybe_free_model_hooks()
-        return output if return_dict else (output.images, output.nsfw_content_detected)
+        return output if call.return_dict else (output.images, output.nsfw_content_detected)
 
     @property
     def clean_latents(self) -> Tensor | None:
@@ -259,7 +223,7 @@ class FreeControlMixin(DiffusionPipeline):
             if callback is not None:
                 tensors = lane_tensors(edit)
                 changed = callback(self, step.index, step.timestep, {name: tensors[name] for name in names}) or {}
-                change_lane(edit, tensors | changed, self._guidance_scale)
+                change_lane(edit, tensors, changed, self._guidance_scale)
             return bool(self._interrupt)
 
         return report
@@ -279,7 +243,7 @@ class FreeControlMixin(DiffusionPipeline):
                 pixels, flagged = self._screened(pixels, engine)
                 normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
                 images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
-        warnings = [*self.load_warnings, *outcome.warnings]
+        warnings = [*self.load_warnings, *engine.warnings, *outcome.warnings]
         return FreeControlPipelineOutput(
             images, flagged, outcome.trace, engine.cost.to_dict(), warnings, settings, request.kept or None
         )

@@ -1,5 +1,7 @@
 """What a pipeline call is given, checked and brought to the form the methods take."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,41 +10,109 @@ from torch import Tensor
 
 from freectl.denoising.sampler import Prompt
 from freectl.errors import InputError
+from freectl.files.pictures import all_as_seen, as_seen
+from freectl.methods.base import Condition, Request
+from freectl.methods.local_edit import kept_pictures
 from freectl.models.conditioning import TextExtras, paired
 from freectl.models.engine import Engine
+from freectl.pipelines.arguments import Call
+
+Picture = Any
+"""A PIL picture, a path, an array or a tensor; see `freectl.files.pictures.as_seen`."""
+Pictures = Any
+"""A picture, a list of them, an array or tensor with a batch axis, or scaled latents."""
 
 
-def check_call(
-    prompt: Any,
-    extras: TextExtras,
-    image: Any,
-    names: list[str],
-    output_type: str,
-    count: int,
-    tensor_names: list[str],
-) -> None:
-    """Check what a call is given, before anything runs.
+def made_request(engine: Engine, call: Call, extras: TextExtras, guidance_scale: float) -> Request:
+    """What a method is to do, from what a pipeline was called with; texts are encoded and pictures read.
 
     Raises:
-        InputError: both or neither of prompt and embeddings, empty text, no picture, unknown names.
+        InputError: pictures, texts or embeddings do not fit each other or cannot be used.
     """
-    if (prompt is None) == (extras.embeds is None):
-        raise InputError("prompt", "both or neither of prompt and prompt_embeds", "exactly one of them")
-    texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    if extras.embeds is None and (not texts or any(not isinstance(t, str) or not t.strip() for t in texts)):
-        raise InputError("prompt", repr(prompt), "text that is not empty, or a list of such")
-    if extras.embeds is not None and extras.negative_embeds is None:
-        raise InputError("negative_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
-    if image is None:
-        raise InputError("image", "None", "a PIL picture, or a list of them")
-    unknown = [name for name in names if name not in tensor_names]
-    if unknown:
-        allowed = ", ".join(tensor_names)
-        raise InputError("callback_on_step_end_tensor_inputs", str(unknown), allowed)
-    if output_type not in ("pil", "np", "pt", "latent"):
-        raise InputError("output_type", repr(output_type), "pil, np, pt, latent")
-    if count < 1:
-        raise InputError("num_images_per_prompt", str(count), "1 or more")
+    texts, conditions = call.texts, list(call.conditions or ())
+    first, option = (conditions[0].image, "conditions") if conditions else (call.image, "image")
+    pictures = read_pictures(engine, first, option)
+    images, engine.size = fit_images(pictures, len(texts), call.num_images_per_prompt, call.width, call.height, engine)
+    engine.check_size(engine.size)
+    sources = [call.source_prompt] * len(texts)
+    keep = call.keep if isinstance(call.keep, str | None) else mask_of(call.keep, "keep")
+    with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
+        kept = kept_pictures(engine, images, keep, sources, call.keep_concept or call.concept)
+    said = {"prompt": texts, "negative_prompt": call.negative_prompt, "source_prompt": call.source_prompt}
+    said |= {"prompt_2": extras.second, "negative_prompt_2": extras.negative_second}
+    said |= {f"source_prompt of condition {i + 1}": one.source_prompt for i, one in enumerate(conditions)}
+    engine.warnings += [warning for name, text in said.items() for warning in unseen(engine, name, text)]
+    appearance = None if call.appearance_image is None else as_seen(call.appearance_image, "appearance_image")
+    return Request(
+        images=[] if conditions else images,
+        prompt=encode_texts(engine, texts, call.negative_prompt, extras, guidance_scale),
+        texts=texts,
+        source_prompts=sources,
+        size=engine.size,
+        steps=call.num_inference_steps,
+        guidance_scale=guidance_scale,
+        eta=call.eta,
+        generators=per_image_generators(call.generator, len(texts)),
+        concept=call.concept,
+        latents=None if call.latents is None else _start(call.latents, len(texts), engine),
+        mask=mask_of(call.mask, "mask"),
+        appearance_image=None if appearance is None else resized(appearance, engine.size),
+        conditions=[fitted_condition(one, engine.size) for one in conditions],
+        kept=kept,
+    )
+
+
+def unseen(engine: Engine, name: str, texts: str | Sequence[str] | None) -> list[str]:
+    """A warning for each text of an argument that is longer than the text encoder reads."""
+    each = [texts] if isinstance(texts, str) else dict.fromkeys(texts or ())
+    cut = [(text, rest) for text in each if (rest := engine.text.unseen(text))]
+    length = engine.text.reads
+    return [f"{name} is longer than the {length} tokens that the model reads; not seen: '{rest}'" for _, rest in cut]
+
+
+def mask_of(mask: Any, option: str) -> Any:
+    """A mask as "L" of its own size; words and None as they are.
+
+    Raises:
+        InputError: it is no picture.
+    """
+    if mask is None or isinstance(mask, str):
+        return mask
+    return as_seen(mask, option, "black").convert("L")
+
+
+def fitted_condition(condition: Condition, size: tuple[int, int]) -> Condition:
+    """The condition with its picture at `size`, and its mask too where that is a picture.
+
+    Raises:
+        InputError: one of them is no picture.
+    """
+    mask = mask_of(condition.mask, "conditions")
+    if isinstance(mask, Image.Image):
+        mask = mask.resize(size, Image.Resampling.BOX)
+    return replace(condition, image=resized(as_seen(condition.image, "conditions"), size), mask=mask)
+
+
+def read_pictures(engine: Engine, images: Any, option: str) -> list[Image.Image]:
+    """Pictures as a viewer shows them; of scaled latents the decoded ones, which are not encoded again.
+
+    Raises:
+        InputError: something that is no picture.
+    """
+    channels = engine.family.latent_shape(engine.network)[0]
+    several = isinstance(images, list | tuple) and len(images) > 0
+    each = list(images) if several else [images]
+    if all(isinstance(one, Tensor) and one.dim() in (3, 4) and one.shape[-3] == channels for one in each):
+        return engine.pictures_of(torch.cat([one if one.dim() == 4 else one[None] for one in each]))
+    return all_as_seen(images, option)
+
+
+def _start(latents: Tensor, count: int, engine: Engine) -> Tensor:
+    width, height = (side // engine.codec.factor for side in engine.size)
+    shape = (count, engine.family.latent_shape(engine.network)[0], height, width)
+    if tuple(latents.shape) != shape:
+        raise InputError("latents", f"{tuple(latents.shape)}", f"{shape} for this picture")
+    return latents.to(engine.device, engine.dtype)
 
 
 def encode_texts(
@@ -57,6 +127,7 @@ def encode_texts(
     if extras.embeds is not None:
         given = (extras.embeds, extras.negative_embeds if guided else None, extras.pooled, extras.negative_pooled)
         cond, uncond, pooled, negative_pooled = (_rows(one, len(texts), engine) for one in given)
+        cond, uncond = engine.of_one_length(cond, uncond)  # type: ignore[arg-type]
         return engine.text.assembled(cond, uncond, pooled, negative_pooled, working, engine.micro)  # type: ignore[arg-type]
     negatives = paired("negative_prompt", negative or "", len(texts)) if guided else None
     return engine.text.encode(
@@ -81,10 +152,10 @@ def _rows(embeds: Tensor | None, count: int, engine: Engine) -> Tensor | None:
 
 def per_image_generators(generator: Any, count: int) -> list[torch.Generator]:
     """One CPU generator a picture: given ones, or seeds drawn from a single one, so that pictures differ."""
-    if isinstance(generator, list):
+    if isinstance(generator, list | tuple):
         if len(generator) != count:
             raise InputError("generator", f"{len(generator)} generators for {count} pictures", "one a picture")
-        return generator
+        return list(generator)
     first = generator if generator is not None else torch.Generator().manual_seed(torch.seed())
     if count == 1:
         return [first]
@@ -93,14 +164,13 @@ def per_image_generators(generator: Any, count: int) -> list[torch.Generator]:
 
 
 def fit_images(
-    image: Any, count: int, per_prompt: int, width: int | None, height: int | None, engine: Engine
+    images: list[Image.Image], count: int, per_prompt: int, width: int | None, height: int | None, engine: Engine
 ) -> tuple[list[Image.Image], tuple[int, int]]:
     """Pictures repeated to the batch and resized to a size the UNet takes.
 
     Raises:
         InputError: their number does not fit, or a side is not a multiple of what the VAE takes.
     """
-    images = list(image) if isinstance(image, list | tuple) else [image]
     if len(images) == 1:
         images = images * count
     elif len(images) * per_prompt == count:

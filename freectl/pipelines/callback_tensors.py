@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from freectl.denoising.sampler import Half, Lane, Prompt
@@ -13,33 +14,63 @@ ADDED = {
     "pooled_prompt_embeds": "pooled_projections",
 }
 """Names of added inputs in diffusers' callbacks: SDXL's, and Stable Diffusion 3's."""
-PREFIXES: dict[Half, str] = {"cond": "", "uncond": "negative_"}
+HALVES: tuple[Half, ...] = ("cond", "uncond")
 
 
 def lane_tensors(lane: Lane) -> dict[str, Tensor | None]:
-    """A lane's tensors as callbacks name them: (B, ...), conditional and unconditional apart."""
-    tensors = {"latents": lane.latents, "prompt_embeds": lane.prompt.cond, "negative_prompt_embeds": lane.prompt.uncond}
-    for half, prefix in PREFIXES.items():
-        for name, key in ADDED.items():
-            tensors[prefix + name] = lane.prompt.added.get(half, {}).get(key)
+    """A lane's tensors as diffusers' callbacks have them: the rows of what is not "negative_" are the unconditional
+    half's, under guidance, and then the conditional one's, (2 B, ...)."""
+    tensors: dict[str, Tensor | None] = {"latents": lane.latents, "negative_prompt_embeds": lane.prompt.uncond}
+    tensors["prompt_embeds"] = _stacked(lane.prompt.uncond, lane.prompt.cond)
+    for name, key in ADDED.items():
+        cond, uncond = (lane.prompt.added.get(half, {}).get(key) for half in ("cond", "uncond"))
+        tensors["negative_" + name] = uncond
+        tensors[name] = None if cond is None else _stacked(uncond, cond)
     return tensors
 
 
-def change_lane(lane: Lane, tensors: dict[str, Any], guidance_scale: float) -> None:
-    """Give a lane the tensors of `lane_tensors`, and a guidance scale; at 1 or less its unconditional half is dropped.
+def change_lane(lane: Lane, before: dict[str, Any], changed: dict[str, Any], guidance_scale: float) -> None:
+    """Give a lane what a callback changed, and a guidance scale; at 1 or less its unconditional half is dropped.
+
+    Args:
+        before: as `lane_tensors` gave it. changed: some of these names; (B, ...) is the conditional half alone, as
+            `prompt_embeds.chunk(2)[-1]` gives it.
 
     Raises:
         InputError: a tensor has another number of rows than the lane.
     """
-    rows = lane.latents.shape[0]
-    for name, value in tensors.items():
-        if value is not None and value.shape[0] != rows:
-            raise InputError("callback_on_step_end", f"'{name}' with {value.shape[0]} rows", f"{rows}, one a picture")
+    rows, tensors = lane.latents.shape[0], before | changed
+    halves = {name: _halves(name, before, tensors, rows) for name in ("prompt_embeds", *ADDED)}
+    if tensors["latents"].shape[0] != rows:
+        _refuse("latents", tensors["latents"], str(rows))
     lane.latents, lane.guidance_scale = tensors["latents"], guidance_scale
-    uncond = tensors["negative_prompt_embeds"] if guidance_scale > 1 else None
+    uncond, cond = halves["prompt_embeds"]
+    uncond = uncond if guidance_scale > 1 else None
     added = {
-        half: {key: tensors[prefix + name] for name, key in ADDED.items() if key in lane.prompt.added[half]}
-        for half, prefix in PREFIXES.items()
+        half: {key: halves[name][half == "cond"] for name, key in ADDED.items() if key in lane.prompt.added[half]}
+        for half in HALVES
         if half in lane.prompt.added and (half == "cond" or uncond is not None)
     }
-    lane.prompt = Prompt(tensors["prompt_embeds"], uncond, added)
+    lane.prompt = Prompt(cond, uncond, added)
+
+
+def _stacked(uncond: Tensor | None, cond: Tensor) -> Tensor:
+    return cond if uncond is None else torch.cat([uncond, cond])
+
+
+def _halves(name: str, before: dict[str, Any], now: dict[str, Any], rows: int) -> tuple[Any, Any]:
+    """(unconditional, conditional) half of a tensor; a changed "negative_" one wins over the rows of the whole."""
+    whole, other = now[name], now["negative_" + name]
+    if whole is None:
+        return None, None
+    if whole.shape[0] not in (rows, 2 * rows):
+        _refuse(name, whole, f"{rows} or {2 * rows}, one a picture or one for each half")
+    if other is not None and other.shape[0] != rows:
+        _refuse("negative_" + name, other, f"{rows}, one a picture")
+    if other is before["negative_" + name] and whole.shape[0] == 2 * rows:
+        other = whole[:rows]
+    return other, whole[-rows:]
+
+
+def _refuse(name: str, tensor: Tensor, allowed: str) -> None:
+    raise InputError("callback_on_step_end", f"'{name}' with {tensor.shape[0]} rows", allowed)

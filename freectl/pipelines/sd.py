@@ -39,7 +39,7 @@ class FreeControlPipeline(FreeControlMixin, StableDiffusionPipeline):
             text_encoder,
             tokenizer,
             unet,
-            ddim(scheduler),
+            None if scheduler is None else ddim(scheduler),
             safety_checker,
             feature_extractor,
             image_encoder,

@@ -155,7 +155,7 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False, on_
     store = Cache() if cache else None
     generator = torch.Generator().manual_seed(options.seed)
     before = generator.get_state()
-    output = pipe(
+    output = pipe.commanded(
         options.prompt,
         width=size[0],
         height=size[1],

@@ -186,7 +186,7 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False, on_step: An
     generator = torch.Generator().manual_seed(options.seed)
     before = generator.get_state()
     store = Cache() if cache is True else cache or None
-    output = pipe(
+    output = pipe.commanded(
         options.prompt,
         fitted.image,
         num_inference_steps=options.steps,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from freectl.errors import InputError, unknown
 from freectl.files.seen import check_background
 from freectl.methods import OUTSIDE
+from freectl.methods.setting import fault
 
 MAX_STEPS = 1000
 Several = tuple[str, ...]
@@ -124,15 +125,9 @@ def validated(cls: type[M], values: Mapping[str, Any], prefix: str = "--") -> M:
     try:
         return cls(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
+        key, found, allowed = fault(error)
         name = f"--{key.replace('_', '-')}" if prefix == "--" else f"{prefix} {key}"
-        if isinstance(cause := first.get("ctx", {}).get("error"), InputError):
-            raise cause from None
-        given = first.get("input")
-        blank = isinstance(given, str) and not given.strip()
-        found = "an empty text" if blank else "nothing" if given in ((), []) else repr(given)
-        raise InputError(name, found, first["msg"].removeprefix("Value error, ")) from None
+        raise InputError(name, found, allowed) from None
 
 
 def method_settings(method: Any, preset: str, overrides: Mapping[str, Any]) -> Any:

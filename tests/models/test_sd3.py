@@ -278,7 +278,8 @@ def test_callbacks_see_and_change_what_they_name(pipe):
     sdedit(pipe, callback_on_step_end=watch, callback_on_step_end_tensor_inputs=names)
     assert len(seen) == STEPS
     assert seen[0]["latents"] == (1, 4, 16, 24)
-    assert seen[0]["pooled_prompt_embeds"] == seen[0]["negative_pooled_prompt_embeds"] == (1, 32)
+    assert seen[0]["negative_pooled_prompt_embeds"] == (1, 32)
+    assert seen[0]["pooled_prompt_embeds"] == (2, 32)  # both halves, as in diffusers
 
     def stop(_pipe, index, _timestep, _tensors):
         _pipe._interrupt = True

@@ -318,7 +318,8 @@ def test_callback_gets_the_allowed_tensors(pipe, run, plain):
     assert torch.equal(got, plain)
     assert set(shapes[0]) == set(names) >= {"latents", "prompt_embeds", "negative_prompt_embeds"}
     assert shapes[0]["latents"] == (1, 4, LATENT, LATENT)
-    assert shapes[0]["prompt_embeds"] == shapes[0]["negative_prompt_embeds"] == (1, 77, 16)
+    assert shapes[0]["negative_prompt_embeds"] == (1, 77, 16)
+    assert shapes[0]["prompt_embeds"] == (2, 77, 16)  # both halves, as in diffusers
 
 
 def test_callback_can_change_the_prompt(run, plain):

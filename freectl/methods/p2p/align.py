@@ -36,6 +36,18 @@ class Alignment:
         """The same on a device."""
         return Alignment(*(getattr(self, one.name).to(device) for one in fields(self)))
 
+    def lengthened(self, tokens: int) -> "Alignment":
+        """The same for longer embeddings: what lies behind the tokenizer's length is each its own place's."""
+        more = tokens - self.matrix.shape[-1]
+        if more <= 0:
+            return self
+        rows = len(self.matrix)
+        matrix = torch.stack([torch.block_diag(one, torch.eye(more)) for one in self.matrix])
+        ones = torch.ones(rows, more)
+        stops = self.stops[:, -1:].expand(rows, more)
+        grown = zip((self.shared, self.factors, self.stops), (ones, ones, stops), strict=True)
+        return Alignment(matrix, *(torch.cat(pair, 1) for pair in grown))
+
     def mix(self, source: Tensor, own: Tensor, step: Step | None = None) -> Tensor:
         """Edited map (B, heads, pixels, target tokens) from the source's and the edit's own.
 

@@ -137,7 +137,8 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
     def run(self, engine: Engine, request: Request, settings: P2PSettings) -> Outcome:
         """Edit the request's pictures; see `P2PSettings`."""
         texts = request.source_prompts
-        alignment = aligned(engine.pipe.tokenizer, texts, request.texts, settings)
+        tokens = request.prompt.cond.shape[1]
+        alignment = aligned(engine.pipe.tokenizer, texts, request.texts, settings).lengthened(tokens)
         blend = self._blend(engine, request, settings)
         injections = [
             Injection(projections(engine.family.self_attentions(engine.network), "qk"), stop=settings.self_stop),
