@@ -279,8 +279,9 @@ def test_xl_takes_embeddings_and_hands_them_to_callbacks(pipes, run):
     names = list(pipes["sdxl"]._callback_tensor_inputs)
     got = run("sdxl", None, callback_on_step_end=look, callback_on_step_end_tensor_inputs=names, **given).images
     close(got, plain, 1e-6)
-    assert seen["add_text_embeds"] == seen["negative_add_text_embeds"] == tuple(pooled.shape)
-    assert seen["add_time_ids"] == (1, 6)
+    assert seen["negative_add_text_embeds"] == tuple(pooled.shape)
+    assert seen["add_text_embeds"] == (2, pooled.shape[1])  # both halves, as in diffusers
+    assert seen["add_time_ids"] == (2, 6)
     del given["pooled_prompt_embeds"]
     with pytest.raises(InputError, match="pooled_prompt_embeds"):
         run("sdxl", None, **given)
