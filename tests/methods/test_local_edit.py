@@ -228,7 +228,7 @@ def test_the_background_against_true_masks():
     pipe.set_progress_bar_config(disable=True)
     engine, found = Engine(pipe), []
     for seed in range(12):
-        scene = random_scene(random.Random(seed))
+        scene = random_scene(random.Random(seed), styles=("noto", "twemoji", "fluent"))
         (kept,) = local_edit.kept_pictures(engine, [render(scene)], "background", [scene.caption], scene.object)
         free, true = (np.asarray(one) < 128 for one in (kept, ImageOps.invert(render_mask(scene))))
         overlap, missed = (free & true).sum() / (free | true).sum(), (true & ~free).sum() / true.sum()
@@ -236,4 +236,4 @@ def test_the_background_against_true_masks():
     overlap, missed, opened, area = np.mean(found, axis=0)
     assert overlap > 1.3 * area  # a mask of everything overlaps by the area
     assert missed < 0.4
-    assert opened < 0.5
+    assert opened < 0.65
