@@ -33,7 +33,7 @@ def early_share(network: nn.Module, sites: tuple[str, ...], shapes: Shapes) -> f
 def _share(cls: Any, config_json: str, sites: tuple[str, ...], shapes: Shapes) -> float:
     with torch.device("meta"), torch.no_grad():
         network = cls.from_config(json.loads(config_json)).eval()
-        inputs = {name: torch.zeros(shape) for name, shape in shapes}
+        inputs: dict[str, Any] = {name: torch.zeros(shape) for name, shape in shapes}
         with FlopCounterMode(display=False) as part:
             run_until(network, sites, **inputs)
         with FlopCounterMode(display=False) as whole:

@@ -139,7 +139,8 @@ class Denoiser:
         """What was captured at structure sites, for latents (rows, C, h, w), as features (rows, tokens, C)."""
         if self.read is None:
             return dict(captured)
-        return {site: self.read(self.network, value, latents.shape[-2:]) for site, value in captured.items()}
+        size = (latents.shape[-2], latents.shape[-1])
+        return {site: self.read(self.network, value, size) for site, value in captured.items()}
 
     def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
         """The network's outputs (B, C, h, w) of the rows `keys`, stacked in that order."""
