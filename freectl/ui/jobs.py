@@ -9,7 +9,8 @@ from freectl.ui.watch import Cancelled, Progress, Watch
 
 _ONE = threading.Lock()
 """There is one model in memory and one place to compute: a second run waits."""
-_POLL = 0.2
+POLL = 0.4
+"""Seconds between updates at least: each is a message to the browser and work in it."""
 
 
 class Job:
@@ -34,9 +35,10 @@ class Job:
         thread.start()
         try:
             while thread.is_alive():
-                news = self.watch.latest(_POLL)
+                news = self.watch.latest(POLL)
                 if news is not None:
                     yield news
+                    thread.join(POLL)
         finally:
             if thread.is_alive():
                 self.watch.cancel()

@@ -4,7 +4,7 @@ import queue
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from PIL import Image
@@ -70,9 +70,10 @@ class Watch:
             found = self._news.get(timeout=seconds)
             while True:
                 try:
-                    found = self._news.get_nowait()
+                    later = self._news.get_nowait()
                 except queue.Empty:
                     return found
+                found = replace(later, preview=later.preview or found.preview)
         except queue.Empty:
             return None
 

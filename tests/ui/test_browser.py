@@ -133,6 +133,18 @@ def test_error_and_mask(tab: Tab) -> None:
     tab.page.locator("#edit-keep img").wait_for()
 
 
+def test_a_run_is_cancelled(tab: Tab) -> None:
+    tab.fill(steps=200)
+    tab.press("Edit")
+    tab.status(" of 200, about")
+    tab.press("Cancel")
+    tab.status("cancelled; nothing was changed")
+    assert tab.page.locator("#history img").count() == 0
+    tab.number("#edit-steps", 2)
+    tab.press("Edit")
+    tab.status("done:")
+
+
 def test_two_tabs_do_not_mix(tab: Tab, chromium: Any, address: str) -> None:
     context = chromium.new_context(viewport={"width": 400, "height": 800})
     other = Tab(context.new_page(), address)
