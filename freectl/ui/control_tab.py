@@ -66,10 +66,10 @@ class ControlTab:
     def _more(self, models: list[str]) -> None:
         with gr.Row():
             for name in ("width", "height"):
-                self.parts[name] = gr.Number(
-                    label=name.capitalize(), info="Pixels.", placeholder="of the condition", precision=0, min_width=150
+                self.parts[name] = gr.Textbox(
+                    label=name.capitalize(), info="Pixels.", placeholder="of the condition", min_width=150
                 )
-            self.parts["guidance_scale"] = gr.Number(label="Guidance scale", placeholder="default", min_width=150)
+            self.parts["guidance_scale"] = gr.Textbox(label="Guidance scale", placeholder="default", min_width=150)
         self.parts["model"] = gr.Dropdown(models, value=models[0], label="Model", allow_custom_value=True)
         self.parts["negative_prompt"] = gr.Textbox(label="Negative prompt")
         self.parts["more"] = more_options()

@@ -70,7 +70,7 @@ class EditTab:
                 )
                 self.parts["values"] = gr.Textbox(label="Its values", info="Such as 100, 200, 400.", min_width=200)
             with gr.Row():
-                self.parts["guidance_scale"] = gr.Number(
+                self.parts["guidance_scale"] = gr.Textbox(
                     label="Guidance scale", info="Empty: the model family's.", placeholder="default", min_width=200
                 )
                 self.parts["model"] = gr.Dropdown(

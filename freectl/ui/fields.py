@@ -1,6 +1,7 @@
 """What a settings class asks for, as fields of a form: names, ranges, choices and words of the command line."""
 
 import types
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -37,7 +38,15 @@ class Field:
         """A form's value as the settings class takes it: an empty field is None, or an empty text."""
         if value is None or value == "" or (self.kind == "choice" and value == "none" and "none" not in self.choices):
             return None if self.optional else self.default if self.kind != "text" else ""
-        return int(value) if self.kind == "whole" and float(value).is_integer() else value
+        return value if self.kind not in ("whole", "number") else _number(value)
+
+
+def _number(value: Any) -> Any:
+    """A number that a form holds, or a text that the settings class will refuse, as it was."""
+    with suppress(ValueError):
+        number = float(value)
+        return int(number) if number.is_integer() else number
+    return value
 
 
 def fields(settings: type[BaseModel]) -> list[Field]:

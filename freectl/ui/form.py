@@ -115,10 +115,11 @@ def component(field: Field) -> Any:
         return gr.Dropdown([*field.choices, *(["none"] if field.optional else [])], **common)
     if field.kind == "switch":
         return gr.Checkbox(**common)
-    if field.kind == "text":
-        return gr.Textbox(**common)
+    if field.kind == "text" or field.optional:
+        # a number field of gradio turns "nothing" into 0
+        return gr.Textbox(**common, placeholder="none" if field.optional else None)
     low, high = field.low, field.high
     whole = field.kind == "whole"
-    if low is not None and high is not None and high - low <= _SLIDER and not field.optional:
+    if low is not None and high is not None and high - low <= _SLIDER:
         return gr.Slider(low, high, step=1 if whole else 0.01 if high <= 1 else 0.1, **common)
-    return gr.Number(placeholder="none", precision=0 if whole else None, step=1, **common)
+    return gr.Number(precision=0 if whole else None, step=1, **common)
