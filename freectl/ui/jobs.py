@@ -43,6 +43,9 @@ class Job:
             if thread.is_alive():
                 self.watch.cancel()
         thread.join()
+        news = self.watch.latest(0)
+        if news is not None:
+            yield news
 
     def _run(self) -> None:
         try:
