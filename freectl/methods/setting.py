@@ -78,6 +78,7 @@ def fault(error: ValidationError) -> tuple[str, str, str]:
         raise cause from None
     given = first.get("input")
     found = "an empty text" if isinstance(given, str) and not given.strip() else repr(given)
+    found = "nothing" if given in ((), []) else found
     return str(first["loc"][0]), found, first["msg"].removeprefix("Value error, ")
 
 
