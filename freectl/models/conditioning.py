@@ -95,7 +95,7 @@ class TextConditioner:
     def unseen(self, text: str) -> str:
         """The words of a text that lie beyond what is read, "" if none do."""
         tokenizer, first = self.pipe.tokenizer, self.reads - 2
-        tokens = tokenizer(self.pipe.maybe_convert_prompt(text, tokenizer), truncation=False).input_ids[1:-1]
+        tokens = tokenizer(self._expanded(text), truncation=False).input_ids[1:-1]
         if len(tokens) <= first:
             return ""
         pieces = tokenizer.convert_ids_to_tokens(tokens)
@@ -121,9 +121,12 @@ class TextConditioner:
         Raises:
             InputError: the words are not in the text.
         """
-        tokenizer = self.pipe.tokenizer
-        text, words = (self.pipe.maybe_convert_prompt(one, tokenizer) for one in (text, words))
-        return token_positions(tokenizer, text, words, option)
+        return token_positions(self.pipe.tokenizer, self._expanded(text), self._expanded(words), option)
+
+    def _expanded(self, text: str) -> str:
+        """The text with learnt words of several vectors written out, where the pipeline has such words."""
+        convert = getattr(self.pipe, "maybe_convert_prompt", None)
+        return text if convert is None else convert(text, self.pipe.tokenizer)
 
     @torch.no_grad()
     def encode(

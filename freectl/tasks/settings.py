@@ -79,6 +79,7 @@ class Settings(TypedDict, total=False):
     threshold: float
     update: str
     warmup: float
+    window_level: float | None
     window_start: float
     window_stop: float
     words: str

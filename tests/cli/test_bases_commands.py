@@ -136,7 +136,7 @@ def test_an_edit_follows_the_bases_it_is_given(made, toy_pipe, tmp_path):
     entries = {at: replace(basis, components=basis.components.roll(1, -1)) for at, basis in bases.items()}
     SemanticBases(entries, bases.metadata).save(path)
     assert not torch.allclose(run(bases=str(path)).images, by_name.images)
-    with pytest.raises(InputError, match="--set bases: found bases of another model"):
+    with pytest.raises(InputError, match="bases: found bases of another model"):
         run(bases="mini")
     with pytest.raises(InputError, match="--set bases.*zebra"):
         FreeControl().check(FreeControlSettings(bases="zebra"), ())
@@ -370,7 +370,7 @@ def test_import_checks_shapes_and_values_against_the_model(cli, made, model, exp
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
     engine, _ = made
     picture = Image.new("RGB", (32, 32), "teal")
-    with pytest.raises(InputError, match="--set bases: found bases with"):
+    with pytest.raises(InputError, match="bases: found bases with"):
         engine.pipe("a cat", picture, bases=str(exported), num_inference_steps=4, components=COMPONENTS,
                     structure_weight=300.0, window_stop=1.0, cache=engine.cache)  # fmt: skip
 

@@ -307,16 +307,16 @@ def test_an_appearance_picture_is_inverted_once(pipe, cache):
 @pytest.mark.parametrize(
     ("conditions", "settings", "named"),
     [
-        ([CAT], {"mask": "attention"}, "--mask"),
-        ([CAT], {"concept": "cat"}, "--concept"),
-        ([Condition(picture(), "a cat", None, "attention")], {}, "--mask.*without a concept"),
-        ([Condition(picture(), "a dog", "cat", "attention")], {}, "--concept.*'cat'.*not in 'a dog'"),
-        ([Condition(picture(), "a cat", "cat", "atention")], {}, "--mask.*atention"),
-        ([Condition(picture(), "a cat", "cat", Image.new("L", (32, 32)))], {}, "--mask.*half white"),
-        ([CAT, Condition(picture(1), "a cat", "cat")], {"start": "inverted"}, "--set start"),
+        ([CAT], {"mask": "attention"}, "mask: found given"),
+        ([CAT], {"concept": "cat"}, "concept: found given"),
+        ([Condition(picture(), "a cat", None, "attention")], {}, "mask.*without a concept"),
+        ([Condition(picture(), "a dog", "cat", "attention")], {}, "concept.*'cat'.*not in 'a dog'"),
+        ([Condition(picture(), "a cat", "cat", "atention")], {}, "mask.*atention"),
+        ([Condition(picture(), "a cat", "cat", Image.new("L", (32, 32)))], {}, "mask.*half white"),
+        ([CAT, Condition(picture(1), "a cat", "cat")], {"start": "inverted"}, "start: found inverted"),
         ([CAT], {"inversion_steps": 7}, "inversion_steps"),
-        ([CAT], {"appearance_image": picture(1), "appearance_weight": 0.0}, "--appearance-weight"),
-        ([CAT], {"steps": 1001}, "--steps"),
+        ([CAT], {"appearance_image": picture(1), "appearance_weight": 0.0}, "appearance_weight"),
+        ([CAT], {"steps": 1001}, "num_inference_steps"),
     ],
 )
 def test_conditions_that_cannot_be_followed(pipe, cache, conditions, settings, named):
@@ -329,5 +329,5 @@ def test_a_flat_attention_map_says_what_to_try(pipe, cache, monkeypatch):
     """The toy's text says nothing of places when all its tokens are alike."""
     flat = lambda _unet, _seen, _pairs, _positions: torch.full((1, 16), 0.25)  # noqa: E731
     monkeypatch.setattr("freectl.semantics.reference.cross_attention_maps", flat)
-    with pytest.raises(InputError, match="flat.*another --source-prompt.*--mask none"):
+    with pytest.raises(InputError, match="flat.*another source_prompt.*mask none"):
         under(pipe, cache, Condition(picture(9), "a cat", "cat", "attention"))

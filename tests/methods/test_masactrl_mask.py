@@ -163,5 +163,5 @@ def test_a_mask_picture_on_the_grids_of_the_layers():
 
 
 def test_attention_is_asked_for_by_words(toy_pipe, cache):
-    with pytest.raises(InputError, match="--set words"):
+    with pytest.raises(InputError, match="words=source=target"):
         run(wrap(toy_pipe), cache, mask="attention")

@@ -44,7 +44,8 @@ def cache(tmp_path_factory) -> Cache:
 
 
 def run(pipe: Any, cache: Cache | None = None, prompt: Any = "a cat", image: Any = None, **options: Any):
-    options = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "source_prompt": SOURCE} | FEW | options
+    few = {} if "settings" in options else FEW
+    options = {"num_inference_steps": STEPS, "guidance_scale": SCALE, "source_prompt": SOURCE} | few | options
     return pipe(prompt, image or picture(), method=Pix2PixZero(), cache=cache, output_type="latent", **options)
 
 

@@ -338,7 +338,7 @@ def test_sequential_offload_gives_the_same_latents(toy, pipe):
         ({"width": 200}, "width: found 200 px; allowed: up to 192"),
         (
             {"method": methods.get("p2p"), "strength": None},
-            "--method: found p2p, which does not run on sd3 models",
+            "method: found p2p, which does not run on sd3 models",
         ),
     ],
 )
