@@ -95,7 +95,7 @@ class GanModel(nn.Module, ABC):
 
     def translate(self, direction: str, x: Tensor, style: Tensor | None = None) -> Tensor:
         """What a `Direction` of this model computes. `style` (N, numbers) chooses among answers; None draws it."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not translate")
 
     def style_of(self, direction: str, picture: Tensor) -> Tensor:
         """The style (1, numbers) of a target picture (1, 3, H, W), for `translate`.
@@ -112,7 +112,7 @@ class GanModel(nn.Module, ABC):
 
     def drawn(self, z: Tensor, condition: Any) -> Tensor:
         """What a `Sampler` of this model computes; `condition` is a tensor or None."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not sample")
 
     def condition(self, label: str | None, prompt: str | None, code: list[float] | None) -> Tensor | None:
         """The condition (numbers,) of samples: a class, words, or latent numbers in their places.
