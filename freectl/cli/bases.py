@@ -192,8 +192,6 @@ def show(
         outputs.check(path, option)
     if plot is not None and plot == picture:
         raise InputError("--plot", f"'{plot}', the file of --picture", "another file")
-    if plot is not None:
-        _check_matplotlib()
     lookup.check_name(name, "NAME")
     bases = lookup.load(name, "NAME")
     from freectl.semantics import pictures as bases_pictures
@@ -213,15 +211,6 @@ def show(
     warn(outputs.take_notes(), form)
     places = {name: files.get(f"--{name}") for name in ("plot", "picture")}
     emit(known | {"cumulative_share": shares, **places}, "\n".join([text, *files.values()]), form)
-
-
-def _check_matplotlib() -> None:
-    from importlib.util import find_spec
-
-    from freectl.errors import InputError
-
-    if find_spec("matplotlib") is None:
-        raise InputError("--plot", "matplotlib not installed", "--picture, or this after: pip install 'freectl[plot]'")
 
 
 @app.command("export")

@@ -158,6 +158,18 @@ def cross_attention_maps(
     return torch.stack(layers).mean(0)
 
 
+def nearest_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(rows, columns) of a feature grid of `tokens` for pictures of `size` (width, height).
+
+    The grid's sides are the model's roundings of the picture's: of all factorings, the one nearest in aspect.
+    """
+    rows = min(
+        (r for r in range(1, tokens + 1) if tokens % r == 0),
+        key=lambda r: abs(math.log(tokens / r / r * size[1] / size[0])),
+    )
+    return rows, tokens // rows
+
+
 def picture_mask(picture: Image.Image, tokens: int, size: tuple[int, int]) -> Tensor:
     """A mask picture on the feature grid, (1, tokens) of 0 and 1: tokens that are more than half white.
 
@@ -167,12 +179,8 @@ def picture_mask(picture: Image.Image, tokens: int, size: tuple[int, int]) -> Te
     Raises:
         InputError: no token is.
     """
-    # the grid's sides are the model's roundings of the picture's: of all factorings, the one nearest in aspect
-    rows = min(
-        (r for r in range(1, tokens + 1) if tokens % r == 0),
-        key=lambda r: abs(math.log(tokens / r / r * size[1] / size[0])),
-    )
-    small = picture.convert("L").resize((tokens // rows, rows), Image.Resampling.BOX)
+    rows, columns = nearest_grid(tokens, size)
+    small = picture.convert("L").resize((columns, rows), Image.Resampling.BOX)
     mask = torch.tensor(list(small.tobytes()), dtype=torch.float32)[None] / 255
     if not (mask > 0.5).any():
         raise InputError("--mask", "no token of the model's feature grid more than half white", "a larger area")

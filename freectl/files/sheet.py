@@ -1,6 +1,7 @@
 """Labelled pictures side by side."""
 
 import textwrap
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -37,6 +38,27 @@ def compare_sheet(pictures: Labelled, columns: int | None = None, scale: int | N
         left, top = gap + index % columns * (width + gap), gap + index // columns * (height + gap)
         ImageDraw.Draw(sheet).multiline_text((left, top), label, "black", font, spacing=4)
         sheet.paste(cell, (left, top + text_height))
+    return sheet
+
+
+def stacked(parts: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Pictures below each other, each under its title, on white, as wide as the widest.
+
+    Raises:
+        ValueError: no part.
+    """
+    if not parts:
+        raise ValueError("nothing to stack")
+    font, gap, head = ImageFont.load_default(18), 8, 30
+    width = max(part.width for _, part in parts) + 2 * gap
+    titles = [_wrap(title, font, width - 2 * gap) for title, _ in parts]
+    heads = [head + 22 * title.count("\n") for title in titles]
+    height = sum(part.height for _, part in parts) + sum(heads) + gap * (len(parts) + 1)
+    sheet, top = Image.new("RGB", (width, height), "white"), gap
+    for (_, part), title, above in zip(parts, titles, heads, strict=True):
+        ImageDraw.Draw(sheet).multiline_text((2 * gap, top), title, "black", font, spacing=4)
+        sheet.paste(part, (gap, top + above))
+        top += above + part.height + gap
     return sheet
 
 

@@ -1,8 +1,9 @@
 """What a method is: a name, closed settings, and one function that runs it on an engine."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from freectl.denoising.sampler import Controller, Half, Lane, OnStep, Prompt, St
 from freectl.errors import InputError
 from freectl.methods.description import Description
 from freectl.methods.local_edit import Keeping, changing, straight_levels
+from freectl.methods.observer import NOBODY, Observer
 from freectl.models.engine import Engine
 from freectl.models.families.base import Family
 
@@ -86,7 +88,19 @@ class Outcome:
 
 
 class Method(Description, Generic[S]):
-    """Base of all methods; a new one is a new file and a line in the registry."""
+    """Base of all methods; a new one is a new file and a line in the registry.
+
+    Attributes:
+        observer: who is told of what goes on in runs.
+    """
+
+    observer: Observer = NOBODY
+
+    def observed(self, observer: Observer) -> Self:
+        """The same method, whose runs tell an observer."""
+        told = copy(self)
+        told.observer = observer
+        return told
 
     def run(self, engine: Engine, request: Request, settings: S) -> Outcome:
         """Run the method with resolved settings; network calls happen inside the engine's cost counting."""

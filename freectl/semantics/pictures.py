@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from freectl.denoising.attention_maps import nearest_grid
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step, sample
+from freectl.files.chart import line_chart
 from freectl.files.pictures import compare_sheet
 from freectl.models.engine import Engine
 from freectl.semantics.analysis import TOLERANCE, features_at
@@ -33,28 +34,18 @@ def layers(bases: SemanticBases) -> list[str]:
 
 def variance_plot(bases: SemanticBases, site: str, curves: int = 6) -> Image.Image:
     """Share of the variance over the number of components, one curve a timestep."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     chosen = spread(bases.timesteps(site), curves)
-    for i, timestep in enumerate(chosen):
-        share = 100 * bases[timestep, site].explained_share().cpu()
-        shade = 0.15 + 0.75 * i / max(1, len(chosen) - 1)
-        axes.plot(range(1, len(share) + 1), share.tolist(), color=(shade, 0.35, 1 - shade), label=str(timestep))
+    shares = {f"t = {t}": (100 * bases[t, site].explained_share().cpu()).tolist() for t in chosen}
+    shades = [round(40 + 190 * i / max(1, len(chosen) - 1)) for i in range(len(chosen))]
     known = bases[chosen[0], site].total_variance is not None
-    axes.set(
-        title=f"Semantic bases of {bases.metadata.get('concept')!r}\n{site}",
-        xlabel="components",
-        ylabel=f"explained variance, % of {'all directions' if known else 'the kept components'}",
-        ylim=(0, 101),
+    return line_chart(
+        {name: list(enumerate(share, start=1)) for name, share in shares.items()},
+        f"Semantic bases of {bases.metadata.get('concept')!r}, {site}",
+        "components",
+        f"explained variance, % of {'all directions' if known else 'the kept components'}",
+        limits=(0, 100),
+        colours=[f"#{shade:02x}59{255 - shade:02x}" for shade in shades],
     )
-    axes.title.set_fontsize(9)
-    axes.grid(alpha=0.3)
-    axes.legend(title="timestep", fontsize=8, loc="lower right")
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def component_sheet(
@@ -87,14 +78,14 @@ def component_sheet(
 def coloured(coordinates: Tensor, size: tuple[int, int]) -> list[Image.Image]:
     """The first three of coordinates (B, tokens, N) as pictures of `size`, 0 to 1 a component over the whole batch.
 
-    Tokens are the rows of a square grid; a component that is not there is 0.
+    Tokens are the rows of a grid of the size's aspect; a component that is not there is 0.
     """
     shown = coordinates[..., :COLOURS].float().cpu()
     low, high = shown.amin((0, 1)), shown.amax((0, 1))
     scaled = (shown - low) / (high - low).clamp(min=1e-12)
     scaled = torch.nn.functional.pad(scaled, (0, COLOURS - scaled.shape[-1]))
-    side = round(scaled.shape[1] ** 0.5)
-    grids = (scaled * 255).round().to(torch.uint8).view(len(scaled), side, side, COLOURS).numpy()
+    rows, columns = nearest_grid(scaled.shape[1], size)
+    grids = (scaled * 255).round().to(torch.uint8).view(len(scaled), rows, columns, COLOURS).numpy()
     return [Image.fromarray(grid).resize(size, Image.Resampling.NEAREST) for grid in grids]
 
 

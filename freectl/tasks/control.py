@@ -178,7 +178,8 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False, on_
     record = _record(checked, output, conditions, warnings)
     sources = [one.picture for one in checked.conditions]
     made = [one.image for one in pictures]
-    return ControlResult(output.images, sources[0] or made[0], record, output.trace, notes, seeded, sources, made)
+    source = sources[0] or made[0]
+    return ControlResult(output.images, source, record, output.trace, notes, seeded, sources=sources, conditions=made)
 
 
 def _default_size(first: Checked, pipe: Any) -> Size:

@@ -211,7 +211,7 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False, on_step: An
     if not seeded and options.seed != EditOptions.model_fields["seed"].default:
         warnings.append(hints.unseeded(checked.method))
     record = _record(checked, output, warnings)
-    return EditResult(images, checked.picture.image, record, output.trace, notes, seeded)
+    return EditResult(images, checked.picture.image, record, output.trace, notes, seeded, output.kept)
 
 
 def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class EditResult:
         trace: energies at each guided step (methods with guidance).
         notes: device, dtype and why.
         seeded: whether anything was drawn from the seed.
+        kept: "L" masks of the working size, white where the input's pixels were kept; None = nowhere.
     """
 
     images: list[Image.Image]
@@ -29,6 +30,7 @@ class EditResult:
     trace: list[dict[str, float]]
     notes: list[str] = field(default_factory=list)
     seeded: bool = True
+    kept: list[Image.Image] | None = None
 
     @property
     def image(self) -> Image.Image:

@@ -311,15 +311,10 @@ def test_bad_input_is_one_line_and_exit_2(cli, made, tmp_path, args, named):
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_of_another_model_and_without_the_library(cli, made, monkeypatch):
+def test_pictures_of_another_model_are_refused(cli, made):
     code, _, err = cli("show", "cat", "--picture", "p.png", "--format", "json")  # the embedded model
     assert code == 2
     assert "--model: found bases of another model" in err.splitlines()[-1]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    code, _, err = cli("show", "cat", "--plot", "v.png")
-    assert code == 2
-    assert "freectl[plot]" in err
-    assert not Path("v.png").exists()
 
 
 def test_an_export_that_cannot_be_kept_is_an_error(cli, made, model, monkeypatch):

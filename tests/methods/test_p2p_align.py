@@ -104,7 +104,7 @@ def test_weights_go_to_the_words_tokens(toy_pipe):
 def explained_edit(toy_pipe, source, target, **options):
     from freectl.methods.p2p.method import P2P
 
-    return P2P().explain(toy_pipe.tokenizer, source, target, P2PSettings(**options))
+    return P2P().alignment(toy_pipe.tokenizer, source, target, P2PSettings(**options))
 
 
 def test_explained_alignment(toy_pipe):

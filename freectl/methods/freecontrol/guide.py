@@ -13,6 +13,7 @@ from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
 from freectl.denoising.taps import tap
 from freectl.methods.freecontrol.settings import FreeControlSettings
+from freectl.methods.observer import NOBODY, Observer
 from freectl.semantics import energies
 from freectl.semantics.analysis import TOLERANCE, Site
 from freectl.semantics.bases import SemanticBases
@@ -72,6 +73,7 @@ class FreeControlGuide(Controller):
         sites: the tapped modules.
         cost: counts backward rows.
         trained_area: cells of the latents at the size the model was trained at; None = those of the run.
+        observer: is told of the coordinates.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class FreeControlGuide(Controller):
         *,
         cost: Cost | None = None,
         trained_area: int | None = None,
+        observer: Observer = NOBODY,
     ) -> None:
+        self.observer = observer
         self.path, self.settings, self.cost, self.trained_area = path, settings, cost, trained_area
         self.targets, self.sites = list(targets), list(sites)
         self.structure_weight = settings.structure_weight or 0.0
@@ -154,6 +158,7 @@ class FreeControlGuide(Controller):
         """g_s and g_a (B,) of one target at one site."""
         settings = self.settings
         s = coordinates(target.bases, settings, site, keys)
+        self.observer.compared(target.reference, site, s)
         g_s = energies.structure_energy(
             s,
             target.reference.coordinates[site].to(s),

@@ -40,7 +40,13 @@ class FreeControl(Method[FreeControlSettings]):
             with engine.cost.stage("synthesis"):
                 _, height, width = engine.family.latent_shape(engine.network)
                 guide = FreeControlGuide(
-                    analyser.path, settings, targets, sites, cost=engine.cost, trained_area=height * width
+                    analyser.path,
+                    settings,
+                    targets,
+                    sites,
+                    cost=engine.cost,
+                    trained_area=height * width,
+                    observer=self.observer,
                 )
                 lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
                 latents = denoise(engine, request, lanes, analyser.path.times, guide)

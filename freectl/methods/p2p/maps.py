@@ -1,6 +1,6 @@
 """Prompt-to-Prompt's attention maps in the loop (arXiv 2208.01626): which are edited at a step, and how."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, copy_rows, row_places
 from freectl.denoising.sampler import Lane, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit
+from freectl.methods.observer import NOBODY, Observer
 from freectl.methods.p2p.align import Alignment
 from freectl.methods.p2p.blend import LocalBlend
 
@@ -28,6 +29,7 @@ class MapInjector(SourceInjector):
         self_area: largest self-attention maps that are replaced, as a share of the latent's pixels.
         nulls: timestep -> (B, tokens, C), the edit's unconditional embeddings.
         blend: local blend. below: timestep -> the source's latents behind that step; without them the lane's own.
+        observer: is told of the maps of the layers `observed` wherever they are read anyway.
     """
 
     def __init__(
@@ -40,10 +42,13 @@ class MapInjector(SourceInjector):
         nulls: Mapping[float, Tensor] | None = None,
         blend: LocalBlend | None = None,
         below: Mapping[float, Tensor] | None = None,
+        observer: Observer = NOBODY,
+        observed: Collection[str] = (),
     ) -> None:
         super().__init__(levels, injections)
         self.alignment, self.self_area, self.nulls = alignment, self_area, nulls or {}
         self.blend, self.below = blend, below or {}
+        self.observer, self.observed = observer, frozenset(observed)
 
     def active(self, step: Step, lanes: Mapping[str, Lane]) -> tuple[str, ...]:
         """All lanes; the source only if it is copied from, or blended."""
@@ -74,8 +79,9 @@ class MapInjector(SourceInjector):
         }
         for site in sorted(crossed | watched):
             alignment = self.alignment if site in crossed else None
-            blend = self.blend if site in watched else None
-            edits |= CrossMapEdit(network.get_submodule(site), places, step, alignment, blend).edits(site)
+            told = [self.blend.record] if self.blend is not None and site in watched else []
+            told += [self.observer.attended] if site in self.observed else []
+            edits |= CrossMapEdit(network.get_submodule(site), places, step, alignment, told).edits(site)
         return edits
 
 
@@ -90,7 +96,7 @@ class CrossMapEdit:
         layer: the diffusers `Attention`.
         places: rows of the stacked batch.
         alignment: how the map is edited; None = not at all.
-        blend: what is told of the maps as they act, or None.
+        told: are given each lane's map (B, heads, pixels, tokens) as it acts.
     """
 
     def __init__(
@@ -99,9 +105,9 @@ class CrossMapEdit:
         places: Mapping[RowKey, slice],
         step: Step,
         alignment: Alignment | None,
-        blend: LocalBlend | None = None,
+        told: Sequence[Callable[[str, Tensor], None]] = (),
     ) -> None:
-        self.layer, self.step, self.alignment, self.blend = layer, step, alignment, blend
+        self.layer, self.step, self.alignment, self.told = layer, step, alignment, told
         self.row, self.source = places[ROW], places[FROM]
         self._seen: dict[str, Tensor] = {}
 
@@ -116,9 +122,9 @@ class CrossMapEdit:
     def _apply(self, output: Tensor) -> Tensor:
         own, source = self._map(self.row), self._map(self.source)
         acting = own if self.alignment is None else self.alignment.mix(source, own, self.step)
-        if self.blend is not None:
-            self.blend.record(SOURCE, source)
-            self.blend.record(EDIT, acting)
+        for tell in self.told:
+            tell(SOURCE, source)
+            tell(EDIT, acting)
         if self.alignment is None:
             return output
         change = acting - own

@@ -176,6 +176,8 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
                     nulls=nulls,
                     blend=blend,
                     below=trajectory.below if levels else None,
+                    observer=self.observer,
+                    observed=engine.family.word_layers(engine.network),
                 )
                 latents = denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory)
         return Outcome(latents, warnings=[] if all(texts) else ["p2p without a source prompt has no words to align"])
@@ -192,7 +194,7 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
             fitting = f"null-text {most} (at most, with {backwards}; at least {least} with none) + "
         return f"inversion {steps} + {fitting}synthesis {2 * steps + each * shared}"
 
-    def explain(self, tokenizer: Any, source: str, target: str, settings: P2PSettings) -> dict[str, Any]:
+    def alignment(self, tokenizer: Any, source: str, target: str, settings: P2PSettings) -> dict[str, Any]:
         """What is done with the maps of each token of the target prompt."""
         alignment = aligned(tokenizer, [source], [target], settings)
         kind = kind_of(settings.edit, source, target)
