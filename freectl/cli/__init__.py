@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from freectl.cli import bases, cache, control, edit, env, methods, mini, ui
+from freectl.cli import bases, cache, control, edit, env, methods, mini, results, ui
 from freectl.cli.app import App
 from freectl.cli.ending import ended
 from freectl.files.atomic import FINISHED
@@ -45,11 +45,12 @@ def root(
 root.__doc__ = ABOUT
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("control", epilog=control.EXAMPLES)(control.control)
+app.command("compare", epilog=results.EXAMPLES)(results.compare)
 app.add_typer(bases.app, name="bases")
 app.add_typer(cache.app, name="cache")
-app.command("methods")(methods.methods)
+app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(mini.app, name="mini")
-app.command("env")(env.env)
+app.command("env", epilog=env.EXAMPLES)(env.env)
 app.command("ui", epilog=ui.EXAMPLES)(ui.ui)
 
 

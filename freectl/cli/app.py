@@ -1,4 +1,4 @@
-"""Commands that use every option they are given, or refuse it."""
+"""Commands that use every option they are given, or refuse it, and whose help is grouped and shows examples."""
 
 from collections import Counter
 from typing import Any
@@ -6,7 +6,15 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from freectl.cli.panels import PANELS
 from freectl.errors import InputError
+
+OTHERS = "Options"
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help: what people may type."""
+    return "\n".join(["\b", "Examples:", *(f"  {command}" for command in commands)])  # \b: lines stay as they are
 
 
 class OnceCommand(TyperCommand):
@@ -20,6 +28,19 @@ class OnceCommand(TyperCommand):
             if times > 1 and param.param_type_name == "option" and not param.multiple:
                 raise InputError(max(param.opts, key=len), f"{times} times on one command line", "once")
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Arguments first, then the options by the groups of `panels`."""
+        groups: dict[str, list[Any]] = {name: [] for name in ("Arguments", *PANELS, OTHERS)}
+        for param in self.get_params(ctx):
+            line = param.get_help_record(ctx)
+            if line is not None:
+                option = param.param_type_name == "option"
+                groups[getattr(param, "rich_help_panel", None) or OTHERS if option else "Arguments"].append(line)
+        for name, lines in groups.items():
+            if lines:
+                with formatter.section(name):
+                    formatter.write_dl(lines)
 
 
 class App(typer.Typer):

@@ -6,24 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.app import App
+from freectl.cli import panels
+from freectl.cli.app import App, examples
 from freectl.cli.bases_text import explained, facts
 from freectl.cli.options import Overwrite
 from freectl.cli.output import Format, FormatOption, emit, quiet_libraries, size_text, table, warn
 
-EXAMPLES = """\b
-Examples:
-  freectl bases build --concept cat
-  freectl bases build --concept horse --features inversion --seeds 30 \\
-    --model stable-diffusion-v1-5/stable-diffusion-v1-5 --output horse.safetensors
-  freectl bases list
-  freectl bases show cat --plot cat_variance.png --picture cat_components.png
-  freectl bases show mini --picture components.png
-  freectl bases export cat cat.safetensors
-  freectl bases import cat.safetensors
-  freectl bases remove cat
-
-\b
+ABOUT = """\b
 An edit with --concept builds the bases it needs by itself, once for a model and
 concept; what is built here by the same settings is found by it.
 """
@@ -31,16 +20,16 @@ concept; what is built here by the same settings is found by it.
 SUFFIX, KIND = ".safetensors", "a .safetensors file"
 app = App(
     help="Semantic bases: the directions in which FreeControl compares structure.",
-    epilog=EXAMPLES,
+    epilog=ABOUT,
     no_args_is_help=True,
 )
 Name = Annotated[
     str,
     typer.Argument(help="Key (or its beginning) or concept, as `freectl bases list` shows; a .safetensors file; mini."),
 ]
-Model = Annotated[str, typer.Option(help="As for `freectl edit`.", metavar="mini|DIR|FILE.safetensors|HUB_ID")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")]
+Model = Annotated[str, panels.model(help="As for `freectl edit`.", metavar="mini|DIR|FILE.safetensors|HUB_ID")]
+Device = Annotated[str, panels.machine(help="auto, cpu, cuda, mps.")]
+Dtype = Annotated[str, panels.machine(help="auto, fp32, fp16, bf16.")]
 
 
 class Features(StrEnum):
@@ -57,29 +46,34 @@ class Layers(StrEnum):
     first = "first"
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl bases build --concept cat",
+        "freectl bases build --concept horse --features inversion --seeds 30 --output horse.safetensors",
+    )
+)
 def build(
     concept: Annotated[
         str | None,
-        typer.Option(help="What the seed pictures show.  [default: the family's general prompts]", metavar="WORD"),
+        panels.what(help="What the seed pictures show.  [default: the family's general prompts]", metavar="WORD"),
     ] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="Seed prompt in full, instead of the family's template.", metavar="TEXT")
+        str | None, panels.what(help="Seed prompt in full, instead of the family's template.", metavar="TEXT")
     ] = None,
     model: Model = "mini",
-    seeds: Annotated[int, typer.Option(help="Seed pictures.", min=1, max=1000)] = 20,
-    components: Annotated[int, typer.Option(help="Directions kept a timestep and layer.", min=1, max=1024)] = 64,
+    seeds: Annotated[int, panels.strong(help="Seed pictures.", min=1, max=1000)] = 20,
+    components: Annotated[int, panels.strong(help="Directions kept a timestep and layer.", min=1, max=1024)] = 64,
     features: Annotated[
-        Features, typer.Option(help="Taken while sampling (published code) or by inverting the pictures (paper).")
+        Features, panels.what(help="Taken while sampling (published code) or by inverting the pictures (paper).")
     ] = Features.sampling,
     stop: Annotated[
-        float, typer.Option(help="Fraction of the schedule that is covered, from the noisy end.", min=0.02, max=1)
+        float, panels.strong(help="Fraction of the schedule that is covered, from the noisy end.", min=0.02, max=1)
     ] = 0.6,
-    steps: Annotated[int, typer.Option(help="DDIM steps of the seed pictures.", min=1, max=1000)] = 50,
+    steps: Annotated[int, panels.strong(help="DDIM steps of the seed pictures.", min=1, max=1000)] = 50,
     layers: Annotated[
-        Layers, typer.Option(help="All self-attentions of the family's block, or the first.")
+        Layers, panels.what(help="All self-attentions of the family's block, or the first.")
     ] = Layers.all,
-    output: Annotated[Path | None, typer.Option(help="Also write them to this .safetensors file, in 16 bits.")] = None,
+    output: Annotated[Path | None, panels.result(help="Also write them to this .safetensors file, in 16 bits.")] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -149,7 +143,13 @@ def _unknown(model: str, text: str) -> list[str]:
     return hints.of_words(text) if model == "mini" else []
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        "freectl bases list",
+        "freectl bases list --format json",
+    ),
+)
 def list_bases(form: FormatOption = Format.human) -> None:
     """The bases in the cache.
 
@@ -165,16 +165,21 @@ def list_bases(form: FormatOption = Format.human) -> None:
     emit(value, table(["key", *names, "size"], rows) if rows else empty, form)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl bases show cat --plot cat_variance.png --picture cat_components.png",
+        "freectl bases show mini --picture components.png",
+    )
+)
 def show(
     name: Name,
-    plot: Annotated[Path | None, typer.Option(help="Draw the explained variance to this picture file.")] = None,
+    plot: Annotated[Path | None, panels.result(help="Draw the explained variance to this picture file.")] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="Draw seed pictures and their first three components, as colours, to this picture file."),
+        panels.result(help="Draw seed pictures and their first three components, as colours, to this picture file."),
     ] = None,
-    pictures: Annotated[int, typer.Option(help="Seed pictures in --picture.", min=1, max=16)] = 3,
-    layer: Annotated[int, typer.Option(help="Layer that is drawn, from 1 on.", min=1)] = 1,
+    pictures: Annotated[int, panels.result(help="Seed pictures in --picture.", min=1, max=16)] = 3,
+    layer: Annotated[int, panels.what(help="Layer that is drawn, from 1 on.", min=1)] = 1,
     model: Model = "mini",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -213,7 +218,13 @@ def show(
     emit(known | {"cumulative_share": shares, **places}, "\n".join([text, *files.values()]), form)
 
 
-@app.command("export")
+@app.command(
+    "export",
+    epilog=examples(
+        "freectl bases export cat cat.safetensors",
+        "freectl bases export mini mini.safetensors --overwrite",
+    ),
+)
 def export_bases(
     name: Name,
     output: Annotated[Path, typer.Argument(help="A .safetensors file.")],
@@ -232,11 +243,17 @@ def export_bases(
     emit({"output": str(written), **facts(bases)}, str(written), form)
 
 
-@app.command("import")
+@app.command(
+    "import",
+    epilog=examples(
+        "freectl bases import cat.safetensors",
+        "freectl bases import horse.safetensors --model stable-diffusion-v1-5/stable-diffusion-v1-5",
+    ),
+)
 def import_bases(
     path: Annotated[Path, typer.Argument(help="A file that `freectl bases export` or `build --output` wrote.")],
     model: Model = "mini",
-    replace: Annotated[bool, typer.Option("--replace", help="Put them in place of others of the same key.")] = False,
+    replace: Annotated[bool, panels.result("--replace", help="Put them in place of others of the same key.")] = False,
     device: Device = "auto",
     form: FormatOption = Format.human,
 ) -> None:
@@ -265,7 +282,12 @@ def import_bases(
     emit({"key": key, **facts(bases)}, f"{key[:12]}  {bases.metadata.get('concept')}", form)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl bases remove cat",
+        "freectl bases remove cat --format json",
+    )
+)
 def remove(name: Name, form: FormatOption = Format.human) -> None:
     """Delete bases from the cache."""
     from freectl.files.cache import Cache

@@ -5,14 +5,20 @@ from typing import Annotated
 
 import typer
 
-from freectl.cli.app import App
+from freectl.cli.app import App, examples
 from freectl.cli.output import Format, FormatOption, emit, size_text, table
 
 app = App(help="Cached inversions, references and bases.", no_args_is_help=True)
 KINDS = ("inversion", "reference", "appearance", "bases", "direction")
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        "freectl cache list",
+        "freectl cache list --format json",
+    ),
+)
 def list_entries(form: FormatOption = Format.human) -> None:
     """What is stored, least recently used first."""
     from freectl.files.cache import Cache
@@ -39,7 +45,12 @@ def list_entries(form: FormatOption = Format.human) -> None:
     emit(value, f"{text}\n{len(entries)} entries, {size_text(total)} in {store.root}", form)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl cache clear --kind inversion",
+        "freectl cache clear",
+    )
+)
 def clear(
     kind: Annotated[str | None, typer.Option(help=f"Only one kind: {', '.join(KINDS)}.")] = None,
     form: FormatOption = Format.human,

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from freectl.cli import options as shared
+from freectl.cli import panels
+from freectl.cli.explain import Explaining
 from freectl.cli.job import Job
 from freectl.cli.output import Format, FormatOption, quiet_libraries
 
@@ -34,21 +36,21 @@ def control(
     context: typer.Context,
     condition: Annotated[
         list[str] | None,
-        typer.Option(help="Picture (- for stdin) or mesh whose structure is followed; may repeat.", metavar="PATH|-"),
+        panels.what(help="Picture (- for stdin) or mesh whose structure is followed; may repeat.", metavar="PATH|-"),
     ] = None,
     prompt: shared.Prompt = None,
     concept: Annotated[
-        list[str] | None, typer.Option(help="Word of the prompt that the condition shows; may repeat.", metavar="WORD")
+        list[str] | None, panels.what(help="Word of the prompt that the condition shows; may repeat.", metavar="WORD")
     ] = None,
     source_prompt: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.what(
             help="What the condition shows; may repeat.  [default: the seed template with the concept]", metavar="TEXT"
         ),
     ] = None,
     mask: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.where(
             help="Where the structure holds: white in a picture of the condition's size; may repeat."
             "  [default: attention if the source prompt names the concept]",
             metavar="none|attention|PATH",
@@ -56,24 +58,24 @@ def control(
     ] = None,
     preprocess: Annotated[
         list[str] | None,
-        typer.Option(help="What is made of the condition first, see below; may repeat.", metavar="NAME[=VALUE,...]"),
+        panels.what(help="What is made of the condition first, see below; may repeat.", metavar="NAME[=VALUE,...]"),
     ] = None,
     view: Annotated[
         list[str] | None,
-        typer.Option(
+        panels.what(
             help="Of a mesh, in degrees: 0,0 looks along its z axis; may repeat.  [default: 30,20]",
             metavar="AZIMUTH,ELEVATION",
         ),
     ] = None,
     output: shared.Output = None,
     width: Annotated[
-        int | None, typer.Option(help="Of the result, pixels.  [default: of the first condition, fitted to the model]")
+        int | None, panels.result(help="Of the result, pixels.  [default: of the first condition, fitted to the model]")
     ] = None,
-    height: Annotated[int | None, typer.Option(help="As --width; one alone keeps the aspect.")] = None,
-    method: Annotated[str | None, typer.Option(help="See `freectl methods`.  [default: freecontrol]")] = None,
+    height: Annotated[int | None, panels.result(help="As --width; one alone keeps the aspect.")] = None,
+    method: Annotated[str | None, panels.strong(help="See `freectl methods`.  [default: freecontrol]")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="As for `freectl edit`.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID"),
+        panels.model(help="As for `freectl edit`.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID"),
     ] = None,
     negative_prompt: shared.NegativePrompt = None,
     steps: shared.Steps = None,
@@ -90,13 +92,14 @@ def control(
     offload: shared.Offload = None,
     preset: shared.Preset = None,
     config: Annotated[
-        Path | None, typer.Option(help="Options from .json, .yaml, or a PNG of this command; flags override it.")
+        Path | None, panels.what(help="Options from .json, .yaml, or a PNG of this command; flags override it.")
     ] = None,
     set_: shared.Assignments = None,
     cache: shared.UseCache = True,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also write condition, what was made of it, and result side by side.")
+        bool, panels.result("--compare", help="Also write condition, what was made of it, and result side by side.")
     ] = False,
+    explain: shared.Explain = None,
     overwrite: shared.Overwrite = False,
     trust_record: shared.TrustRecord = False,
     form: FormatOption = Format.human,
@@ -114,7 +117,7 @@ def control(
     options = validated(ControlOptions, given)
     outputs = Outputs(input_files(options, settings, ("--config", config)), overwrite=overwrite)
     target = outputs.check(output or Path("out.png"))
-    _run(options, settings, Job(target, outputs, cache, compare, form, verbose))
+    _run(options, settings, Job(target, outputs, cache, compare, form, verbose, explain))
 
 
 def _run(options: Any, overrides: dict[str, Any], job: Job) -> None:
@@ -124,10 +127,13 @@ def _run(options: Any, overrides: dict[str, Any], job: Job) -> None:
     if job.sheet:
         job.place("compare", ".png")
     checked = controlling.plan(options.condition, options, overrides)
+    explaining = Explaining.of(job, checked)
     quiet_libraries()
-    result = controlling.run(checked, cache=job.cache, progress=job.progress)
+    result = explaining.run(controlling.run, checked, job)
     record = job.write(result.image, result.record, job.target, *result.conditions)
-    beside = [job.write_sheet(_cells(checked, result), Path(record["output"]))] if job.sheet else []
+    beside = explaining.write(record)
+    if job.sheet:
+        beside.append(job.write_sheet(_cells(checked, result), Path(record["output"])))
     job.tell(result, record, beside, hints.next_step(checked, result))
 
 

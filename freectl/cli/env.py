@@ -1,6 +1,9 @@
 """`freectl env`."""
 
+from freectl.cli.app import examples
 from freectl.cli.output import Format, FormatOption, emit
+
+EXAMPLES = examples("freectl env", "freectl env --format json")
 
 
 def env(form: FormatOption = Format.human) -> None:

@@ -16,6 +16,7 @@ class Job:
         target: where the result goes. outputs: the files of the command.
         cache: whether inversions and bases are kept. sheet: whether a sheet is written beside the result.
         verbose: whether people are told devices and cost.
+        explain: folder for what is seen inside; None = nothing is looked at.
     """
 
     target: Path
@@ -24,6 +25,7 @@ class Job:
     sheet: bool
     form: Format
     verbose: bool
+    explain: Path | None = None
 
     @property
     def progress(self) -> bool:

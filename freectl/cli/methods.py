@@ -5,8 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from freectl.cli.app import examples
 from freectl.cli.output import Format, FormatOption, emit
 
+EXAMPLES = examples("freectl methods", "freectl methods --describe pnp --steps 30")
 STEP_OPTION = typer.Option(help="Step count that costs are given for.", min=1, max=1000)
 DESCRIBE_OPTION = typer.Option(help="Equations and settings of one method.", metavar="NAME")
 

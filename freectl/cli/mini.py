@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freectl.cli.app import App
+from freectl.cli.app import App, examples
 from freectl.cli.options import Overwrite
 from freectl.cli.output import Format, FormatOption, emit, table, warn
 
@@ -22,7 +22,12 @@ def _check_model(option: str, folder: Path, file: str) -> None:
         raise InputError(option, f"'{folder}', which has no {file}", "a folder that `freectl mini train` wrote")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl mini words",
+        "freectl mini words --format json",
+    )
+)
 def words(form: FormatOption = Format.human) -> None:
     """The objects, styles and backgrounds that the embedded model knows."""
     from freectl.mini.domain import BACKGROUNDS, OBJECTS, STYLES
@@ -31,7 +36,12 @@ def words(form: FormatOption = Format.human) -> None:
     emit(value, "\n".join(f"{name}: {', '.join(known)}" for name, known in value.items()), form)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl mini scenes --out scenes --count 200",
+        "freectl mini scenes --out pairs --layout paired --styles noto,fluent",
+    )
+)
 def scenes(
     out: Annotated[Path, typer.Option(help="Folder to write to; created.")],
     count: Annotated[int, typer.Option(help="Scenes (for unpaired: a side).", min=1, max=1_000_000)] = 100,
@@ -70,7 +80,12 @@ def scenes(
     emit({"out": str(out), "pictures": written, "layout": layout}, f"{written} pictures in {out}", form)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl mini train --out runs/mini --model models/mini",
+        "freectl mini train --out runs/flow --model models/mini --size 128 --part flow",
+    )
+)
 def train(
     out: Annotated[Path, typer.Option(help="Folder of checkpoints, logs and sheets; run again to go on.")],
     model_dir: Annotated[Path, typer.Option("--model", help="Folder that the finished weights go to.")],
@@ -125,7 +140,12 @@ def train(
         train_part(name, config, out, model_dir, threads, init, compiled, size)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl mini score",
+        "freectl mini score --model models/mini --captions 50",
+    )
+)
 def score(
     model: Annotated[Path | None, typer.Option(help="Folder of the model.  [default: the embedded one]")] = None,
     captions: Annotated[
@@ -158,7 +178,12 @@ def score(
     emit(scores, table(["measure", "value"], [[name, str(value)] for name, value in scores.items()]), form)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl mini sample 'a fluent fox on a blue background' --out fox.png",
+        "freectl mini sample 'a sketch cat on a white background' --out cat.png --seed 3",
+    )
+)
 def sample(
     prompt: Annotated[str, typer.Argument(help='Such as "a fluent fox on a blue background".')],
     out: Annotated[Path, typer.Option(help="Picture to write.")],
@@ -189,7 +214,12 @@ def sample(
     emit(facts, f"{written}", form)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "freectl mini sheet --out sheet.png",
+        "freectl mini sheet --out sheet.png --count 16 --steps 20",
+    )
+)
 def sheet(
     out: Annotated[Path, typer.Option(help="Picture to write.")],
     model: Annotated[Path | None, typer.Option(help="Folder of the model.  [default: the embedded one]")] = None,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from freectl.cli import panels
 from freectl.cli.trust import check_trusted
 from freectl.errors import InputError
 
@@ -15,46 +16,58 @@ Given = dict[str, Any]
 
 # Options that edit and control share
 Prompt = Annotated[
-    str | None, typer.Option(help="What the result shows: a description, not an instruction.", metavar="TEXT")
+    str | None, panels.what(help="What the result shows: a description, not an instruction.", metavar="TEXT")
 ]
-Output = Annotated[Path | None, typer.Option(help="Where the result goes: .png .jpg .jpeg .webp.  [default: out.png]")]
+Output = Annotated[Path | None, panels.result(help="Where the result goes: .png .jpg .jpeg .webp.  [default: out.png]")]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Replace a result of other settings; else the new one is numbered, NAME_2.png."),
+    panels.result("--overwrite", help="Replace a result of other settings; else the new one is numbered, NAME_2.png."),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print device, dtype and cost.")]
+Verbose = Annotated[bool, panels.machine("--verbose", "-v", help="Also print device, dtype and cost.")]
 TrustRecord = Annotated[
     bool,
-    typer.Option("--trust-record", help="Fetch the model that the --config names, also if the hub has to be asked."),
+    panels.model("--trust-record", help="Fetch the model that the --config names, also if the hub has to be asked."),
 ]
 Background = Annotated[
     str | None,
-    typer.Option(help="Colour on which transparent pictures lie.  [default: white]", metavar="NAME|#RRGGBB"),
+    panels.what(help="Colour on which transparent pictures lie.  [default: white]", metavar="NAME|#RRGGBB"),
 ]
-NegativePrompt = Annotated[str | None, typer.Option(help="What the result should not show.")]
-Steps = Annotated[int | None, typer.Option(help="DDIM steps, 1 to 1000.  [default: 50]")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the CPU generator.  [default: 0]")]
+NegativePrompt = Annotated[str | None, panels.what(help="What the result should not show.")]
+Steps = Annotated[int | None, panels.strong(help="DDIM steps, 1 to 1000.  [default: 50]")]
+Seed = Annotated[int | None, panels.strong(help="Seed of the CPU generator.  [default: 0]")]
 GuidanceScale = Annotated[
-    float | None, typer.Option(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4]")
+    float | None, panels.strong(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4]")
 ]
-StructureWeight = Annotated[float | None, typer.Option(help="lambda_s of FreeControl, 0 and up.")]
-AppearanceWeight = Annotated[float | None, typer.Option(help="lambda_a of FreeControl, 0 and up.")]
-AppearanceImage = Annotated[str | None, typer.Option(help="Take the appearance of this picture.", metavar="PATH")]
+StructureWeight = Annotated[
+    float | None, panels.strong(help="How firmly the structure holds, 0 and up: lambda_s of FreeControl.")
+]
+AppearanceWeight = Annotated[
+    float | None, panels.strong(help="How firmly the appearance holds, 0 and up: lambda_a of FreeControl.")
+]
+AppearanceImage = Annotated[str | None, panels.what(help="Take the appearance of this picture.", metavar="PATH")]
 Lora = Annotated[
     list[str] | None,
-    typer.Option(help="LoRA weights, .safetensors, with a strength if not 1; may repeat.", metavar="PATH[:STRENGTH]"),
+    panels.model(help="LoRA weights, .safetensors, with a strength if not 1; may repeat.", metavar="PATH[:STRENGTH]"),
 ]
 TextualInversion = Annotated[
-    list[str] | None, typer.Option(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
+    list[str] | None, panels.model(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")]
-Dtype = Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16.  [default: auto]")]
-Offload = Annotated[str | None, typer.Option(help="none, model, sequential.  [default: none]")]
-Preset = Annotated[str | None, typer.Option(help="Named settings of the method.  [default: default]")]
+Device = Annotated[str | None, panels.machine(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")]
+Dtype = Annotated[str | None, panels.machine(help="auto, fp32, fp16, bf16.  [default: auto]")]
+Offload = Annotated[str | None, panels.machine(help="none, model, sequential.  [default: none]")]
+Preset = Annotated[str | None, panels.strong(help="Named settings of the method.  [default: default]")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", help="A setting of the method; may repeat.", metavar="KEY=VALUE")
+    list[str] | None, panels.strong("--set", help="A setting of the method; may repeat.", metavar="KEY=VALUE")
 ]
-UseCache = Annotated[bool, typer.Option("--cache/--no-cache", help="Keep and reuse inversions and bases on disk.")]
+Explain = Annotated[
+    Path | None,
+    panels.result(
+        help="Folder for what was seen inside: masks, semantic components, energies, estimates, cost, as picture and "
+        "JSON.",
+        metavar="DIR",
+    ),
+]
+UseCache = Annotated[bool, panels.machine("--cache/--no-cache", help="Keep and reuse inversions and bases on disk.")]
 
 
 def gathered(

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from freectl.cli import panels
 from freectl.errors import FreectlError, one_line, visible
 
 _UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # what JSON itself leaves as it is
@@ -22,7 +23,7 @@ class Format(StrEnum):
     quiet = "quiet"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="What goes to stdout.")]
+FormatOption = Annotated[Format, panels.result("--format", help="What goes to stdout.")]
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -98,7 +98,7 @@ def output_folder(given: Path | None, source: Path) -> Path:
     Raises:
         InputError: a picture's name, the folder of the inputs, or one that cannot be made.
     """
-    from freectl.files.paths import is_folder, same
+    from freectl.files.paths import is_folder, made_folder, same
     from freectl.files.record import WRITABLE
 
     folder = given or Path("out")
@@ -106,11 +106,7 @@ def output_folder(given: Path | None, source: Path) -> Path:
         raise InputError("--output", f"'{folder}', one picture, for a folder of pictures", "a folder, such as out")
     if same(folder, source):
         raise InputError("--output", f"'{folder}', the folder of the inputs itself", "another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError("--output", f"'{folder}' ({error.strerror or error})", "a folder that can be made") from error
-    return folder
+    return made_folder(folder, "--output")
 
 
 def run_folder(sources: Sequence[Path], options: Any, overrides: dict[str, Any], folder: Path, job: Job) -> None:

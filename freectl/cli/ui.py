@@ -4,33 +4,32 @@ from typing import Annotated
 
 import typer
 
-EXAMPLES = """\b
-Examples:
-  freectl ui --open
-  freectl ui --model stable-diffusion-v1-5/stable-diffusion-v1-5 --port 8000
-"""
+from freectl.cli import panels
+from freectl.cli.app import examples
+
+EXAMPLES = examples("freectl ui --open", "freectl ui --model stable-diffusion-v1-5/stable-diffusion-v1-5 --port 8000")
 
 
 def ui(
     model: Annotated[
         str,
-        typer.Option(
+        panels.model(
             help="As for `freectl edit`; others can be chosen in the page.", metavar="mini|DIR|FILE.safetensors|HUB_ID"
         ),
     ] = "mini",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine needs --password.")
+        str, panels.machine(help="Address to listen on; another than this machine needs --password.")
     ] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(help="Port.  [default: the first free one from 7860 on]", min=1, max=65535)
+        int | None, panels.machine(help="Port.  [default: the first free one from 7860 on]", min=1, max=65535)
     ] = None,
-    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    open_: Annotated[bool, panels.machine("--open", help="Open the page in the browser.")] = False,
     share: Annotated[
-        bool, typer.Option("--share", help="Also make a public link by gradio's service; needs --password.")
+        bool, panels.machine("--share", help="Also make a public link by gradio's service; needs --password.")
     ] = False,
     password: Annotated[
         str | None,
-        typer.Option(help="What the page asks for, with any name.", envvar="FREECTL_PASSWORD", show_envvar=True),
+        panels.machine(help="What the page asks for, with any name.", envvar="FREECTL_PASSWORD", show_envvar=True),
     ] = None,
 ) -> None:
     """A page in the browser: edit, control, compare, with previews and a history."""

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 COLOURS = ("#0b6fb8", "#c8481c", "#3a8f3a", "#8a4fb0", "#8a6d00", "#555555")
 Curve = Sequence[tuple[float, float]]
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 110, 34, 52
+_LEFT, _RIGHT, _LEGEND, _TOP, _BOTTOM = 76, 18, 110, 34, 52
 _GREY, _LIGHT = "#555555", "#dddddd"
 
 
@@ -26,17 +26,18 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 @dataclass(frozen=True)
 class Axes:
-    """Where numbers lie in a picture of `size` pixels: `x` and `y` are (low, high)."""
+    """Where numbers lie in a picture of `size` pixels: `x` and `y` are (low, high), `right` is kept free."""
 
     size: tuple[int, int]
     x: tuple[float, float]
     y: tuple[float, float]
+    right: int
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """The pixel of a point."""
         across, down = ((value - low) / (high - low) for value, (low, high) in ((x, self.x), (y, self.y)))
         return (
-            _LEFT + across * (self.size[0] - _LEFT - _RIGHT),
+            _LEFT + across * (self.size[0] - _LEFT - self.right),
             self.size[1] - _BOTTOM - down * (self.size[1] - _TOP - _BOTTOM),
         )
 
@@ -51,7 +52,7 @@ def line_chart(
     limits: tuple[float, float] | None = None,
     colours: Sequence[str] = COLOURS,
 ) -> Image.Image:
-    """Curves of points (x, y) with finite coordinates, a legend beside them, and axes with names.
+    """Curves of points (x, y) with finite coordinates, a legend where there are several, and axes with names.
 
     Args:
         limits: of the y axis; by default from 0, or the lowest value if that is below, to the highest.
@@ -64,7 +65,7 @@ def line_chart(
         raise ValueError("a chart needs a point")
     low, high = limits or (min(0.0, *(v for _, v in points)), max(v for _, v in points))
     xs = [v for v, _ in points]
-    axes = Axes(size, _range(min(xs), max(xs)), _range(low, high))
+    axes = Axes(size, _range(min(xs), max(xs)), _range(low, high), _RIGHT if len(curves) == 1 else _LEGEND)
     image = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
     _frame(draw, font, axes, title, x, y)
@@ -75,7 +76,8 @@ def line_chart(
             draw.line(places, colour, 2, "curve")
         for across, down in places if len(places) < 60 else ():
             draw.ellipse((across - 2, down - 2, across + 2, down + 2), colour)
-        draw.text((size[0] - _RIGHT + 8, _TOP + 18 * i), label, colour, font)
+        if len(curves) > 1:
+            draw.text((size[0] - axes.right + 8, _TOP + 18 * i), label, colour, font)
     return image
 
 
@@ -96,7 +98,7 @@ def _frame(draw: Any, font: Any, axes: Axes, title: str, x: str, y: str) -> None
         draw.text((left[0] - 6, left[1]), f"{value:.4g}", _GREY, font, anchor="rm")
     corners = axes.place(axes.x[0], axes.y[1]), axes.place(axes.x[1], axes.y[0])
     draw.rectangle((*corners[0], *corners[1]), outline=_GREY)
-    draw.text(((_LEFT + width - _RIGHT) / 2, height - 8), x, "black", font, anchor="md")
+    draw.text(((_LEFT + width - axes.right) / 2, height - 8), x, "black", font, anchor="md")
     box = font.getbbox(y)
     name = Image.new("L", (math.ceil(box[2]) + 2, math.ceil(box[3]) + 4), 0)
     ImageDraw.Draw(name).text((0, 0), y, 255, font)

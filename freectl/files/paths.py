@@ -62,6 +62,23 @@ def check_file(path: Given, option: str, allowed: str, *, piped: bool = False) -
     return Path(name)
 
 
+def made_folder(path: Given, option: str) -> Path:
+    """Return a folder after making it where it is missing.
+
+    Raises:
+        InputError: it cannot be made, or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(option, f"'{folder}' ({reason})", "a folder that can be made") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(option, f"the folder '{folder}', not writable", "a writable folder")
+    return folder
+
+
 def stamp(path: Given) -> tuple:
     """What changes when a file, or any file of a folder, is written anew: sizes and times in ns; () for no path."""
     found: list[tuple[str, int, int]] = []

@@ -136,7 +136,7 @@ def control(
     return run(plan(several, options, dict(settings)), cache=cache, progress=progress)
 
 
-def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False, on_step: Any = None) -> ControlResult:
+def run(checked: ControlPlan, *, cache: Any = True, progress: bool = False, on_step: Any = None) -> ControlResult:
     """Run a checked plan; `on_step` is `callback_on_step_end` of the pipeline."""
     import torch
 
@@ -152,7 +152,7 @@ def run(checked: ControlPlan, *, cache: bool = True, progress: bool = False, on_
     size = given_size(options.width, options.height, _default_size(checked.conditions[0], pipe))
     pictures = [one(size) for one in draw]
     conditions = _conditions(checked, pictures, pipe)
-    store = Cache() if cache else None
+    store = Cache() if cache is True else cache or None
     generator = torch.Generator().manual_seed(options.seed)
     before = generator.get_state()
     output = pipe.commanded(

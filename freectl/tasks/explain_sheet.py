@@ -150,18 +150,20 @@ def _tokens(explained: Explained) -> list[tuple[str, int, str, str]]:
         said = f"map of {of}" if of else "its own map"
         factor = "" if one["factor"] == 1 else f", times {one['factor']:g}"
         targets.append(("edit", one["position"], one["token"], f"{said}{factor}"))
-    return [*(("source", place, token, "source") for place, token in sorted(sources.items())), *targets]
+    return [*(("source", place, token, "") for place, token in sorted(sources.items())), *targets]
 
 
 def _attention(explained: Explained) -> list[Part]:
-    size, cells = explained.guidance[0].size, []
+    size = explained.guidance[0].size
+    cells: dict[str, Labelled] = {"source": [], "edit": []}
     for lane, place, token, said in _tokens(explained):
         values = explained.inside.maps[lane][:, place]
         rows, columns = nearest_grid(len(values), size)
         grid = (values / values.max().clamp(min=1e-12) * 255).to(torch.uint8).view(rows, columns).numpy()
         picture = Image.fromarray(grid).resize(size, Image.Resampling.NEAREST)
-        cells.append((f"{token.removesuffix('</w>')}: {said}", picture))
-    return [("Attention to each token: of the source, and as it acts in the edit", _row(cells))] if cells else []
+        cells[lane].append((f"{token.removesuffix('</w>')}: {said}" if said else token.removesuffix("</w>"), picture))
+    titles = {"source": "Attention to each token of the source prompt", "edit": "and of the prompt, as it acts"}
+    return [(titles[lane], _row(some)) for lane, some in cells.items() if some]
 
 
 def _cost(explained: Explained) -> Part:
