@@ -94,7 +94,6 @@ def test_edit_download_and_restore(tab: Tab, tmp_path: Path) -> None:
         tab.page.get_by_role("button", name=name).click()
     tab.page.locator("#edit-guidance_scale textarea, #edit-guidance_scale input").wait_for()
     tab.press("Edit")
-    tab.page.locator("#preview img").wait_for()
     tab.status("done:")
     tab.page.locator("#history img").wait_for()
     path = tab.downloaded(tmp_path)
@@ -136,10 +135,11 @@ def test_error_and_mask(tab: Tab) -> None:
     tab.page.locator("#edit-keep img").wait_for()
 
 
-def test_a_run_is_cancelled(tab: Tab) -> None:
-    tab.fill(steps=200)
+def test_a_run_shows_its_estimate_and_is_cancelled(tab: Tab) -> None:
+    tab.fill(steps=200)  # long: a preview goes with the end of its run
     tab.press("Edit")
     tab.status(" of 200, about")
+    tab.page.locator("#preview img").wait_for()
     tab.press("Cancel")
     tab.status("cancelled; nothing was changed")
     assert tab.page.locator("#history img").count() == 0
