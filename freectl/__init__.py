@@ -8,8 +8,8 @@ A prompt describes the result: "a bronze horse", not "make the horse bronze".
     result.image.save("cat.png")
 
 `edit` changes a picture, `control` makes one with the structure of a sketch or another condition, `compare` runs
-several methods. `FreeControlPipeline` and `FreeControlXLPipeline` are diffusers pipelines. `InputError` names the
-argument, what was found and what is allowed.
+several methods, `batch` edits many pictures. `FreeControlPipeline` and `FreeControlXLPipeline` are diffusers
+pipelines. `InputError` names the argument, what was found and what is allowed.
 """
 
 from importlib import import_module
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from freectl.errors import FreectlError, InputError
     from freectl.pipelines.sd import FreeControlPipeline
     from freectl.pipelines.sdxl import FreeControlXLPipeline
+    from freectl.tasks.batch.run import BatchResult, batch
     from freectl.tasks.compare import compare
     from freectl.tasks.control import ControlResult, control
     from freectl.tasks.edit import EditResult, edit
 
 __version__ = "0.1.0"
 _LAZY = {
+    "batch": "freectl.tasks.batch.run",
+    "BatchResult": "freectl.tasks.batch.run",
     "compare": "freectl.tasks.compare",
     "control": "freectl.tasks.control",
     "ControlResult": "freectl.tasks.control",
@@ -37,6 +40,7 @@ _LAZY = {
     "InputError": "freectl.errors",
 }
 __all__ = [
+    "BatchResult",
     "ControlResult",
     "EditResult",
     "FreeControl3Pipeline",
@@ -45,6 +49,7 @@ __all__ = [
     "FreectlError",
     "InputError",
     "__version__",
+    "batch",
     "compare",
     "control",
     "edit",

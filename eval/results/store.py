@@ -5,18 +5,16 @@ its line. A line torn by a kill is cut off and its case is done again.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from eval.files import parsed, write_picture, write_text
 from freectl.errors import FreectlError, InputError
-from freectl.files.record import dumps
+from freectl.files import journal
 
 FORMAT = "freectl-eval/1"
 SAME = ("format", "bench", "digest", "model", "weights", "seed", "steps", "dtype")
@@ -45,18 +43,8 @@ class Store:
             InputError: the folder cannot be made.
             FreectlError: another run is writing to it.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock")
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise FreectlError(f"--out: another run is writing to '{self.folder}'") from error
-        except OSError as error:
-            raise InputError("--out", f"'{self.folder}', {error.strerror or error}", "a writable folder") from error
-        try:
+        with journal.locked(self.folder):
             yield self
-        finally:
-            lock.release()
 
     def about(self) -> dict[str, Any]:
         """run.json, or {} where there is none.
@@ -109,20 +97,10 @@ class Store:
         return list(found.values())
 
     def _whole_lines(self) -> tuple[list[dict[str, Any]], bool]:
-        if not self.lines_path.exists():
-            return [], False
-        *ended, rest = self.lines_path.read_bytes().split(b"\n")
-        good, damaged = [], bool(rest)
-        for raw in ended:
-            try:
-                line = json.loads(raw)
-                whole = all(isinstance(line[key], str) for key in ("case", "variant", "picture")) and "scores" in line
-            except (ValueError, KeyError, TypeError, RecursionError):
-                whole = False
-            if whole:
-                good.append(line)
-            damaged |= not whole
-        return good, damaged
+        def whole(line: dict[str, Any]) -> bool:
+            return all(isinstance(line[key], str) for key in ("case", "variant", "picture")) and "scores" in line
+
+        return journal.lines(self.lines_path, whole)
 
     def recover(self) -> set[Done]:
         """(case, variant) pairs that are done; damaged lines, and those whose picture is gone, are dropped."""
@@ -134,7 +112,7 @@ class Store:
 
     def rewrite(self, lines: list[dict[str, Any]]) -> None:
         """Replace all lines."""
-        write_text(self.lines_path, "".join(f"{dumps(line)}\n" for line in lines))
+        journal.rewrite(self.lines_path, lines)
 
     def append(self, line: dict[str, Any]) -> None:
         """Add one line, on disk when this returns.
@@ -143,17 +121,7 @@ class Store:
             FreectlError: the disk is full or the file not writable.
             ValueError: a number in it is NaN or infinite.
         """
-        raw = f"{dumps(line)}\n".encode()
-        try:
-            handle = os.open(self.lines_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                if os.write(handle, raw) < len(raw):
-                    raise OSError("disk full")
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise FreectlError(f"--out: could not write '{self.lines_path}': {error.strerror or error}") from error
+        journal.append(self.lines_path, line)
 
     def save_picture(self, relative: str, picture: Image.Image) -> str:
         """Write a picture whole or not at all; returns `relative`.

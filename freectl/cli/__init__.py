@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from freectl.cli import bases, cache, control, edit, env, methods, mini, results, ui
+from freectl.cli import bases, batch, cache, control, edit, env, methods, mini, results, ui
 from freectl.cli.app import App
 from freectl.cli.ending import ended
 from freectl.files.atomic import FINISHED
@@ -46,6 +46,7 @@ root.__doc__ = ABOUT
 app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
 app.command("control", epilog=control.EXAMPLES)(control.control)
 app.command("compare", epilog=results.EXAMPLES)(results.compare)
+app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
 app.add_typer(bases.app, name="bases")
 app.add_typer(cache.app, name="cache")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)

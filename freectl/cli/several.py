@@ -71,7 +71,7 @@ def run_seeds(image: Any, options: Any, overrides: dict[str, Any], seeds: Sequen
     emit(summary | {"results": results}, f"{sheet}  ({len(results)} of {len(seeds)} seeds side by side)", job.form)
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path, option: str = "--image") -> list[Path]:
     """The pictures directly in a folder, by name.
 
     Raises:
@@ -86,9 +86,9 @@ def pictures_in(folder: Path) -> list[Path]:
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in endings and is_file(path))
     except OSError as error:
-        raise InputError("--image", f"'{folder}', unreadable ({error.strerror or error})", "a folder") from error
+        raise InputError(option, f"'{folder}', unreadable ({error.strerror or error})", "a folder") from error
     if not found:
-        raise InputError("--image", f"'{folder}', a folder without pictures", "a picture, or a folder of pictures")
+        raise InputError(option, f"'{folder}', a folder without pictures", "a picture, or a folder of pictures")
     return found
 
 

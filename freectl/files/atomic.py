@@ -40,11 +40,11 @@ def atomic_write(path: str | Path, tag: str = "freectl") -> Iterator[BinaryIO]:
         raise
 
 
-def sweep(folder: Path, tag: str = "freectl") -> None:
-    """Remove temporary files of `tag` that have been there for `STALE_SECONDS`; never fails."""
+def sweep(folder: Path, tag: str = "freectl", older: float = STALE_SECONDS) -> None:
+    """Remove temporary files of `tag` that have been there for `older` seconds, -inf: all of them; never fails."""
     name = re.compile(rf"\.{re.escape(tag)}-[0-9a-f]{{16}}\.\w+")
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
-                if name.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > STALE_SECONDS:
+                if name.fullmatch(entry.name) and time.time() - entry.stat().st_mtime >= older:
                     os.unlink(entry.path)

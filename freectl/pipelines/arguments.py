@@ -63,7 +63,7 @@ class Call:
     cross_attention_kwargs: dict[str, Any] | None
     callback_on_step_end: Any
     callback_on_step_end_tensor_inputs: list[str] | None
-    source_prompt: str
+    source_prompt: str | Sequence[str]
     concept: str | None
     mask: Any
     appearance_image: Any

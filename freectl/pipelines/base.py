@@ -118,7 +118,7 @@ class FreeControlMixin(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, int, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         *,
-        source_prompt: str = "",
+        source_prompt: str | list[str] = "",
         concept: str | None = None,
         mask: Picture | None = None,
         appearance_image: Picture | None = None,
@@ -146,7 +146,7 @@ class FreeControlMixin(DiffusionPipeline):
             output_type: "pil", "np", "pt" (0 to 1) or "latent".
             callback_on_step_end: function or callback object as in diffusers; may return a dict with changed tensors,
                 set `pipe._interrupt` to end the loop, and `pipe._guidance_scale` for the steps that follow.
-            source_prompt: what the input shows; used while inverting.
+            source_prompt: what the input shows, or one a result; used while inverting.
             concept: word whose seed pictures make the semantic bases; default: the family's general bases, or the
                 prompt.
             mask: picture, white where the structure holds; "attention" for where the concept is, found by the

@@ -34,7 +34,7 @@ def made_request(engine: Engine, call: Call, extras: TextExtras, guidance_scale:
     pictures = read_pictures(engine, first, option)
     images, engine.size = fit_images(pictures, len(texts), call.num_images_per_prompt, call.width, call.height, engine)
     engine.check_size(engine.size)
-    sources = [call.source_prompt] * len(texts)
+    sources = source_prompts(call.source_prompt, len(texts))
     keep = call.keep if isinstance(call.keep, str | None) else mask_of(call.keep, "keep")
     with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
         kept = kept_pictures(engine, images, keep, sources, call.keep_concept or call.concept)
@@ -60,6 +60,18 @@ def made_request(engine: Engine, call: Call, extras: TextExtras, guidance_scale:
         conditions=[fitted_condition(one, engine.size) for one in conditions],
         kept=kept,
     )
+
+
+def source_prompts(given: str | Sequence[str], count: int) -> list[str]:
+    """One source prompt a result, from one for all or from as many.
+
+    Raises:
+        InputError: their number does not fit.
+    """
+    each = [given] * count if isinstance(given, str) else list(given)
+    if len(each) != count:
+        raise InputError("source_prompt", f"{len(each)} texts for {count} results", "one, or one a result")
+    return each
 
 
 def unseen(engine: Engine, name: str, texts: str | Sequence[str] | None) -> list[str]:

@@ -106,7 +106,7 @@ class FreeControl3Pipeline(FreeControlMixin, StableDiffusion3Pipeline):
         callback_on_step_end: Callable[[Any, int, int, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: list[str] | None = None,
         *,
-        source_prompt: str = "",
+        source_prompt: str | list[str] = "",
         concept: str | None = None,
         mask: Picture | None = None,
         appearance_image: Picture | None = None,

@@ -14,13 +14,14 @@ from freectl.files.paths import stamp
 from freectl.pipelines import loading
 from freectl.pipelines import lora as adapters
 from freectl.pipelines.loading import Source, load_pipeline, resolve_device, resolve_dtype, resolve_model
-from freectl.tasks import hints, outside
+from freectl.tasks import hints, memory, outside
 from freectl.tasks import options as config
 from freectl.tasks.inputs import read_input
 from freectl.tasks.keep import checked_keep, restored
 from freectl.tasks.options import EditOptions, RunOptions
 from freectl.tasks.plan import EditResult, Plan
 from freectl.tasks.settings import Settings
+from freectl.tasks.share import cost_of_one, own_warnings
 
 
 def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
@@ -168,58 +169,106 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False, on_step: An
     Args:
         cache: True for the user's, False for none, or a cache.
         on_step: `callback_on_step_end` of the pipeline.
+
+    Raises:
+        FreectlError: the model cannot be loaded, or memory does not suffice.
     """
     if checked.source is None:
         return outside.run(checked)
+    return run_together([checked], cache=cache, progress=progress, on_step=on_step)[0]
+
+
+def run_together(
+    plans: Sequence[Plan], *, cache: Any = True, progress: bool = False, on_step: Any = None
+) -> list[EditResult]:
+    """Run checked plans as one batch of the network; each result has its share of the cost.
+
+    Args:
+        plans: of one model, method, settings and working size; they differ in picture, texts and seed.
+        cache, on_step: as `run`.
+
+    Raises:
+        FreectlError: as `run`.
+    """
     import torch
 
     from freectl.denoising.cost import Cost
     from freectl.files.cache import Cache
+
+    first, cost = plans[0], Cost()
+    with cost.stage("load"):
+        pipe, notes = opened(first.options, first.source)
+    pipe.set_progress_bar_config(disable=not progress, leave=False)
+    each = [_fitted(plan, pipe) for plan in plans]
+    generators = [torch.Generator().manual_seed(plan.options.seed) for plan in plans]
+    before = [generator.get_state() for generator in generators]
+    store = Cache() if cache is True else cache or None
+    try:
+        output = _called(pipe, plans, each, generators, store=store, cost=cost, on_step=on_step)
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+        raise memory.refused(error, str(pipe.device), each[0].image.size, len(plans)) from error
+    results = []
+    for index, (plan, fitted) in enumerate(zip(plans, each, strict=True)):
+        images = [restored(plan, fitted, output, i) for i in range(index, len(output.images), len(plans))]
+        seeded = not torch.equal(before[index], generators[index].get_state())
+        texts = (plan.options.prompt, plan.options.negative_prompt, plan.options.source_prompt)
+        own = own_warnings(output.warnings, texts, len(plans))
+        warnings = [*plan.warnings, *own, *(store.warnings if store else [])]
+        if not seeded and plan.options.seed != EditOptions.model_fields["seed"].default:
+            warnings.append(hints.unseeded(plan.method))
+        record = _record(plan, output, cost_of_one(output.cost, len(plans)), warnings)
+        kept = output.kept and output.kept[index : index + 1]
+        results.append(EditResult(images, plan.picture.image, record, output.trace, notes, seeded, kept))
+    return results
+
+
+def _fitted(plan: Plan, pipe: Any) -> pictures.Fitted:
     from freectl.models.sizes import working_size
 
-    options, cost = checked.options, Cost()
-    with cost.stage("load"):
-        pipe, notes = opened(options, checked.source)
-    pipe.set_progress_bar_config(disable=not progress, leave=False)
-    size = working_size(checked.picture.original_size, pipe)
-    fitted = pictures.fit(checked.picture.image, size, checked.picture.original_size)
-    generator = torch.Generator().manual_seed(options.seed)
-    before = generator.get_state()
-    store = Cache() if cache is True else cache or None
-    output = pipe.commanded(
-        options.prompt,
-        fitted.image,
+    return pictures.fit(plan.picture.image, working_size(plan.picture.original_size, pipe), plan.picture.original_size)
+
+
+def _called(
+    pipe: Any,
+    plans: Sequence[Plan],
+    each: Sequence[pictures.Fitted],
+    generators: Any,
+    *,
+    store: Any,
+    cost: Any,
+    on_step: Any,
+) -> Any:
+    first, fitted = plans[0], each[0]
+    options = first.options
+    return pipe.commanded(
+        [plan.options.prompt for plan in plans],
+        [one.image for one in each],
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
-        negative_prompt=options.negative_prompt,
-        generator=generator,
-        source_prompt=options.source_prompt,
+        negative_prompt=[plan.options.negative_prompt for plan in plans],
+        generator=generators,
+        source_prompt=[plan.options.source_prompt for plan in plans],
         concept=options.concept,
         keep_concept=options.keep_concept,
-        mask=fitted.fit_mask(checked.mask) if isinstance(checked.mask, Image.Image) else checked.mask,
-        appearance_image=None if checked.appearance is None else pictures.fit(checked.appearance, size).image,
-        keep=fitted.fit_mask(checked.keep, padding=255) if isinstance(checked.keep, Image.Image) else checked.keep,
-        method=checked.method,
-        settings=checked.settings,
+        mask=fitted.fit_mask(first.mask) if isinstance(first.mask, Image.Image) else first.mask,
+        appearance_image=None if first.appearance is None else pictures.fit(first.appearance, fitted.image.size).image,
+        keep=fitted.fit_mask(first.keep, padding=255) if isinstance(first.keep, Image.Image) else first.keep,
+        method=first.method,
+        settings=first.settings,
         cache=store,
         cost=cost,
         callback_on_step_end=on_step,
     )
-    images = [restored(checked, fitted, output, i) for i in range(len(output.images))]
-    seeded = not torch.equal(before, generator.get_state())
-    warnings = [*checked.warnings, *output.warnings, *(store.warnings if store else [])]
-    if not seeded and options.seed != EditOptions.model_fields["seed"].default:
-        warnings.append(hints.unseeded(checked.method))
-    record = _record(checked, output, warnings)
-    return EditResult(images, checked.picture.image, record, output.trace, notes, seeded, output.kept)
 
 
-def _record(checked: Plan, output: Any, warnings: list[str]) -> dict[str, Any]:
+def _record(checked: Plan, output: Any, cost: dict[str, Any], warnings: list[str]) -> dict[str, Any]:
     options = records.other_options(checked.options)
     return {
         **records.head(checked.options),
         "settings": {"image": str(checked.picture.source), **options, **output.settings.model_dump()},
-        "cost": output.cost,
+        "cost": cost,
         "warnings": warnings,
     }
 
