@@ -12,6 +12,7 @@ DEFAULT = "{stem}_{seed}.png"
 FIELDS = ("stem", "seed", "row", "method", "preset", "model", "steps")
 _ALLOWED = f"a name such as {DEFAULT} or {{method}}/{{row:06d}}.png, of the fields {', '.join(FIELDS)}"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
+_WIDTH = re.compile(r"(0?[1-9][0-9]?d?)?")
 _LONGEST = 200
 
 
@@ -22,10 +23,16 @@ def check_template(template: str, option: str = "--name") -> str:
         InputError: an unknown field, another form, an ending that is no picture's, or a path that leaves the folder.
     """
     try:
-        fields = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        parts = [(name, width, kind) for _, name, width, kind in Formatter().parse(template) if name is not None]
     except ValueError as error:
         raise InputError(option, f"'{template}' ({error})", _ALLOWED) from error
-    other = next((name for name in fields if name not in FIELDS), None)
+    # conversions and free widths could ask for gigabytes
+    odd = next(
+        (f"{{{name}:{width}}}" for name, width, kind in parts if kind or not _WIDTH.fullmatch(width or "")), None
+    )
+    if odd is not None:
+        raise InputError(option, f"'{template}' with {odd}", _ALLOWED)
+    other = next((name for name, _, _ in parts if name not in FIELDS), None)
     if other is not None:
         raise InputError(option, f"'{template}' with the field '{other}'", _ALLOWED)
     # a stem is any text, a number may be asked for by its width

@@ -12,6 +12,7 @@ from freectl.files import remote
 from freectl.files.opening import opened, stream_of
 from freectl.files.outputs import digest
 from freectl.files.paths import stamp
+from freectl.pipelines.loading import resolve_model
 from freectl.tasks import options as config
 from freectl.tasks.batch.names import Names
 from freectl.tasks.batch.places import ADAPTERS, NAMES_OR_FILES, PICTURES, WORDS, Places
@@ -65,7 +66,8 @@ class Rows:
         own, settings = _split(row)
         given = {**self.options, **own}
         of_all = self.settings
-        if any(given.get(name) != self.options.get(name, EditOptions.model_fields[name].default) for name in _WHOSE):
+        usual = {name: self.options.get(name, EditOptions.model_fields[name].default) for name in _WHOSE}
+        if any(own.get(name, usual[name]) != usual[name] for name in _WHOSE):
             of_all = {}  # settings of another method or preset would not fit, and are not wanted
         said = f"row {number}"
         reached = {**given, **self.places.resolved(own, said)}
@@ -74,6 +76,8 @@ class Rows:
         seeds = _seeds(reached.pop("seed", 0))
         each = [config.validated(EditOptions, {**reached, "seed": seed}) for seed in seeds]
         _check_settings(each[0].method, each[0].preset, settings)
+        if each[0].method not in methods.OUTSIDE:
+            _model(each[0].model)
         stamps = _stamps(image, each[0], settings)
         size = None if remote.is_remote(image) else _stored_size(image)
         return [
@@ -136,6 +140,11 @@ def _check_settings(method: str, preset: str, settings: Values) -> None:
 def _checked(method: str, preset: str, settings: str) -> None:
     methods.check_asked([method], json.loads(settings))
     config.method_settings(methods.get(method), preset, json.loads(settings))
+
+
+@lru_cache(maxsize=1024)
+def _model(name: str) -> None:
+    resolve_model(name)
 
 
 def _stored_size(image: str) -> tuple[int, int]:

@@ -81,12 +81,19 @@ class Worker:
 
     def _batch_key(self, one: Wanted, plan: Plan) -> Any:
         """Equal for results that one batch can hold."""
+        from freectl.models import families
         from freectl.models.sizes import working_size
+        from freectl.semantics.store import seed_prompts
 
         if plan.source is None or not goes_together(one.options):
             return one.identity
-        size = working_size(plan.picture.original_size, self._pipeline(plan))
-        return shared(one.options, one.settings), size
+        pipe = self._pipeline(plan)
+        size = working_size(plan.picture.original_size, pipe)
+        if "concept" not in plan.method.inputs or plan.options.concept is not None:
+            return shared(one.options, one.settings), size
+        # without a concept the prompt may choose the bases, of which a batch has one set
+        words = seed_prompts(families.of(families.network_of(pipe)).words, None, plan.options.prompt)
+        return shared(one.options, one.settings), size, words.texts
 
     def _pipeline(self, plan: Plan) -> Any:
         """The model of a plan; one that cannot be loaded is not tried again."""
