@@ -6,49 +6,49 @@ from typing import Annotated, Any
 import typer
 
 from freectl.cli import options as shared
+from freectl.cli import panels
+from freectl.cli.app import examples
 from freectl.cli.output import Format, FormatOption, emit, quiet_libraries, warn
 from freectl.errors import InputError
 
-# \b keeps the help formatter from breaking commands across lines.
 EXAMPLES = """\b
-A row of a manifest has an image and a prompt, and perhaps any option or setting of
-freectl edit: seed (one or several), source_prompt, mask, keep, method, strength, ...
+A row of a manifest has an image and a prompt, and perhaps any option or setting of an
+edit: seed (one or several), source_prompt, mask, keep, method, strength, ...
 What the command line says holds for rows that do not say otherwise. Paths are relative
 to the manifest's folder.
 
-\b
-Examples:
-  freectl batch --folder photos --prompt "a bronze horse" --out results
-  freectl batch --manifest edits.jsonl --out results --dry-run
-  freectl batch --manifest edits.csv --out results --method sdedit --workers 4
-  freectl batch --manifest edits.csv --out results --resume
-  freectl batch --manifest s3://bucket/edits.parquet --out results --engine ray --workers 64
-"""
+""" + examples(
+    'freectl batch --folder photos --prompt "a bronze horse" --out results',
+    "freectl batch --manifest edits.jsonl --out results --dry-run",
+    "freectl batch --manifest edits.csv --out results --method sdedit --workers 4",
+    "freectl batch --manifest edits.csv --out results --resume",
+    "freectl batch --manifest s3://bucket/edits.parquet --out results --engine ray --workers 64",
+)
 
 
 def batch(
     context: typer.Context,
     out: Annotated[
-        Path, typer.Option(help="Folder of the results; results.jsonl in it has a line each.", metavar="DIR")
+        Path, panels.result(help="Folder of the results; results.jsonl in it has a line each.", metavar="DIR")
     ] = ...,  # type: ignore[assignment]
     manifest: Annotated[
-        str | None, typer.Option(help="Rows to edit.", metavar="FILE.jsonl|FILE.csv|FILE.parquet")
+        str | None, panels.what(help="Rows to edit.", metavar="FILE.jsonl|FILE.csv|FILE.parquet")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="In place of a manifest: all pictures of this folder.", metavar="PICTURES")
+        Path | None, panels.what(help="In place of a manifest: all pictures of this folder.", metavar="PICTURES")
     ] = None,
     prompt: shared.Prompt = None,
-    method: Annotated[str | None, typer.Option(help="See `freectl methods`.  [default: freecontrol]")] = None,
+    method: Annotated[str | None, panels.strong(help="See `freectl methods`.  [default: freecontrol]")] = None,
     model: Annotated[
-        str | None, typer.Option(help="As for edit.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID")
+        str | None, panels.model(help="As for edit.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID")
     ] = None,
-    source_prompt: Annotated[str | None, typer.Option(help="What the inputs show; used while inverting.")] = None,
+    source_prompt: Annotated[str | None, panels.what(help="What the inputs show; used while inverting.")] = None,
     negative_prompt: shared.NegativePrompt = None,
     steps: shared.Steps = None,
     seed: Annotated[
-        str | None, typer.Option(help="Seed; several with commas between.  [default: 0]", metavar="N[,N...]")
+        str | None, panels.strong(help="Seed; several with commas between.  [default: 0]", metavar="N[,N...]")
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="So many results a row, from --seed on.", min=1, max=64)] = None,
+    seeds: Annotated[int | None, panels.strong(help="So many results a row, from --seed on.", min=1, max=64)] = None,
     guidance_scale: shared.GuidanceScale = None,
     structure_weight: shared.StructureWeight = None,
     appearance_weight: shared.AppearanceWeight = None,
@@ -61,28 +61,28 @@ def batch(
     preset: shared.Preset = None,
     set_: shared.Assignments = None,
     name: Annotated[
-        str, typer.Option(help="Names of results, of {stem} {seed} {row} {method} {preset} {model} {steps}.")
+        str, panels.result(help="Names of results, of {stem} {seed} {row} {method} {preset} {model} {steps}.")
     ] = "{stem}_{seed}.png",
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on: what is done stays, what failed is tried again.")
+        bool, panels.result("--resume", help="Go on: what is done stays, what failed is tried again.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes, or Ray actors, each with the model.", min=1)] = 1,
+    workers: Annotated[int, panels.machine(help="Processes, or Ray actors, each with the model.", min=1)] = 1,
     batch_size: Annotated[
-        str, typer.Option(help="Pictures in one batch of the network.  [auto: as memory allows]", metavar="auto|N")
+        str, panels.machine(help="Pictures in one batch of the network.  [auto: as memory allows]", metavar="auto|N")
     ] = "auto",
-    on_error: Annotated[str, typer.Option(help="After a row that fails.", metavar="continue|stop")] = "continue",
+    on_error: Annotated[str, panels.result(help="After a row that fails.", metavar="continue|stop")] = "continue",
     engine: Annotated[
-        str, typer.Option(help="Processes of this machine, or actors of a Ray cluster.", metavar="local|ray")
+        str, panels.machine(help="Processes of this machine, or actors of a Ray cluster.", metavar="local|ray")
     ] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(help="Cluster for --engine ray, such as auto or ray://HOST:10001.")
+        str | None, panels.machine(help="Cluster for --engine ray, such as auto or ray://HOST:10001.")
     ] = None,
     allow_outside: Annotated[
         bool,
-        typer.Option("--allow-outside", help="Rows may name files outside the manifest's folder, and hub models."),
+        panels.what("--allow-outside", help="Rows may name files outside the manifest's folder, and hub models."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check every row and say how long it will take; write nothing.")
+        bool, panels.result("--dry-run", help="Check every row and say how long it will take; write nothing.")
     ] = False,
     cache: shared.UseCache = True,
     form: FormatOption = Format.human,
