@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
+from diffusers.utils import BaseOutput, scale_lora_layers
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from freectl.models import families
 from freectl.models.conditioning import TextExtras
 from freectl.models.engine import Engine
 from freectl.models.networks import exclusive, uncompiled
+from freectl.pipelines import text_lora
 from freectl.pipelines.arguments import Call, check_call, named, settings_of
 from freectl.pipelines.call_inputs import Picture, Pictures, made_request
 from freectl.pipelines.callback_tensors import change_lane, lane_tensors
@@ -95,6 +96,32 @@ class FreeControlMixin(DiffusionPipeline):
             if dtype != widest:
                 network.to(dtype=dtype)
         return made
+
+    @classmethod
+    def load_lora_into_text_encoder(
+        cls,
+        state_dict: dict[str, Tensor],
+        network_alphas: dict[str, float] | None,
+        text_encoder: torch.nn.Module,
+        prefix: str | None = None,
+        lora_scale: float = 1.0,
+        adapter_name: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        hotswap: bool = False,
+        **_: Any,
+    ) -> None:
+        """As in diffusers; see `freectl.pipelines.text_lora`."""
+        start = f"{prefix or 'text_encoder'}."
+        layers, alphas, told = (
+            {key.removeprefix(start): value for key, value in (given or {}).items() if key.startswith(start)}
+            for given in (state_dict, network_alphas, metadata)
+        )
+        if not layers:
+            return
+        if hotswap:
+            raise ValueError("hotswap of layers in text encoders is not supported")
+        text_lora.inject(text_encoder, layers, alphas, adapter_name, told or None)
+        scale_lora_layers(text_encoder, weight=lora_scale)
 
     @named
     def __call__(

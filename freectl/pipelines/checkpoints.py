@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from freectl.errors import FreectlError, InputError
+from freectl.pipelines.accounts import missing_in_single_file, some, unused_of_single_file, without_weights
 from freectl.pipelines.parts import parts_of
 
 ALLOWED = "Stable Diffusion 3.x, 1.x, 2.x or XL"
@@ -93,6 +94,18 @@ def snapshot(hub_id: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
+def lacking(path: Path | str, location: str) -> list[str]:
+    """Weights of UNet and VAE that a single file does not hold, by its header and their configuration alone."""
+    import diffusers
+    from accelerate import init_empty_weights
+
+    parts = {}
+    for name, cls in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
+        with init_empty_weights():
+            parts[name] = cls.from_config(cls.load_config(location, subfolder=name))
+    return missing_in_single_file(parts, shapes(path))
+
+
 def with_own_schedule(pipe: Any, path: Path | str) -> None:
     """Give a pipeline from a single file the prediction type and schedule that the file itself declares.
 
@@ -149,9 +162,15 @@ def check_complete(pipe: Any, name: str) -> None:
     Raises:
         FreectlError: some did not.
     """
-    parts = (part for part in pipe.components.values() if hasattr(part, "parameters"))
-    if any(weight.is_meta for part in parts for weight in part.parameters()):
-        raise FreectlError(f"--model {name}: its files lack some of the weights")
+    missing = without_weights(pipe)
+    if missing:
+        raise FreectlError(f"--model {name}: its files lack {some(missing)}, of its weights")
+
+
+def unused_weights(pipe: Any, path: Path | str) -> tuple[str, ...]:
+    """A note where a single file holds weights that the pipeline made of it does not use."""
+    unused = unused_of_single_file(pipe, shapes(path))
+    return (f"the file holds {len(unused)} tensors that the model does not use: {some(unused)}",) if unused else ()
 
 
 def _network(index: dict[str, Any], found: str) -> str:

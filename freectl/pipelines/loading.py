@@ -12,6 +12,7 @@ from freectl.files.data import MODEL_DIR
 from freectl.files.paths import check_file, is_file, is_folder
 from freectl.pipelines import checkpoints
 from freectl.pipelines import lora as adapters
+from freectl.pipelines.accounts import some
 from freectl.pipelines.parts import load_parts, parts_of
 from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
 
@@ -169,7 +170,7 @@ def load_pipeline(
     checkpoints.check_complete(pipe, source.path)
     for path in textual_inversion:
         load_textual_inversion(pipe, check_weights(path, OPTION))
-    adapters.load(pipe, lora)
+    pipe.load_warnings = (*pipe.load_warnings, *adapters.load(pipe, lora))
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)
     elif offload == "sequential":
@@ -186,6 +187,7 @@ def _loaded(source: Source, dtype: Any) -> Any:
             cls = checkpoints.pipeline_class(location, source.path)
             pipe = cls.from_single_file(source.path, config=location, dtype=dtype)
             checkpoints.with_own_schedule(pipe, source.path)
+            pipe.load_warnings = checkpoints.unused_weights(pipe, source.path)
             return pipe
         folder = _fetched(location) if source.kind == "hub" else location
         return _of_folder(Path(folder), location, dtype)
@@ -228,6 +230,8 @@ def _explained(source: Source, location: str, error: Exception) -> FreectlError:
             f"--model {source.path}: its configuration and tokenizer are those of {location}, {unread} "
             f"`hf download {location} {files}`, or put these files in a folder '{beside}' ({first})"
         )
+    if source.kind == "file" and "meta tensor" in first:  # what the networks' loader says where weights are missing
+        first = f"its file lacks {some(checkpoints.lacking(source.path, location))}, of its weights"
     return FreectlError(f"--model {source.path}: cannot be loaded as {checkpoints.ALLOWED} from safetensors ({first})")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from freectl.errors import FreectlError, InputError
 from freectl.files.paths import check_file, is_file
+from freectl.pipelines.accounts import some, unused_of_lora
 
 OPTION = "--lora"
 LARGEST = 10.0
@@ -60,8 +61,11 @@ def check(texts: Sequence[str]) -> list[Lora]:
     return found
 
 
-def load(pipe: Any, texts: Sequence[str]) -> None:
+def load(pipe: Any, texts: Sequence[str]) -> list[str]:
     """Put LoRAs on a pipeline, all at once, each at its strength.
+
+    Returns:
+        What was not used of the files.
 
     Raises:
         InputError: as `check`.
@@ -69,15 +73,23 @@ def load(pipe: Any, texts: Sequence[str]) -> None:
     """
     found = check(texts)
     names = [f"lora_{index}" for index in range(len(found))]
-    for text, name, one in zip(texts, names, found, strict=True):
-        try:
-            pipe.load_lora_weights(str(one.path), adapter_name=name)
-        except Exception as error:  # diffusers and peft raise whatever the file leads them to
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise FreectlError(f"{OPTION} {text}: cannot be loaded into this model ({first})") from error
+    notes = [_load_one(pipe, text, name, one) for text, name, one in zip(texts, names, found, strict=True)]
     if names and (len(names) > 1 or found[0].strength != 1):
-        try:
-            pipe.set_adapters(names, [one.strength for one in found])
-        except ValueError as error:  # a file whose keys fit nothing leaves no adapter behind
-            first = (str(error).strip().splitlines() or ["no reason given"])[0][:300]
-            raise FreectlError(f"{OPTION} {', '.join(texts)}: has no effect on this model ({first})") from error
+        pipe.set_adapters(names, [one.strength for one in found])
+    return [note for note in notes if note]
+
+
+def _load_one(pipe: Any, text: str, name: str, one: Lora) -> str:
+    try:
+        state = pipe.lora_state_dict(str(one.path))
+        state = state[0] if isinstance(state, tuple) else state
+        pipe.load_lora_weights(str(one.path), adapter_name=name)
+    except Exception as error:  # diffusers and peft raise whatever the file leads them to
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise FreectlError(f"{OPTION} {text}: cannot be loaded into this model ({first})") from error
+    unused, count = unused_of_lora(pipe, state, name)
+    if len(unused) == count:
+        raise FreectlError(
+            f"{OPTION} {text}: has no effect: this model has none of its {count} layers ({some(unused)})"
+        )
+    return f"{OPTION} {text}: {len(unused)} of {count} layers are not used: {some(unused)}" if unused else ""

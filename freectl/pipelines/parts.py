@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freectl.errors import FreectlError, InputError
+from freectl.pipelines.accounts import some
 
 LIBRARIES = {"diffusers": "diffusers", "transformers": "transformers"}
 CHECKER = ("stable_diffusion", "StableDiffusionSafetyChecker")
@@ -77,16 +78,12 @@ def load_parts(folder: str, parts: list[Part], dtype: Any) -> tuple[dict[str, An
         network, account = _class(part).from_pretrained(folder, output_loading_info=True, **options)
         missing = sorted([*account["missing_keys"], *map(str, account["mismatched_keys"])])
         if missing:
-            raise FreectlError(f"--model {folder}: the file of {part.name} lacks {_some(missing)}, of its weights")
+            raise FreectlError(f"--model {folder}: the file of {part.name} lacks {some(missing)}, of its weights")
         unused = sorted(key for key in account["unexpected_keys"] if not key.endswith("position_ids"))
         if unused:
-            notes.append(f"the file of {part.name} holds weights that its class does not use: {_some(unused)}")
+            notes.append(f"the file of {part.name} holds weights that its class does not use: {some(unused)}")
         made[part.name] = network
     return made, notes
-
-
-def _some(names: list[str], most: int = 2) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _class_of(name: str, entry: Any, model: str) -> tuple[str, str]:
