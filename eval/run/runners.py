@@ -93,7 +93,7 @@ class DiffusionRunner:
         asked, model, cost = self.checked, self.model, Cost()
         picture = case.picture()
         fitted = pictures.fit(picture, model.size(picture))
-        output = model.pipe(
+        output = model.pipe.commanded(
             case.prompt,
             fitted.image,
             num_inference_steps=model.steps,

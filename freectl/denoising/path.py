@@ -220,9 +220,9 @@ class VariancePreserving(Path):
     def _clip(self) -> Clip:
         config = self.scheduler.config
         if config.thresholding:
-            return self.scheduler._threshold_sample
+            return _numbers_alone(self.scheduler._threshold_sample)
         if config.clip_sample:
-            return lambda clean: clean.clamp(-config.clip_sample_range, config.clip_sample_range)
+            return _numbers_alone(lambda clean: clean.clamp(-config.clip_sample_range, config.clip_sample_range))
         return super()._clip()
 
 
@@ -254,6 +254,11 @@ class RectifiedFlow(Path):
     def below(self, time: float) -> float:
         """The next lower time of the grid; behind the last one 0."""
         return next((one for one in self.times if one < time), 0.0)
+
+
+def _numbers_alone(clip: Clip) -> Clip:
+    """A clip that leaves infinity as it is: cut to the bound it would pass for a picture."""
+    return lambda clean: torch.where(torch.isfinite(clean), clip(clean), clean)
 
 
 def number(time: Any) -> float:

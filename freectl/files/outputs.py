@@ -13,7 +13,7 @@ from PIL import Image
 
 from freectl.errors import FreectlError, InputError
 from freectl.files import record as records
-from freectl.files.atomic import FINISHED
+from freectl.files.atomic import FINISHED, alone_in
 from freectl.files.paths import is_folder, same, there
 
 OUTCOME = ("output", "cost", "warnings")
@@ -98,10 +98,11 @@ class Outputs:
             InputError: an input of the run. FreectlError: it cannot be written.
         """
         identity = identity or digest(image if record is None else record)
-        target = self._free(path, lambda taken: records.read_mark(taken) == identity, option)
-        if record is not None:
-            record["output"] = str(target)
-        records.save_image(image, target, record, mark=identity, option=option)
+        with alone_in(path.parent):
+            target = self._free(path, lambda taken: records.read_mark(taken) == identity, option)
+            if record is not None:
+                record["output"] = str(target)
+            records.save_image(image, target, record, mark=identity, option=option)
         FINISHED.append(target)
         return target
 
@@ -114,8 +115,9 @@ class Outputs:
         made = path.with_name(f".freectl-{secrets.token_hex(8)}{path.suffix}")
         try:
             write(made)
-            target = self._free(path, lambda taken: _alike(made, taken), option)
-            os.replace(made, target)
+            with alone_in(path.parent):
+                target = self._free(path, lambda taken: _alike(made, taken), option)
+                os.replace(made, target)
         except OSError as error:
             raise FreectlError(f"{option}: could not write '{path}': {error.strerror or error}") from error
         finally:

@@ -1,7 +1,10 @@
 """Files go over no input of the run, and silently over no result of other settings."""
 
+import multiprocessing
 import os
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -127,3 +130,39 @@ def test_what_killed_processes_left_is_swept(here):
     with atomic_write(here / "o.bin") as stream:
         stream.write(b"whole")
     assert (old.exists(), new.exists(), other.exists()) == (False, True, True)
+
+
+def _save_one(start, index):
+    start.wait()
+    Outputs().save(RED, Path("o.png"), record(seed=index))
+
+
+def _write_one(start, index):
+    start.wait()
+    Outputs().write(Path("o.json"), lambda made: made.write_text(str(index)))
+
+
+@pytest.mark.parametrize("kind", ["processes", "threads"])
+@pytest.mark.parametrize(("work", "suffix"), [(_save_one, "png"), (_write_one, "json")])
+def test_no_result_of_runs_at_once_is_lost(here, monkeypatch, kind, work, suffix):
+    """Between choosing a name and taking it each would meet the others."""
+    chosen = Outputs._free
+
+    def slow(*args):
+        target = chosen(*args)
+        time.sleep(0.05)
+        return target
+
+    monkeypatch.setattr(Outputs, "_free", slow)
+    context = multiprocessing.get_context("fork") if kind == "processes" else threading
+    start = context.Barrier(4)
+    make = context.Process if kind == "processes" else context.Thread
+    runs = [make(target=work, args=(start, index)) for index in range(4)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    names = sorted(path.name for path in here.iterdir())
+    assert names == sorted([f"o.{suffix}", *(f"o_{number}.{suffix}" for number in (2, 3, 4))])
+    held = {read_record(here / name)["seed"] if suffix == "png" else int((here / name).read_text()) for name in names}
+    assert held == {0, 1, 2, 3}

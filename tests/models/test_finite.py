@@ -69,6 +69,16 @@ def test_a_schedule_without_signal_is_said(toy_pipe, name):
         assert torch.isfinite(out.images).all()
 
 
+@pytest.mark.parametrize("clip", [{"clip_sample": True}, {"thresholding": True}])
+def test_clipping_does_not_pass_infinity_for_a_picture(toy_pipe, clip):
+    pipe = own(toy_pipe)
+    zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    pipe.scheduler = DDIMScheduler.from_config(toy_pipe.scheduler.config, **zero, **clip)
+    method = methods.get("sdedit")
+    with pytest.raises(FreectlError, match="zero terminal SNR"):
+        pipe("a cat", picture(), num_inference_steps=STEPS, method=method, settings=method.settings(strength=1.0))
+
+
 def test_a_narrow_vae_is_named(toy_pipe):
     pipe = own(toy_pipe)
     pipe.vae.to(torch.float16)
