@@ -107,6 +107,7 @@ def edit(
     appearance_image: shared.AppearanceImage = None,
     lora: shared.Lora = None,
     textual_inversion: shared.TextualInversion = None,
+    long_prompts: shared.LongPrompts = None,
     device: shared.Device = None,
     dtype: shared.Dtype = None,
     offload: shared.Offload = None,

@@ -52,6 +52,14 @@ Lora = Annotated[
 TextualInversion = Annotated[
     list[str] | None, panels.model(help="New word for prompts, .safetensors; may repeat.", metavar="PATH")
 ]
+LongPrompts = Annotated[
+    bool | None,
+    panels.what(
+        "--long-prompts/--no-long-prompts",
+        help="Read texts beyond the text encoder's 77 tokens in pieces; else what is not read is said.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str | None, panels.machine(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")]
 Dtype = Annotated[str | None, panels.machine(help="auto, fp32, fp16, bf16.  [default: auto]")]
 Offload = Annotated[str | None, panels.machine(help="none, model, sequential.  [default: none]")]

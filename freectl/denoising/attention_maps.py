@@ -16,23 +16,29 @@ FLAT = 1e-5
 """A map whose range is below this share of its maximum says nothing of where the word is."""
 
 
-def token_positions(tokenizer: Any, prompt: str, words: str, option: str = "--concept") -> list[int]:
+def token_positions(tokenizer: Any, prompt: str | Sequence[str], words: str, option: str = "--concept") -> list[int]:
     """Positions of all sub-tokens of all occurrences of `words` in the encoded prompt, the start token counted.
+
+    Args:
+        prompt: the text, or its pieces where each is encoded by itself and they lie one behind the other.
 
     Raises:
         InputError: the words are not in the prompt; its tokens are listed.
     """
-    ids = tokenizer(prompt, truncation=True).input_ids
+    pieces = [prompt] if isinstance(prompt, str) else list(prompt)
+    each = [tokenizer(piece, truncation=True).input_ids[1:-1] for piece in pieces]
+    ids = [number for own in each for number in own]
+    places = [i * tokenizer.model_max_length + k for i, own in enumerate(each) for k in range(1, len(own) + 1)]
     wanted = tokenizer(words).input_ids[1:-1]
     found = [
-        position + offset
+        places[position + offset]
         for position in range(len(ids) - len(wanted) + 1)
         if wanted and ids[position : position + len(wanted)] == wanted
         for offset in range(len(wanted))
     ]
     if not found:
-        tokens = ", ".join(tokenizer.convert_ids_to_tokens(ids[1:-1])) or "(none)"
-        raise InputError(option, f"'{words}', which is not in '{prompt}'", f"words of its tokens: {tokens}")
+        tokens = ", ".join(tokenizer.convert_ids_to_tokens(ids)) or "(none)"
+        raise InputError(option, f"'{words}', which is not in '{' '.join(pieces)}'", f"words of its tokens: {tokens}")
     return found
 
 

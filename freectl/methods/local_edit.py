@@ -76,7 +76,7 @@ def _background(engine: Engine, image: Image.Image, source_prompt: str, concept:
     if not pairs:
         found = f"a {engine.family.name} model, whose joint attention is not read for words"
         raise InputError("--keep-background", found, "--keep PATH")
-    positions = attention_maps.token_positions(engine.pipe.tokenizer, source_prompt, concept, "--keep-background")
+    positions = engine.token_positions(source_prompt, concept, "--keep-background")
     times = sorted({round(share * (engine.schedule.length - 1)) for share in ATTENTION_TIMES})
     key = content_key(
         what="keep",

@@ -1,8 +1,9 @@
 """Text and sizes as a network takes them: one encoder, or two with pooled embeddings and micro-conditioning."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from freectl.denoising.attention_maps import token_positions
 from freectl.denoising.sampler import Half, Prompt
 from freectl.errors import InputError
 from freectl.models.finite import check_finite
+from freectl.models.long_text import MOST_PIECES, pieces
 from freectl.models.networks import unwrapped
 
 Size = tuple[int, int]
@@ -64,10 +66,17 @@ class TextConditioner:
         pipe: the pipeline.
         lora_scale: strength of LoRA layers in the text encoders.
         dtype: of the embeddings, the network's; None = the encoders' own, which may be others in one folder.
+
+    Attributes:
+        takes_pieces: whether longer texts than the encoder reads may be read in pieces.
+        long: whether they are. pieces: of every text of the run, the shorter ones followed by empty ones.
     """
+
+    takes_pieces: ClassVar[bool] = True
 
     def __init__(self, pipe: Any, lora_scale: float | None = None, dtype: torch.dtype | None = None) -> None:
         self.pipe, self.lora_scale, self.dtype = pipe, lora_scale, dtype
+        self.long, self.pieces = False, 1
 
     @property
     def encoders(self) -> list[Any]:
@@ -90,10 +99,37 @@ class TextConditioner:
     @property
     def embedded(self) -> int:
         """Tokens of an encoded text."""
-        return self.reads
+        return self.reads * self.pieces
+
+    def make_room(self, texts: Iterable[str]) -> None:
+        """Take as many pieces as the longest of a run's texts needs.
+
+        Raises:
+            InputError: more than `long_text.MOST_PIECES`.
+        """
+        self.pieces = max([len(self.cut(text)) for text in texts], default=1)
+        if self.pieces > MOST_PIECES:
+            found = f"a text of {self.pieces} times the {self.reads} tokens that the model reads at once"
+            raise InputError("--long-prompts", found, f"up to {MOST_PIECES} times")
+
+    def cut(self, text: str) -> list[str]:
+        """A text in the pieces that it is read in; itself, if it is short or nothing is read in pieces."""
+        return pieces(text, self._counts, self.reads - 2) if self.long else [text]
+
+    def at_once(self) -> "TextConditioner":
+        """The same, which reads no text in pieces."""
+        made = copy(self)
+        made.long, made.pieces = False, 1
+        return made
+
+    def _counts(self, texts: Sequence[str]) -> list[int]:
+        expanded = [self._expanded(text) for text in texts]
+        return [len(ids) - 2 for ids in self.pipe.tokenizer(expanded, truncation=False).input_ids] if expanded else []
 
     def unseen(self, text: str) -> str:
         """The words of a text that lie beyond what is read, "" if none do."""
+        if self.long:
+            return ""
         tokenizer, first = self.pipe.tokenizer, self.reads - 2
         tokens = tokenizer(self._expanded(text), truncation=False).input_ids[1:-1]
         if len(tokens) <= first:
@@ -121,7 +157,8 @@ class TextConditioner:
         Raises:
             InputError: the words are not in the text.
         """
-        return token_positions(self.pipe.tokenizer, self._expanded(text), self._expanded(words), option)
+        read = [self._expanded(piece) for piece in self.cut(text)]
+        return token_positions(self.pipe.tokenizer, read, self._expanded(words), option)
 
     def _expanded(self, text: str) -> str:
         """The text with learnt words of several vectors written out, where the pipeline has such words."""
@@ -144,8 +181,25 @@ class TextConditioner:
             working: (height, width) of the pictures, where `micro` gives none.
             second, negative_second: texts of a second encoder, for families that have one.
         """
-        cond, uncond = self._encoded(texts, self._options(negative))[:2]
+        cond, uncond = self._whole(texts, negative)[:2]
         return Prompt(cond, uncond if negative is not None else None)
+
+    def _whole(self, *given: Sequence[str] | None) -> tuple[Any, ...]:
+        """Embeddings of texts, piece behind piece, and the first piece's pooled ones.
+
+        Args:
+            given: as `_piece` takes them.
+        """
+        if self.pieces == 1:
+            return self._piece(*given)
+        cut = [None if texts is None else [self.cut(text) for text in texts] for texts in given]
+        found = [self._piece(*(None if one is None else _nth(one, i) for one in cut)) for i in range(self.pieces)]
+        cond, uncond = zip(*(one[:2] for one in found), strict=True)
+        return torch.cat(cond, 1), None if uncond[0] is None else torch.cat(uncond, 1), *found[0][2:]
+
+    def _piece(self, texts: Any, negative: Any, second: Any = None, negative_second: Any = None) -> tuple[Any, ...]:
+        """Embeddings of texts that are read at once, of negative ones, and what the encoders pool of both."""
+        return self._encoded(texts, self._options(negative))
 
     def assembled(
         self,
@@ -174,67 +228,9 @@ class TextConditioner:
         return options
 
 
-class PooledTextConditioner(TextConditioner):
-    """Two encoders side by side, the second's pooled text, and the sizes that SDXL is told."""
-
-    @property
-    def zeroed(self) -> bool:
-        """Whether an empty negative prompt is zeros rather than an encoded empty text, as in SDXL's base model."""
-        return bool(self.pipe.config.get("force_zeros_for_empty_prompt"))
-
-    def key(self, micro: MicroConditioning) -> str:
-        """Sizes, and what an empty negative prompt is."""
-        return repr((micro, self.zeroed))
-
-    @torch.no_grad()
-    def encode(
-        self,
-        texts: Sequence[str],
-        negative: Sequence[str] | None,
-        working: Size,
-        micro: MicroConditioning,
-        second: Sequence[str] | None = None,
-        negative_second: Sequence[str] | None = None,
-    ) -> Prompt:
-        """As `TextConditioner.encode`; second texts default to the first."""
-        options = self._options(negative) | {"prompt_2": None if second is None else list(second)}
-        if negative is not None:
-            options["negative_prompt_2"] = None if negative_second is None else list(negative_second)
-        cond, uncond, pooled, negative_pooled = self._encoded(texts, options)
-        if negative is None:
-            return self.assembled(cond, None, pooled, None, working, micro)
-        if self.zeroed:
-            others = negative if negative_second is None else negative_second
-            kept = [bool(a or b) for a, b in zip(negative, others, strict=True)]
-            keep = torch.tensor(kept, device=uncond.device)
-            uncond, negative_pooled = uncond * keep[:, None, None], negative_pooled * keep[:, None]
-        return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
-
-    def assembled(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        pooled: Tensor | None,
-        negative_pooled: Tensor | None,
-        working: Size,
-        micro: MicroConditioning,
-    ) -> Prompt:
-        """Embeddings as a prompt, with pooled text and sizes for each half.
-
-        Raises:
-            InputError: no pooled embeddings.
-        """
-        if pooled is None or (uncond is not None and negative_pooled is None):
-            missing = "pooled_prompt_embeds" if pooled is None else "negative_pooled_prompt_embeds"
-            raise InputError(missing, "None", "embeddings, since prompt_embeds are given")
-        added: dict[Half, dict[str, Tensor]] = {"cond": self._added(pooled, "cond", working, micro)}
-        if uncond is not None and negative_pooled is not None:
-            added["uncond"] = self._added(negative_pooled, "uncond", working, micro)
-        return Prompt(cond, uncond, added)
-
-    def _added(self, pooled: Tensor, half: Half, working: Size, micro: MicroConditioning) -> dict[str, Tensor]:
-        sizes = torch.tensor(micro.numbers(half, working), dtype=pooled.dtype, device=pooled.device)
-        return {"text_embeds": pooled, "time_ids": sizes.expand(pooled.shape[0], -1)}
+def _nth(cut: Sequence[Sequence[str]], index: int) -> list[str]:
+    """The piece of each text at an index, an empty one behind its last."""
+    return [own[index] if index < len(own) else "" for own in cut]
 
 
 def paired(name: str, texts: str | Sequence[str] | None, count: int) -> list[str] | None:

@@ -34,6 +34,7 @@ class Engine:
         cost: the record that this run writes to.
         cross_attention_kwargs: for the attention processors, as in diffusers.
         micro: sizes that some families are told in place of the working size.
+        long_prompts: read texts in pieces that are longer than the text encoder reads.
 
     Attributes:
         size: working (width, height) in pixels, which some families are told; the model's own at first.
@@ -41,7 +42,8 @@ class Engine:
         warnings: what a user should know of the run.
 
     Raises:
-        InputError: the network is of no family that is known, or the scheduler has no path.
+        InputError: the network is of no family that is known or of one whose texts have no pieces, or the scheduler
+            has no path.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Engine:
         cost: Cost | None = None,
         cross_attention_kwargs: dict[str, Any] | None = None,
         micro: MicroConditioning | None = None,
+        long_prompts: bool = False,
     ) -> None:
         self.pipe, self.cache, self.cost = pipe, cache, cost or Cost()
         self.network, self.vae = families.network_of(pipe), pipe.vae
@@ -61,6 +64,9 @@ class Engine:
         self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs, self.family.read)
         self.device, self.dtype = pipe._execution_device, self.network.dtype
         self.text = self.family.text(pipe, (cross_attention_kwargs or {}).get("scale"), self.dtype)
+        if long_prompts:
+            self.family.check_long_prompts()
+            self.text.long = True
         self.codec = VaeCodec(pipe, self.device, self.dtype, upcast=self.family.upcast_vae)
         self.micro = micro or MicroConditioning()
         self._kwargs = cross_attention_kwargs
@@ -123,7 +129,7 @@ class Engine:
             size: (width, height) in pixels of other pictures than the run's; some families are told it.
         """
         if size is not None:
-            return self.text.encode(texts, negative, size[::-1], MicroConditioning())
+            return self.text.at_once().encode(texts, negative, size[::-1], MicroConditioning())
         prompt = self.text.encode(texts, negative, self.size[::-1], self.micro)
         if self._tokens is None:
             return prompt
@@ -139,13 +145,16 @@ class Engine:
             self._tokens = tokens
         return self.text.lengthened(cond, tokens), None if uncond is None else self.text.lengthened(uncond, tokens)
 
-    def token_positions(self, text: str, words: str) -> list[int]:
+    def token_positions(self, text: str, words: str, option: str = "--concept") -> list[int]:
         """Positions of the tokens of `words` in the encoded text; a learnt word of several vectors has as many.
+
+        Args:
+            option: that names them.
 
         Raises:
             InputError: the words are not in the text.
         """
-        return self.text.positions(text, words)
+        return self.text.positions(text, words, option)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats."""
@@ -192,6 +201,7 @@ class Engine:
             "words": repr(self.text.learnt_words),
             "conditioning": self.text.key(self.micro),
             **({} if self._tokens is None else {"tokens": self._tokens}),
+            **({} if self.text.pieces == 1 else {"pieces": self.text.pieces}),
             **({} if not self._latents else {"latents": [x.float().cpu().tolist() for x in self._latents.values()]}),
         }
 

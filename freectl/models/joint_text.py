@@ -17,6 +17,8 @@ DEFAULT_LENGTH = 256
 class JointTextConditioner(TextConditioner):
     """Tokens of CLIP, then of T5 (zeros without a third encoder), with `pooled_projections` for each half."""
 
+    takes_pieces = False
+
     def __init__(self, pipe: Any, lora_scale: float | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__(pipe, lora_scale, dtype)
         self.length: int = pipe.config.get("max_sequence_length", DEFAULT_LENGTH)

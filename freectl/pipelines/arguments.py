@@ -74,6 +74,7 @@ class Call:
     cache: Cache | None
     cost: Cost | None
     settings: Any
+    long_prompts: bool
     overrides: dict[str, Any]
     extras: TextExtras
 

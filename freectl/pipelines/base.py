@@ -156,6 +156,7 @@ class FreeControlMixin(DiffusionPipeline):
         cache: Cache | None = None,
         cost: Cost | None = None,
         settings: Any = None,
+        long_prompts: bool = False,
         **overrides: Any,
     ) -> FreeControlPipelineOutput | tuple:
         """Edit pictures, or make pictures with their structure.
@@ -185,6 +186,7 @@ class FreeControlMixin(DiffusionPipeline):
             keep_concept: word of `source_prompt` that is not background; default: `concept`.
             method: another registered method to run on the same inputs; default FreeControl.
             cache: where inversions and bases are kept; None recomputes them.
+            long_prompts: read texts that are longer than the text encoder reads in pieces, each encoded by itself.
             settings: the method's settings object; `overrides` set single fields of its defaults instead.
 
         Raises:
@@ -209,7 +211,14 @@ class FreeControlMixin(DiffusionPipeline):
         method, settings = call.chosen, settings_of(call)
         embeds = {"embeds": call.prompt_embeds, "negative_embeds": call.negative_prompt_embeds}
         extras, kwargs = replace(call.extras, **embeds), call.cross_attention_kwargs
-        engine = Engine(self, cache=call.cache, cost=call.cost, cross_attention_kwargs=kwargs, micro=extras.micro)
+        engine = Engine(
+            self,
+            cache=call.cache,
+            cost=call.cost,
+            cross_attention_kwargs=kwargs,
+            micro=extras.micro,
+            long_prompts=call.long_prompts,
+        )
         guidance_scale = engine.family.guidance_scale if call.guidance_scale is None else call.guidance_scale
         self._begin(guidance_scale, call.num_inference_steps, kwargs)
         engine.family.check_method(method.name)

@@ -35,13 +35,10 @@ def made_request(engine: Engine, call: Call, extras: TextExtras, guidance_scale:
     images, engine.size = fit_images(pictures, len(texts), call.num_images_per_prompt, call.width, call.height, engine)
     engine.check_size(engine.size)
     sources = source_prompts(call.source_prompt, len(texts))
+    _tell_lengths(engine, call, extras, texts, conditions)
     keep = call.keep if isinstance(call.keep, str | None) else mask_of(call.keep, "keep")
     with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
         kept = kept_pictures(engine, images, keep, sources, call.keep_concept or call.concept)
-    said = {"prompt": texts, "negative_prompt": call.negative_prompt, "source_prompt": call.source_prompt}
-    said |= {"prompt_2": extras.second, "negative_prompt_2": extras.negative_second}
-    said |= {f"source_prompt of condition {i + 1}": one.source_prompt for i, one in enumerate(conditions)}
-    engine.warnings += [warning for name, text in said.items() for warning in unseen(engine, name, text)]
     appearance = None if call.appearance_image is None else as_seen(call.appearance_image, "appearance_image")
     return Request(
         images=[] if conditions else images,
@@ -74,12 +71,25 @@ def source_prompts(given: str | Sequence[str], count: int) -> list[str]:
     return each
 
 
-def unseen(engine: Engine, name: str, texts: str | Sequence[str] | None) -> list[str]:
+def _tell_lengths(
+    engine: Engine, call: Call, extras: TextExtras, texts: list[str], conditions: Sequence[Condition]
+) -> None:
+    """Make room for the longest text, or warn of what is not read."""
+    said = {"prompt": texts, "negative_prompt": call.negative_prompt, "source_prompt": call.source_prompt}
+    said |= {"prompt_2": extras.second, "negative_prompt_2": extras.negative_second}
+    said |= {f"source_prompt of condition {i + 1}": one.source_prompt for i, one in enumerate(conditions)}
+    each = {name: [given] if isinstance(given, str) else list(given or ()) for name, given in said.items()}
+    engine.text.make_room(text for several in each.values() for text in several)
+    engine.warnings += [warning for name, several in each.items() for warning in unseen(engine, name, several)]
+
+
+def unseen(engine: Engine, name: str, texts: Sequence[str]) -> list[str]:
     """A warning for each text of an argument that is longer than the text encoder reads."""
-    each = [texts] if isinstance(texts, str) else dict.fromkeys(texts or ())
-    cut = [(text, rest) for text in each if (rest := engine.text.unseen(text))]
-    length = engine.text.reads
-    return [f"{name} is longer than the {length} tokens that the model reads; not seen: '{rest}'" for _, rest in cut]
+    left = [rest for text in dict.fromkeys(texts) if (rest := engine.text.unseen(text))]
+    length, more = engine.text.reads, " (long_prompts reads all)" if engine.text.takes_pieces else ""
+    return [
+        f"{name} is longer than the {length} tokens that the model reads{more}; not seen: '{rest}'" for rest in left
+    ]
 
 
 def mask_of(mask: Any, option: str) -> Any:

@@ -100,8 +100,11 @@ def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
     return names[dtype], "as asked"
 
 
-def check_method(source: Source, method: Any) -> None:
+def check_method(source: Source, method: Any, long_prompts: bool = False) -> None:
     """Check that a model's family runs a method, by its configuration; one that cannot be read now is left to loading.
+
+    Args:
+        long_prompts: whether it is also to read texts in pieces.
 
     Raises:
         InputError: it does not, or the model is of no family that is known.
@@ -116,6 +119,8 @@ def check_method(source: Source, method: Any) -> None:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError):
         return
     family.check_method(method.name)
+    if long_prompts:
+        family.check_long_prompts()
 
 
 def check_offload(offload: str, device: str) -> None:

@@ -117,6 +117,7 @@ class FreeControl3Pipeline(FreeControlMixin, StableDiffusion3Pipeline):
         cache: Cache | None = None,
         cost: Cost | None = None,
         settings: Any = None,
+        long_prompts: bool = False,
         prompt_2: str | list[str] | None = None,
         negative_prompt_2: str | list[str] | None = None,
         pooled_prompt_embeds: Tensor | None = None,

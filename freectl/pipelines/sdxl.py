@@ -103,6 +103,7 @@ class FreeControlXLPipeline(FreeControlMixin, StableDiffusionXLPipeline):
         cache: Cache | None = None,
         cost: Cost | None = None,
         settings: Any = None,
+        long_prompts: bool = False,
         prompt_2: str | list[str] | None = None,
         negative_prompt_2: str | list[str] | None = None,
         pooled_prompt_embeds: Tensor | None = None,

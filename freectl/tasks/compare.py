@@ -232,6 +232,7 @@ class CompareOptions(Settings, total=False):
     appearance_image: str | None
     lora: str | Sequence[str]
     textual_inversion: str | Sequence[str]
+    long_prompts: bool
     device: str
     dtype: str
     offload: str

@@ -66,7 +66,7 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     if "conditions" not in method.inputs:
         able = ", ".join(name for name in methods.REGISTRY if "conditions" in methods.get(name).inputs)
         raise InputError("--method", f"{method.name}, which takes no condition pictures", able or "none yet")
-    check_method(source, method)
+    check_method(source, method, options.long_prompts)
     # there is no input whose inverted noise could be kept
     free = {"start": "noise"} if "start" in method.settings.model_fields else {}
     settings = config.method_settings(method, options.preset, free | overrides)
@@ -101,6 +101,7 @@ def control(
     background: str = "white",
     lora: str | Sequence[str] = (),
     textual_inversion: str | Sequence[str] = (),
+    long_prompts: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     offload: str = "none",
@@ -167,6 +168,7 @@ def run(checked: ControlPlan, *, cache: Any = True, progress: bool = False, on_s
         conditions=conditions,
         method=checked.method,
         settings=checked.settings,
+        long_prompts=options.long_prompts,
         cache=store,
         cost=cost,
         callback_on_step_end=on_step,

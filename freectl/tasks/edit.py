@@ -46,7 +46,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
             options.appearance_image, "--appearance-image", options.background, reduced=True
         ).image
     method = methods.get(options.method)
-    loading.check_method(source, method)
+    loading.check_method(source, method, options.long_prompts)
     settings = config.method_settings(method, options.preset, overrides)
     optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
     method.check(settings, method.used(optional, options.keep_background))
@@ -88,6 +88,7 @@ def edit(
     appearance_image: str | None = None,
     lora: str | Sequence[str] = (),
     textual_inversion: str | Sequence[str] = (),
+    long_prompts: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     offload: str = "none",
@@ -117,6 +118,7 @@ def edit(
         appearance_image: path of a picture whose appearance is taken.
         lora: paths of safetensors files, each with a strength after a colon if it is not 1: "style.safetensors:0.8".
         textual_inversion: paths of safetensors files; see `load_textual_inversion` for the words they teach.
+        long_prompts: read texts that are longer than the text encoder reads in pieces; else what is not read is said.
         cache: keep and reuse inversions and bases on disk.
         progress: show progress bars on stderr.
 
@@ -257,6 +259,7 @@ def _called(
         keep=fitted.fit_mask(first.keep, padding=255) if isinstance(first.keep, Image.Image) else first.keep,
         method=first.method,
         settings=first.settings,
+        long_prompts=options.long_prompts,
         cache=store,
         cost=cost,
         callback_on_step_end=on_step,

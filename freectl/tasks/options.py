@@ -44,6 +44,7 @@ class RunOptions(BaseModel):
     background: str = "white"
     lora: Several = ()
     textual_inversion: Several = ()
+    long_prompts: bool = False
     device: str = "auto"
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     offload: Literal["none", "model", "sequential"] = "none"

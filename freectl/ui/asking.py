@@ -19,7 +19,18 @@ from freectl.ui.session import PICTURES
 
 SHOWN = frozenset(
     {*RunOptions.model_fields, *EditOptions.model_fields, *ControlOptions.model_fields}
-    - {"background", "lora", "textual_inversion", "device", "dtype", "offload", "keep_concept", "keep_alpha", "view"}
+    - {
+        "background",
+        "lora",
+        "textual_inversion",
+        "device",
+        "dtype",
+        "offload",
+        "keep_concept",
+        "keep_alpha",
+        "view",
+        "long_prompts",
+    }
 )
 """Options that have a field; the others are lines of a text."""
 Form = dict[str, Any]

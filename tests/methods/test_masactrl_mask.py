@@ -1,5 +1,6 @@
 """MasaCtrl with masks: against two softmaxes and a blend, and its limiting cases."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from method_kit import check_unet_restored, picture, wrap
 from PIL import Image
 from torch import Tensor
 
-from freectl.denoising.attention_maps import WordMaps
+from freectl.denoising.attention_maps import WordMaps, token_positions
 from freectl.denoising.injection import row_pairs, row_places
 from freectl.denoising.sampler import Controller, Lane, Step, row_keys
 from freectl.errors import InputError
@@ -90,7 +91,7 @@ def test_equals_two_softmaxes_and_a_blend(request, toy, monkeypatch):
 
     monkeypatch.setattr(WordMaps, "__contains__", lambda self, lane: True)
     monkeypatch.setattr(MaskedInjector, "mask", lambda self, lane, tokens, size: masks(lane, tokens))
-    positions = positions_of(pipe.tokenizer, [("dog", "cat")], ["a dog"], ["a cat"])
+    positions = positions_of(partial(token_positions, pipe.tokenizer), [("dog", "cat")], ["a dog"], ["a cat"])
     names = engine.family.word_layers(pipe.unet)
     layers = shared_layers(engine.family.self_attentions(pipe.unet), 0.0)
     injector = MaskedInjector({501: latents[1]}, layers, 0.0, names, positions, 0.1)

@@ -148,9 +148,9 @@ def test_text_beyond_the_encoder_is_said(run):
     assert not run(None, words, source_prompt=words).warnings
     out = run(None, f"{words} unseen words", source_prompt=f"{words[:-2]} partly", negative_prompt=f"{words} more")
     assert out.warnings == [
-        "prompt is longer than the 77 tokens that the model reads; not seen: 'unseen words'",
-        "negative_prompt is longer than the 77 tokens that the model reads; not seen: 'more'",
-        "source_prompt is longer than the 77 tokens that the model reads; not seen: 'partly'",
+        "prompt is longer than the 77 tokens that the model reads (long_prompts reads all); not seen: 'unseen words'",
+        "negative_prompt is longer than the 77 tokens that the model reads (long_prompts reads all); not seen: 'more'",
+        "source_prompt is longer than the 77 tokens that the model reads (long_prompts reads all); not seen: 'partly'",
     ]
     with pytest.raises(InputError, match="concept: found 'unseen', which is not in"):
         run(

@@ -161,7 +161,7 @@ class Analyser:
                 raise InputError("--mask", found, "a picture, or none")
             if not concept:
                 raise InputError("--mask", "attention without a concept", "--concept with a word of the source prompt")
-            attention_maps.token_positions(self.engine.pipe.tokenizer, source, concept)
+            self.engine.token_positions(source, concept)
 
     def analysed(self, image: Image.Image, source: str, concept: str | None, mask: Mask) -> Analysed:
         """One guidance picture in the bases of `concept`.

@@ -1,13 +1,13 @@
 """MasaCtrl's masks (arXiv 2304.08465): object reads object and background reads background."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from freectl.denoising.attention_maps import WordMaps, attention_maps, token_grid, token_positions, word_mask
+from freectl.denoising.attention_maps import WordMaps, attention_maps, token_grid, word_mask
 from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, row_pairs, row_places
 from freectl.denoising.sampler import Lane, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit
@@ -116,16 +116,19 @@ def same_class(own: Tensor, other: Tensor) -> Tensor:
 
 
 def positions_of(
-    tokenizer: Any, pairs: Sequence[Pair], sources: Sequence[str], targets: Sequence[str]
+    find: Callable[[str, str, str], list[int]], pairs: Sequence[Pair], sources: Sequence[str], targets: Sequence[str]
 ) -> dict[str, Any]:
     """Token positions of the words in each source prompt and each prompt, by lane.
+
+    Args:
+        find: `Engine.token_positions`.
 
     Raises:
         InputError: a word that its prompt does not have.
     """
     sides = {SOURCE: (sources, [a for a, _ in pairs]), EDIT: (targets, [b for _, b in pairs])}
     return {
-        lane: [[p for word in words for p in token_positions(tokenizer, text, word, OPTION)] for text in texts]
+        lane: [[p for word in words for p in find(text, word, OPTION)] for text in texts]
         for lane, (texts, words) in sides.items()
     }
 

@@ -100,7 +100,7 @@ with one negative prompt for both
         """Edit the request's pictures; see `MasaCtrlSettings`."""
         layers = shared_layers(engine.family.self_attentions(engine.network), settings.layer_start)
         texts, pairs = request.source_prompts, parse_pairs(settings.words)
-        positions = positions_of(engine.pipe.tokenizer, pairs, texts, request.texts) if pairs else {}
+        positions = positions_of(engine.token_positions, pairs, texts, request.texts) if pairs else {}
         if isinstance(request.mask, str):
             raise InputError("--mask", f"{request.mask} with masactrl", "a picture, or --set words=source=target")
         if request.mask is not None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from freectl.denoising.injection import EDIT, SOURCE, Injection, projections
 from freectl.denoising.inversion import Level
 from freectl.denoising.sampler import Lane, Prompt
+from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted, with_negative
 from freectl.methods.p2p.align import Alignment, Rest, align, explained, kind_of, parse_weights
 from freectl.methods.p2p.blend import LocalBlend, parse_blend
@@ -136,6 +137,9 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
 
     def run(self, engine: Engine, request: Request, settings: P2PSettings) -> Outcome:
         """Edit the request's pictures; see `P2PSettings`."""
+        if engine.text.pieces > 1:
+            found = "texts in several pieces with p2p, which aligns the words of one"
+            raise InputError("--long-prompts", found, f"up to {engine.text.reads} tokens")
         texts = request.source_prompts
         tokens = request.prompt.cond.shape[1]
         alignment = aligned(engine.pipe.tokenizer, texts, request.texts, settings).lengthened(tokens)

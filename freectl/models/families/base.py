@@ -155,6 +155,15 @@ class Family(ABC):
         if self.methods is not None and name not in self.methods:
             raise InputError("--method", f"{name}, which does not run on {self.name} models", ", ".join(self.methods))
 
+    def check_long_prompts(self) -> None:
+        """Check that the family reads texts in pieces.
+
+        Raises:
+            InputError: it does not.
+        """
+        if not self.text.takes_pieces:
+            raise InputError("--long-prompts", f"a {self.name} model, whose text is one sequence", "shorter texts")
+
     def word_layers(self, network: nn.Module) -> list[str]:
         """The layers of `word_sites`."""
         return [query.removesuffix(".to_q") for query, _ in self.word_sites(network)]

@@ -1,7 +1,7 @@
 """Stable Diffusion XL."""
 
-from freectl.models.conditioning import PooledTextConditioner
 from freectl.models.families.unet import PUBLISHED_FREECONTROL, CtrlXLayers, UNetFamily
+from freectl.models.pooled_text import PooledTextConditioner
 
 SDXL = UNetFamily(
     name="sdxl",
