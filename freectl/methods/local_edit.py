@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d
+from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from freectl.denoising import attention_maps
+from freectl.denoising.guided_filter import guided_filter
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
@@ -26,6 +27,9 @@ BACKGROUND = "background"
 ATTENTION_TIMES = (0.2, 0.4, 0.6, 0.8)
 """Where the concept is looked for, as shares of the schedule; measured on the embedded model."""
 NOISE_SEED = 0
+EDGE_WINDOW, EDGE_VARIANCE = 1 / 6, 1e-3
+"""Guided filter that gives the attention the picture's edges: radius as a share of the longer side, and epsilon;
+measured on the embedded model."""
 
 
 def kept_pictures(
@@ -103,11 +107,24 @@ def _background(engine: Engine, image: Image.Image, source_prompt: str, concept:
             seen.add(concept, attention_maps.cross_attention_maps(engine.network, captured, pairs, positions))
         return {"map": seen.mean(concept, (clean.shape[-2], clean.shape[-1]))}, {"prompt": source_prompt}
 
-    place = attention_maps.word_mask(engine.cached("reference", key, build)["map"], size=image.size[::-1], smooth=True)
+    place = _place(engine.cached("reference", key, build)["map"], image)
     if not place.any():
         allowed = "a concept that the picture shows, another --source-prompt, or --keep PATH"
         raise InputError("--keep-background", f"'{concept}', whose attention is flat in this picture", allowed)
     return Image.fromarray(((1 - place[0]) * 255).byte().cpu().numpy())
+
+
+def _place(seen: Tensor, image: Image.Image) -> Tensor:
+    """Where an attention map (1, h, w) says that the concept is, brought to the picture's edges: (1, H, W) of 0, 1."""
+    width, height = image.size
+    coarse = interpolate(seen.cpu()[:, None].double(), size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    spread = coarse.amax() - coarse.amin()
+    if not spread > attention_maps.FLAT * coarse.amax():
+        return torch.zeros_like(coarse)
+    pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8).view(1, height, width, 3)
+    guide = pixels.movedim(-1, 1) / 255
+    radius = max(1, round(EDGE_WINDOW * max(image.size)))
+    return attention_maps.word_mask(guided_filter(guide, (coarse - coarse.amin()) / spread, radius, EDGE_VARIANCE))
 
 
 def changing(kept: Sequence[Image.Image], size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from freectl.errors import FreectlError
 from freectl.pipelines import lora
 from freectl.pipelines.sd import FreeControlPipeline
 from freectl.pipelines.sdxl import FreeControlXLPipeline
@@ -114,5 +115,5 @@ def test_a_layer_of_another_shape_is_refused(pipe, tmp_path):
         },
         tmp_path / "odd.safetensors",
     )
-    with pytest.raises(Exception, match="--lora .*cannot be loaded into this model"):
+    with pytest.raises(FreectlError, match="--lora .*odd"):
         lora.load(pipe, [str(tmp_path / "odd.safetensors")])
