@@ -55,6 +55,7 @@ def batch(
     background: shared.Background = None,
     lora: shared.Lora = None,
     textual_inversion: shared.TextualInversion = None,
+    long_prompts: shared.LongPrompts = None,
     device: shared.Device = None,
     dtype: shared.Dtype = None,
     offload: shared.Offload = None,

@@ -133,9 +133,8 @@ class Engine:
         prompt = self.text.encode(texts, negative, self.size[::-1], self.micro)
         if self._tokens is None:
             return prompt
-        halves = (prompt.cond, prompt.uncond)
-        cond, uncond = (None if one is None else self.text.lengthened(one, self._tokens) for one in halves)
-        return replace(prompt, cond=cond, uncond=uncond)
+        uncond = None if prompt.uncond is None else self.text.lengthened(prompt.uncond, self._tokens)
+        return replace(prompt, cond=self.text.lengthened(prompt.cond, self._tokens), uncond=uncond)
 
     def of_one_length(self, cond: Tensor, uncond: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Given embeddings (B, n, C) at one length, which all texts of the run then have: rows share a forward."""

@@ -112,14 +112,15 @@ class FreeControlMixin(DiffusionPipeline):
     ) -> None:
         """As in diffusers; see `freectl.pipelines.text_lora`."""
         start = f"{prefix or 'text_encoder'}."
-        layers, alphas, told = (
-            {key.removeprefix(start): value for key, value in (given or {}).items() if key.startswith(start)}
-            for given in (state_dict, network_alphas, metadata)
-        )
+        layers = {key.removeprefix(start): value for key, value in state_dict.items() if key.startswith(start)}
         if not layers:
             return
         if hotswap:
             raise ValueError("hotswap of layers in text encoders is not supported")
+        alphas = {
+            key.removeprefix(start): value for key, value in (network_alphas or {}).items() if key.startswith(start)
+        }
+        told = {key.removeprefix(start): value for key, value in (metadata or {}).items() if key.startswith(start)}
         text_lora.inject(text_encoder, layers, alphas, adapter_name, told or None)
         scale_lora_layers(text_encoder, weight=lora_scale)
 
@@ -209,8 +210,8 @@ class FreeControlMixin(DiffusionPipeline):
         """
         check_call(call, self._callback_tensor_inputs)
         method, settings = call.chosen, settings_of(call)
-        embeds = {"embeds": call.prompt_embeds, "negative_embeds": call.negative_prompt_embeds}
-        extras, kwargs = replace(call.extras, **embeds), call.cross_attention_kwargs
+        extras = replace(call.extras, embeds=call.prompt_embeds, negative_embeds=call.negative_prompt_embeds)
+        kwargs = call.cross_attention_kwargs
         engine = Engine(
             self,
             cache=call.cache,

@@ -150,7 +150,7 @@ def encode_texts(
         given = (extras.embeds, extras.negative_embeds if guided else None, extras.pooled, extras.negative_pooled)
         cond, uncond, pooled, negative_pooled = (_rows(one, len(texts), engine) for one in given)
         cond, uncond = engine.of_one_length(cond, uncond)  # type: ignore[arg-type]
-        return engine.text.assembled(cond, uncond, pooled, negative_pooled, working, engine.micro)  # type: ignore[arg-type]
+        return engine.text.assembled(cond, uncond, pooled, negative_pooled, working, engine.micro)
     negatives = paired("negative_prompt", negative or "", len(texts)) if guided else None
     return engine.text.encode(
         texts,

@@ -199,7 +199,7 @@ def run_together(
 
     first, cost = plans[0], Cost()
     with cost.stage("load"):
-        pipe, notes = opened(first.options, first.source)
+        pipe, notes = opened(first.options, first.source)  # type: ignore[arg-type]  # plans without one run elsewhere
     pipe.set_progress_bar_config(disable=not progress, leave=False)
     each = [_fitted(plan, pipe) for plan in plans]
     generators = [torch.Generator().manual_seed(plan.options.seed) for plan in plans]

@@ -16,6 +16,7 @@ from freectl.models.long_text import pieces
 from freectl.pipelines.sd import FreeControlPipeline
 from freectl.pipelines.sdxl import FreeControlXLPipeline
 from freectl.tasks import edit as editing
+from freectl.tasks.batch.bundles import goes_together
 
 LETTERS = "abcdefghij "
 WORDS = " ".join(LETTERS[:10] for _ in range(7))  # 70 tokens of the toy tokenizer, whose tokens are letters
@@ -165,3 +166,5 @@ def test_models_of_other_text_are_refused_before_they_load(tmp_path, monkeypatch
 def test_the_option_is_part_of_the_record():
     options = freectl.edit(picture(), "a cat", "sdedit", steps=2, long_prompts=True).record["settings"]
     assert options["long_prompts"] is True
+    assert goes_together(options | {"long_prompts": False})
+    assert not goes_together(options)  # in a batch shorter texts would be filled up

@@ -79,8 +79,11 @@ class MapInjector(SourceInjector):
         }
         for site in sorted(crossed | watched):
             alignment = self.alignment if site in crossed else None
-            told = [self.blend.record] if self.blend is not None and site in watched else []
-            told += [self.observer.attended] if site in self.observed else []
+            told: list[Callable[[str, Tensor], None]] = []
+            if self.blend is not None and site in watched:
+                told.append(self.blend.record)
+            if site in self.observed:
+                told.append(self.observer.attended)
             edits |= CrossMapEdit(network.get_submodule(site), places, step, alignment, told).edits(site)
         return edits
 

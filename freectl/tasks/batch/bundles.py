@@ -9,8 +9,8 @@ from freectl.tasks.batch.rows import Wanted
 
 OWN = ("prompt", "negative_prompt", "source_prompt", "seed", "background", "keep_alpha")
 """Options in which results of one batch of the network may differ."""
-ALONE = ("mask", "keep", "appearance_image", "keep_background", "keep_concept")
-"""Options that place something in one picture."""
+ALONE = ("mask", "keep", "appearance_image", "keep_background", "keep_concept", "long_prompts")
+"""Options that place something in one picture, or that fill up the texts of a run to the longest one's pieces."""
 MOST = 8
 """Results in a bundle. Larger batches gain little: at 8 the network is busy."""
 

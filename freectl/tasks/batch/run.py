@@ -278,7 +278,7 @@ def batch(
     Journal(Path(out), "out").check(resume)
     manifest = os.fspath(rows) if isinstance(rows, str | os.PathLike) else ""
     common = common_of(dict(options), Places(manifest, allow_outside), name)
-    found = read_manifest(manifest, "rows") if manifest else rows
+    found: Any = read_manifest(manifest, "rows") if manifest else rows
     return carry_out(check(found, common, on_error), Path(out), way)
 
 

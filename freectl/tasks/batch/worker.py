@@ -104,7 +104,7 @@ class Worker:
         if key in self._broken:
             raise self._broken[key]
         try:
-            return editing.opened(options, plan.source)[0]
+            return editing.opened(options, plan.source)[0]  # type: ignore[arg-type]  # plans without one run elsewhere
         except FreectlError as error:
             self._broken[key] = error
             raise
