@@ -34,7 +34,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """E.g. "freecontrol:official[structure_weight=50]"."""
+        """E.g. "freecontrol[structure_strength=0.5]"."""
         return _label(self.method, self.preset, {**self.sets, **self.swept})
 
     @property
@@ -130,7 +130,7 @@ def _assignment(option: str, text: str, names: list[str]) -> tuple[str, str, str
     left, equals, value = text.partition("=")
     name, dot, key = left.strip().partition(".")
     if not equals or not dot or not key or not value.strip():
-        raise InputError(option, repr(text), "method.key=value, such as freecontrol.structure_weight=50")
+        raise InputError(option, repr(text), "method.key=value, such as freecontrol.structure_strength=0.5")
     if name not in names:
         raise unknown(option, name, names)
     return name, key.replace("-", "_"), value.strip()

@@ -35,7 +35,8 @@ SEEDS, STORED = 20, 64
 
 def concept_bases(engine: Engine, concept: str) -> SemanticBases:
     """Bases of one concept by the default settings."""
-    sites = tuple(engine.family.structure_sites(engine.network))
+    own = engine.family.freecontrol
+    sites = tuple(engine.family.structure_sites(engine.network, own["layers"], own["features"]))
     prompts = store.seed_prompts(engine.family.words, concept, "")
     spec = store.BasesSpec(prompts, SEEDS, STORED, "sampling", store.PUBLISHED_STOP, sites)
     return store.obtain(engine, spec)
@@ -92,7 +93,7 @@ def main(concepts: str = "dog,fox,car", pictures: int = 8) -> None:
             for name, bases in {**every, "unguided": own}.items():
                 path = Path(folder) / "bases.safetensors"
                 bases.save(path)
-                extra = {"structure_weight": 0.0} if name == "unguided" else {}
+                extra = {"structure_strength": 0.0} if name == "unguided" else {}
                 output = pipe(
                     [scene.with_words(object=concept).caption for scene in given],
                     [render(scene) for scene in given],

@@ -1,5 +1,5 @@
-"""Does a weight mean the same at any step count? `python -m eval.strength` edits scenes of the embedded model's
-domain at several step counts with the same weights, and prints the table of freectl/README.md.
+"""Does a strength mean the same at any step count? `python -m eval.strength` edits scenes of the embedded model's
+domain at several step counts with the same strength, and prints the table of freectl/README.md.
 
 Structure distance, three ways: the structure energy of the last guided step; the energy between input and finished
 result, both inverted on one grid of 20 steps whatever the run's was, mean over the guided window; and how the result's
@@ -47,19 +47,20 @@ def structure_distance(
     """Mean structure energy between the inverted inputs and the inverted results."""
     engine = Engine(pipe, cache=Cache())
     request = Request([], Prompt(torch.empty(0)), [""], [], results[0].size, steps=GRID)
-    analyser = Analyser(engine, request, settings, engine.family.structure_sites(engine.network, settings.layers))
+    sites = engine.family.structure_sites(engine.network, settings.layers, settings.features)
+    analyser = Analyser(engine, request, settings, sites)
     each = [[analyser.analysed(one, "", None, None) for one in several] for several in (pictures, results)]
     inputs, outputs = (stacked(one).coordinates for one in each)
     return float(torch.stack([structure_energy(outputs[site], inputs[site]).mean() for site in inputs]).mean())
 
 
-def measured(steps: int, weight: float | None, count: int = 8) -> dict[str, Any]:
-    """One row of the table; `weight` None is the default preset's, 0 is unguided."""
+def measured(steps: int, strength: float | None, count: int = 8) -> dict[str, Any]:
+    """One row of the table; `strength` None is the default preset's, 0 is unguided."""
     pairs = object_edits(count)
     pictures = [render(source) for source, _ in pairs]
     pipe = FreeControlPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    overrides = {} if weight is None else {"structure_weight": weight, "appearance_weight": 0.0}
+    overrides = {} if strength is None else {"structure_strength": strength}
     output = pipe(
         [target.caption for _, target in pairs],
         pictures,
@@ -71,7 +72,7 @@ def measured(steps: int, weight: float | None, count: int = 8) -> dict[str, Any]
     overlaps = [mask_iou(v.mask, render_mask(source)) for v, (source, _) in zip(verdicts, pairs, strict=True)]
     return {
         "steps": steps,
-        "weight": output.settings.structure_weight,
+        "strength": output.settings.structure_strength,
         "energy": output.trace[-1]["structure"] if output.trace else None,
         "distance": structure_distance(pipe, pictures, output.images, output.settings),
         "outline_overlap": sum(overlaps) / len(overlaps),
@@ -86,7 +87,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for row in rows:
         energy = "" if row["energy"] is None else f"{row['energy']:.4f}"
-        name = f"{row['steps']}{'' if row['weight'] else ', unguided'}"
+        name = f"{row['steps']}{'' if row['strength'] else ', unguided'}"
         yield (
             f"| {name} | {energy} | {row['distance']:.4f} | {row['outline_overlap']:.3f} "
             f"| {row['object_right']} of {row['edits']} |"
@@ -96,7 +97,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
 def main(
     steps: Annotated[list[int], typer.Option(help="Step counts; may repeat.")] = [20, 50, 100, 200],  # noqa: B006
     count: Annotated[int, typer.Option(min=1, help="Edits.")] = 8,
-    unguided: Annotated[bool, typer.Option(help="Begin with a row of weight 0, 50 steps.")] = True,
+    unguided: Annotated[bool, typer.Option(help="Begin with a row of strength 0, 50 steps.")] = True,
     output: Annotated[Path | None, typer.Option(help="Also write the rows here, JSON.")] = None,
 ) -> None:
     """Measure, and print the table."""
@@ -105,4 +106,4 @@ def main(
         rows.append(measured(number, None, count))
         if output is not None:
             write_text(output, json.dumps(rows, indent=1) + "\n", "--output")
-    sys.stdout.write("\n".join(table(sorted(rows, key=lambda row: (row["weight"], row["steps"])))) + "\n")
+    sys.stdout.write("\n".join(table(sorted(rows, key=lambda row: (row["strength"], row["steps"])))) + "\n")

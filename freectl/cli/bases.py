@@ -40,7 +40,7 @@ class Features(StrEnum):
 
 
 class Layers(StrEnum):
-    """Which self-attentions of the family's block have bases."""
+    """Which self-attentions of the block have bases."""
 
     all = "all"
     first = "first"
@@ -71,8 +71,9 @@ def build(
     ] = 0.6,
     steps: Annotated[int, panels.strong(help="DDIM steps of the seed pictures.", min=1, max=1000)] = 50,
     layers: Annotated[
-        Layers, panels.what(help="All self-attentions of the family's block, or the first.")
-    ] = Layers.all,
+        Layers | None,
+        panels.what(help="Keys of all self-attentions of the block, or the first.  [default: what edits compare]"),
+    ] = None,
     output: Annotated[Path | None, panels.result(help="Also write them to this .safetensors file, in 16 bits.")] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -91,7 +92,7 @@ def build(
         outputs.check_file(output, SUFFIX, KIND)
     engine = _engine(model, device, dtype, form)
     numbers = {"seeds": seeds, "components": components, "features": features.value, "stop": stop, "steps": steps}
-    bases = _build(engine, concept, prompt, numbers, layers.value)
+    bases = _build(engine, concept, prompt, numbers, layers.value if layers else None)
     if output is not None:
         import torch
 
@@ -120,13 +121,14 @@ def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
     return Engine(pipe, cache=Cache(), cost=cost)
 
 
-def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, layers: str) -> Any:
+def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, layers: str | None) -> Any:
     from freectl.semantics import store as bases_store
 
     prompts = bases_store.seed_prompts(engine.family.words, concept, prompt or "a picture")
     if prompt is not None:
         prompts = bases_store.SeedPrompts((prompt,), prompts.negative, concept or prompt)
-    sites = tuple(engine.family.structure_sites(engine.network, layers))
+    compared = (layers, "keys") if layers else [engine.family.freecontrol[n] for n in ("layers", "features")]
+    sites = tuple(engine.family.structure_sites(engine.network, *compared))
     spec = bases_store.BasesSpec(prompts=prompts, sites=sites, **numbers)
     with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
         return bases_store.obtain(engine, spec)

@@ -50,7 +50,7 @@ def batch(
     ] = None,
     seeds: Annotated[int | None, panels.strong(help="So many results a row, from --seed on.", min=1, max=64)] = None,
     guidance_scale: shared.GuidanceScale = None,
-    structure_weight: shared.StructureWeight = None,
+    structure_strength: shared.StructureStrength = None,
     appearance_weight: shared.AppearanceWeight = None,
     background: shared.Background = None,
     lora: shared.Lora = None,

@@ -81,7 +81,7 @@ def control(
     steps: shared.Steps = None,
     seed: shared.Seed = None,
     guidance_scale: shared.GuidanceScale = None,
-    structure_weight: shared.StructureWeight = None,
+    structure_strength: shared.StructureStrength = None,
     appearance_weight: shared.AppearanceWeight = None,
     background: shared.Background = None,
     appearance_image: shared.AppearanceImage = None,

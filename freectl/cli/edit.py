@@ -66,7 +66,7 @@ def edit(
         int | None, panels.strong(help="So many results, from --seed on, and one sheet of all.", min=1, max=64)
     ] = None,
     guidance_scale: shared.GuidanceScale = None,
-    structure_weight: shared.StructureWeight = None,
+    structure_strength: shared.StructureStrength = None,
     appearance_weight: shared.AppearanceWeight = None,
     gan_weights: Annotated[
         str | None,

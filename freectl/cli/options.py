@@ -10,7 +10,7 @@ from freectl.cli import panels
 from freectl.cli.trust import check_trusted
 from freectl.errors import InputError
 
-SHORTCUTS = ("structure_weight", "appearance_weight", "gan_weights", "gan_direction")
+SHORTCUTS = ("structure_strength", "appearance_weight", "gan_weights", "gan_direction")
 """Flags that are settings of methods."""
 Given = dict[str, Any]
 
@@ -36,10 +36,10 @@ NegativePrompt = Annotated[str | None, panels.what(help="What the result should 
 Steps = Annotated[int | None, panels.strong(help="DDIM steps, 1 to 1000.  [default: 50]")]
 Seed = Annotated[int | None, panels.strong(help="Seed of the CPU generator.  [default: 0]")]
 GuidanceScale = Annotated[
-    float | None, panels.strong(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4]")
+    float | None, panels.strong(help="Classifier-free guidance, 0 to 100.  [default: 7.5; mini 4, 3 with freecontrol]")
 ]
-StructureWeight = Annotated[
-    float | None, panels.strong(help="How firmly the structure holds, 0 and up: lambda_s of FreeControl.")
+StructureStrength = Annotated[
+    float | None, panels.strong(help="How firmly the structure holds in FreeControl, 0 to 1.  [default: 0.6]")
 ]
 AppearanceWeight = Annotated[
     float | None, panels.strong(help="How firmly the appearance holds, 0 and up: lambda_a of FreeControl.")

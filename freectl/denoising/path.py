@@ -153,6 +153,16 @@ class Path(ABC):
         """
         return self.coefficients(time)[1] * self.coefficients(self.below(time))[1]
 
+    def turn(self, time: float) -> float:
+        """How far a step turns on the circle of (a, s), in radians: pi / 2 from noise to picture on any grid."""
+        here, below = (torch.atan2(s, a) for a, s in (self.coefficients(t) for t in (time, self.below(time))))
+        return float(here - below)
+
+    def relative_length(self, time: float) -> float:
+        """`turn` times s s' of the path at unit variance, in latents of the level below: the same sum on any grid."""
+        (a, s), (_, below_s) = self.coefficients(time), self.coefficients(self.below(time))
+        return self.turn(time) * float(s * below_s / torch.hypot(a, s))
+
     def noise_level(self, time: float) -> float:
         """Sigma = s / (a + s), 0 to 1: one measure of noise for both kinds of path."""
         a, s = self.coefficients(time)
@@ -283,15 +293,12 @@ def path_of(scheduler: Any) -> Path:
         found = f"a {type(scheduler).__name__}"
         raise InputError("scheduler", found, "one with a table of alphas, or FlowMatchEulerDiscreteScheduler")
     scheduler = ddim(scheduler)
-    config = scheduler.config
-    return VariancePreserving(config.prediction_type, config.num_train_timesteps, scheduler)
+    return VariancePreserving(scheduler.config.prediction_type, scheduler.config.num_train_timesteps, scheduler)
 
 
 def ddim(scheduler: Any) -> DDIMScheduler:
     """The scheduler as DDIM, which inversion needs; the noise schedule and prediction type stay."""
     if isinstance(scheduler, DDIMScheduler):
         return scheduler
-    known = {"clip_sample": False, "set_alpha_to_one": False} | {
-        k: scheduler.config[k] for k in ("clip_sample", "set_alpha_to_one") if k in scheduler.config
-    }
+    known = {name: scheduler.config.get(name, False) for name in ("clip_sample", "set_alpha_to_one")}
     return DDIMScheduler.from_config(scheduler.config, **known)

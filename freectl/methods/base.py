@@ -134,6 +134,10 @@ class Method(Description, Generic[S]):
         """The settings with whatever depends on the model family and on the inputs filled in."""
         return settings
 
+    def guidance_scale(self, settings: S, family: Family) -> float:
+        """Classifier-free guidance where none is asked for."""
+        return family.guidance_scale
+
     def row_forwards(self, steps: int, settings: S) -> str:
         """Cost formula with its value at `steps`: terms "name count" joined by " + ", as `cost.rows_in` reads.
 

@@ -168,7 +168,7 @@ class FreeControlMixin(DiffusionPipeline):
                 (H, W, C) and tensors (C, H, W) or batches of them, or scaled latents (B, C, h, w); read as a viewer
                 shows them, transparency on white.
             height, width: working size in pixels; default: the pictures' own, rounded to what the network takes.
-            guidance_scale: classifier-free guidance, 1 switches it off; default of the model family if None.
+            guidance_scale: classifier-free guidance, 1 switches it off; default of the model family and method if None.
             generator: one CPU generator, or one a picture; fresh noise in the start and `eta > 0` draw from it.
             latents: (B, C, h, w) to start from instead of the inverted picture.
             prompt_embeds, negative_prompt_embeds: (N, tokens, C) in place of texts; of any and of unequal lengths.
@@ -220,7 +220,9 @@ class FreeControlMixin(DiffusionPipeline):
             micro=extras.micro,
             long_prompts=call.long_prompts,
         )
-        guidance_scale = engine.family.guidance_scale if call.guidance_scale is None else call.guidance_scale
+        guidance_scale = call.guidance_scale
+        if guidance_scale is None:
+            guidance_scale = method.guidance_scale(settings, engine.family)
         self._begin(guidance_scale, call.num_inference_steps, kwargs)
         engine.family.check_method(method.name)
         given = {name: getattr(call, name) for name in ("concept", "mask", "appearance_image", "conditions")}

@@ -56,12 +56,16 @@ class Basis:
         total = None if self.total_variance is None else self.total_variance.to(device)
         return Basis(self.mean.to(device), self.components.to(device), self.explained_variance.to(device), total)
 
+    def variance(self) -> Tensor:
+        """Total variance of the features, (); that of the kept components where no other is known."""
+        return self.explained_variance.sum() if self.total_variance is None else self.total_variance
+
     def explained_share(self) -> Tensor:
         """Share of the variance that the first 1, 2, ... n components explain, (n,), increasing.
 
         Of the total variance where it is known, else of that of the kept components.
         """
-        total = self.explained_variance.sum() if self.total_variance is None else self.total_variance
+        total = self.variance()
         return self.explained_variance.cumsum(0) / total.clamp(min=torch.finfo(total.dtype).tiny)
 
 

@@ -13,20 +13,30 @@ from torch import Tensor
 from freectl.errors import InputError
 
 Reduction = Literal["mean", "sum"]
+Normalize = Literal["variance", "minmax", "none"]
 
 
-def normalise_coordinates(s: Tensor, mode: Literal["minmax", "none"]) -> Tensor:
-    """Scale coordinates (B, tokens, N) to [0, 1] for each sample and component, or leave them (`none`, the paper).
+def normalise_coordinates(s: Tensor, mode: Normalize, variance: Tensor | None = None) -> Tensor:
+    """Scale coordinates (B, tokens, N), or leave them (`none`, the paper).
 
-    (s - min) / (max - min + 1e-7) over tokens, as the published code does; no gradient flows through min and max.
+    `minmax`: to [0, 1] for each sample and component, (s - min) / (max - min + 1e-7) over tokens, as the published code
+    does; no gradient flows through min and max. `variance` (ours): all by sqrt(N / variance), so that a mean of squared
+    differences over components is a share of the features' variance, whatever the features' scale.
+
+    Args:
+        variance: of the features, a scalar; for `variance` alone.
 
     Raises:
-        InputError: unknown mode.
+        InputError: unknown mode, or `variance` without one.
     """
-    _choose("normalize", mode, ("minmax", "none"))
+    _choose("normalize", mode, ("variance", "minmax", "none"))
     s = _wide(s)
     if mode == "none":
         return s
+    if mode == "variance":
+        if variance is None:
+            raise InputError("normalize", "variance without one", "the variance of the features")
+        return s * (s.shape[-1] / variance.to(s).clamp(min=torch.finfo(s.dtype).tiny)).sqrt()
     low, high = torch.aminmax(s.detach().movedim(-2, 0), dim=0)
     return (s - low.unsqueeze(-2)) / (high - low + 1e-7).unsqueeze(-2)
 

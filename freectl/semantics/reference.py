@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor
 
@@ -13,10 +12,9 @@ from freectl.files.cache import content_key
 from freectl.models.engine import Engine
 from freectl.semantics.analysis import TOLERANCE, Site, features_at
 from freectl.semantics.bases import SemanticBases
-from freectl.semantics.energies import normalise_coordinates
+from freectl.semantics.energies import Normalize, normalise_coordinates
 
 MASK = "mask"
-Normalize = Literal["minmax", "none"]
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,15 @@ class Reference:
         return cls(coordinates, {timestep: value for timestep, site, value in named if site == MASK})
 
 
+def coordinates(bases: SemanticBases, normalize: Normalize, site: Site, features: Tensor) -> Tensor:
+    """Semantic coordinates (B, tokens, N) of features (B, tokens, C), S = (F - mu) B^T, normalised."""
+    basis = bases.at(*site, TOLERANCE)
+    return normalise_coordinates(basis.project(features), normalize, basis.variance())
+
+
 def reference_coordinates(features: Mapping[Site, Tensor], bases: SemanticBases, normalize: Normalize) -> Reference:
     """S_t^g = (F_t^g - mu_t) B_t^T of every site (section 3.1), normalised as the settings say."""
-    return Reference(
-        {
-            (timestep, site): normalise_coordinates(bases.at(timestep, site, TOLERANCE).project(value), normalize)
-            for (timestep, site), value in features.items()
-        }
-    )
+    return Reference({site: coordinates(bases, normalize, site, value) for site, value in features.items()})
 
 
 def reference(

@@ -77,8 +77,8 @@ def next_step(checked: Any, result: Any) -> str:
     """What people may try after a run: the dial of its method, or another way."""
     options, settings = checked.options, checked.settings
     fields = type(settings).model_fields
-    if "structure_weight" in fields:
-        return "--structure-weight holds the structure more or less; --compare shows it beside the input"
+    if "structure_strength" in fields:
+        return "--structure-strength, 0 to 1, holds the structure more or less; --compare shows it beside the input"
     if "strength" in fields:
         return f"--set strength={max(0.1, settings.strength - 0.2):.1f} stays nearer to the input, more changes more"
     if not getattr(options, "source_prompt", "") and "inversion" in checked.method.needs:

@@ -152,7 +152,7 @@ def parse_assignments(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            raise InputError("--set", repr(pair), "key=value, such as structure_weight=400")
+            raise InputError("--set", repr(pair), "key=value, such as structure_strength=0.5")
         name = key.strip().replace("-", "_")
         if name in values:
             raise InputError("--set", f"{name} twice ({values[name]!r} and {value.strip()!r})", "each setting once")

@@ -25,7 +25,7 @@ class Settings(TypedDict, total=False):
     blend: str
     blend_start: float
     blend_threshold: float
-    components: int | None
+    components: int
     cross_stop: float
     cross_words: str
     deviation: str
@@ -33,6 +33,7 @@ class Settings(TypedDict, total=False):
     edit: str
     empty_text: str
     feature_stop: float
+    features: str | None
     first_step: str
     gan_direction: str | None
     gan_weights: str | None
@@ -43,7 +44,7 @@ class Settings(TypedDict, total=False):
     kl: float
     last_noise: str
     layer_start: float
-    layers: str
+    layers: str | None
     negative: str
     normalize: str
     null_rate: float
@@ -64,7 +65,6 @@ class Settings(TypedDict, total=False):
     self_area: float
     self_stop: float
     sentences: int
-    size_scaling: str
     skip: float
     source_guidance: float
     source_row: str
@@ -72,9 +72,9 @@ class Settings(TypedDict, total=False):
     start: float | str
     start_noise: float
     steer: str
-    step_scaling: str
     strength: float
     structure_stop: float
+    structure_strength: float | None
     structure_weight: float | None
     threshold: float
     update: str

@@ -123,7 +123,7 @@ def test_an_edit_follows_the_bases_it_is_given(made, toy_pipe, tmp_path):
     engine, bases = made
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     few = {"num_inference_steps": 10, "window_stop": 0.1, "seeds": SEEDS, "warmup": 0.0, "output_type": "latent"}
-    weights = {"components": COMPONENTS, "structure_weight": 300.0}
+    weights = {"components": COMPONENTS, "features": "keys"}
 
     def run(**options: Any) -> Any:
         return engine.pipe("a cat", picture, cache=engine.cache, **few, **weights, **options)
@@ -367,7 +367,7 @@ def test_import_checks_shapes_and_values_against_the_model(cli, made, model, exp
     picture = Image.new("RGB", (32, 32), "teal")
     with pytest.raises(InputError, match="bases: found bases with"):
         engine.pipe("a cat", picture, bases=str(exported), num_inference_steps=4, components=COMPONENTS,
-                    structure_weight=300.0, window_stop=1.0, cache=engine.cache)  # fmt: skip
+                    window_stop=1.0, cache=engine.cache)  # fmt: skip
 
 
 def test_import_replaces_nothing_without_being_told(cli, made, model, exported):

@@ -136,7 +136,7 @@ def test_other_formats_have_their_record_beside_them(edit, name):
 
 
 def test_config_of_a_result_repeats_it_bit_for_bit(edit, cli):
-    first = edit("--seed", 7, "--set", "start=noise", "--structure-weight", 12, "--output", "a.png").json
+    first = edit("--seed", 7, "--set", "start=noise", "--structure-strength", 0.25, "--output", "a.png").json
     again = cli("edit", "--config", "a.png", "--output", "b.png", "--format", "json").json
     assert np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("b.png")))
     for name in CONTRACT - {"output", "cost"}:
@@ -144,7 +144,7 @@ def test_config_of_a_result_repeats_it_bit_for_bit(edit, cli):
     assert again["cost"]["cached"] == {"bases": True, "inversion": True, "reference": True}
     assert again["cost"]["row_forwards"] <= first["cost"]["row_forwards"]
     other = cli("edit", "--config", "a.png", "--seed", 8, "--output", "c.png", "--format", "json").json
-    assert (other["seed"], other["settings"]["structure_weight"]) == (8, 12)
+    assert (other["seed"], other["settings"]["structure_strength"]) == (8, 0.25)
     assert not np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("c.png")))
     without = cli("edit", "--config", "a.png", "--no-cache", "--output", "d.png", "--format", "json").json
     assert not any(without["cost"]["cached"].values())
@@ -176,7 +176,7 @@ def planned(cli, model, monkeypatch) -> Callable[..., Any]:
 
 def test_flag_beats_file_beats_preset_beats_default(planned):
     Path("c.yaml").write_text("preset: official\nsteps: 9\nstructure_weight: 111\nwarmup: 0.2\n")
-    checked = planned("--config", "c.yaml", "--structure-weight", 222, "--set", "seeds=5")
+    checked = planned("--config", "c.yaml", "--set", "structure_weight=222", "--set", "seeds=5")
     settings = checked.settings
     assert (checked.options.steps, checked.options.preset) == (9, "official")
     assert (settings.structure_weight, settings.warmup, settings.seeds) == (222, 0.2, 5)
@@ -188,21 +188,21 @@ def test_flag_beats_file_beats_preset_beats_default(planned):
 
 def test_a_preset_flag_leaves_the_files_settings(planned):
     """A file that names no preset goes on top of the one that a flag names; the same method named again is no other."""
-    Path("c.json").write_text(json.dumps({"structure_weight": 111, "settings": {"warmup": 0.2}}))
+    Path("c.json").write_text(json.dumps({"appearance_weight": 0.7, "settings": {"warmup": 0.2}}))
     for flags in (("--preset", "official"), ("--method", "freecontrol"), ()):
         settings = planned("--config", "c.json", *flags).settings
-        assert (settings.structure_weight, settings.warmup) == (111, 0.2)
+        assert (settings.appearance_weight, settings.warmup) == (0.7, 0.2)
     assert planned("--config", "c.json", "--preset", "official").settings.background_area == "all"
 
 
 def test_another_method_drops_the_files_settings(planned):
-    Path("c.yaml").write_text("method: freecontrol\nstructure_weight: 111\n")
+    Path("c.yaml").write_text("method: freecontrol\nstructure_strength: 0.7\n")
     checked = planned("--config", "c.yaml", "--method", "sdedit")
     assert (checked.method.name, checked.settings.strength) == ("sdedit", 0.75)
 
 
 def test_dedicated_flags_and_set_agree(planned):
-    assert planned("--structure-weight", 5).settings == planned("--set", "structure_weight=5").settings
+    assert planned("--structure-strength", 0.5).settings == planned("--set", "structure_strength=0.5").settings
 
 
 def test_compare_writes_a_labelled_sheet(edit):
@@ -317,7 +317,7 @@ def test_an_input_that_the_method_would_ignore_is_refused(cli, model, method, op
         (["--steps", "few"], ["--steps"]),
         (["--seed", "-1"], ["--seed", "-1"]),
         (["--guidance-scale", "nan"], ["--guidance-scale"]),
-        (["--structure-weight", "-3"], ["structure_weight", "-3"]),
+        (["--structure-strength", "-3"], ["structure_strength", "-3"]),
         (["--method", "freecontol"], ["--method", "'freecontol'", "did you mean 'freecontrol'"]),
         (["--preset", "oficial"], ["--preset", "did you mean 'official'"]),
         (["--set", "structure_wieght=3"], ["structure_wieght", "did you mean 'structure_weight'"]),

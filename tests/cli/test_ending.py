@@ -68,7 +68,7 @@ def test_sigterm_is_said_in_a_line(tmp_path):
         ["--prompt", "a dog", "--prompt", "a dog"],
         ["--cache", "--no-cache"],
         ["--set", "strength=0.1", "--set", "strength=0.2"],
-        ["--set", "structure_weight=3", "--structure-weight", "4"],
+        ["--set", "structure_strength=0.3", "--structure-strength", "0.4"],
     ],
 )
 def test_an_option_given_twice_is_refused_by_name(cli, args):

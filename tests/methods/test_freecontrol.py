@@ -18,22 +18,22 @@ from freectl.methods.freecontrol.guide import (
     FreeControlGuide,
     Target,
     appearance_vectors,
-    coordinates,
     ramp,
 )
 from freectl.methods.freecontrol.settings import PRESETS, FreeControlSettings
 from freectl.methods.freecontrol.targets import KeyRecorder
 from freectl.models.families import SD
 from freectl.semantics.bases import Basis, SemanticBases
-from freectl.semantics.reference import Reference
+from freectl.semantics.reference import Reference, coordinates
 
 STEPS = 8
 SCALE = 4.0
 BATCH = 2
 CHANNELS, TOKENS, COMPONENTS = 16, 16, 5
 Settings = partial(
-    FreeControlSettings, structure_weight=300.0, appearance_weight=40.0, warmup=0.0, components=COMPONENTS
-)
+    FreeControlSettings, update="official", normalize="minmax", structure_weight=300.0, appearance_weight=40.0,
+    warmup=0.0, components=COMPONENTS,
+)  # fmt: skip
 
 
 def normal(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -74,7 +74,7 @@ class World:
             recorder = KeyRecorder(sites, self.timesteps)
             self.run(recorder, STEPS, {"sibling": self.sibling()})
             target.appearance = {
-                site: appearance_vectors(settings, keys, coordinates(self.bases, settings, site, keys))
+                site: appearance_vectors(settings, keys, coordinates(self.bases, settings.normalize, site, keys))
                 for site, keys in recorder.found.items()
             }
         return target
@@ -194,7 +194,7 @@ CASES = {
 def test_gradient_equals_the_plain_computation(case, masked, kind):
     """The edit row alone, grad cut after the last site, frozen weights: the same gradient, and the official update."""
     world, mask = World(kind), HALF if masked else None
-    settings = CASES[case].model_copy(update={"step_scaling": "per_step"})
+    settings = CASES[case]
     expected = plain_gradient(world, settings, mask, Step(0, STEPS, world.timesteps[0]))
     got = applied_gradient(world, settings, mask)
     assert expected.norm() > 0
@@ -205,7 +205,7 @@ def test_gradient_equals_the_plain_computation(case, masked, kind):
 def test_paper_update_changes_the_noise_before_the_step(kind):
     """Equation 7: eps + g, in whichever form the network predicts, then the scheduler's own step."""
     world = World(kind)
-    settings = Settings(update="paper", step_scaling="per_step", structure_weight=3.0, appearance_weight=1.0)
+    settings = Settings(update="paper", structure_weight=3.0, appearance_weight=1.0)
     t = world.timesteps[0]
     gradient = plain_gradient(world, settings, None, Step(0, STEPS, t))
     x = world.lanes()["edit"].latents
@@ -255,7 +255,7 @@ def test_several_targets_sum_their_energies():
         guide = FreeControlGuide(on_path(world.scheduler), settings, targets, world.sites)
         lanes = world.lanes()
         guide.predict(Step(0, STEPS, world.timesteps[0]), lanes, denoiser_of(world.unet))
-        return guide._gradient
+        return guide._change
 
     alone = [gradient(left), gradient(right)]
     assert all(one.norm() > 0 for one in alone)
@@ -303,20 +303,6 @@ def test_recorded_keys_are_those_of_plain_sampling():
         x = world.scheduler.step(uncond + SCALE * (cond - uncond), t, x).prev_sample
 
 
-def test_invariant_scaling_multiplies_by_published_over_own_steps():
-    world = World()
-    per_step = applied_gradient(world, Settings(step_scaling="per_step"), None)
-    invariant = applied_gradient(world, Settings(step_scaling="invariant"), None)
-    torch.testing.assert_close(invariant, per_step * 200 / STEPS, rtol=1e-6, atol=1e-12)
-
-
-def test_the_papers_update_needs_no_step_scaling():
-    """Equation 7 goes through the noise, whose weight in a step is the length of the step."""
-    step = Step(3, 50, 801)
-    assert ramp(Settings(update="paper"), step) == 1
-    assert ramp(Settings(update="official"), step) == 4
-
-
 class Pointwise(nn.Module):
     """A network whose keys at a token depend on that token alone, so that a picture can be tiled."""
 
@@ -331,14 +317,14 @@ class Pointwise(nn.Module):
         return (sample,)
 
 
-@pytest.mark.parametrize("scaling", ["invariant", "none"])
-def test_a_larger_picture_is_guided_as_strongly(scaling):
-    """Four tiles of a picture: each pixel's gradient is that of one tile, where energies' means would give a fourth."""
-    unet, settings = Pointwise(), Settings(size_scaling=scaling, appearance_weight=0.0)
+def test_a_larger_picture_is_guided_as_strongly():
+    """Four tiles of a picture: each pixel's step is that of one tile, whatever energies' means make of the gradient."""
+    unet = Pointwise()
+    settings = FreeControlSettings(appearance_weight=0.0, components=5, warmup=0.0)
     basis = Basis(normal(6, seed=1), torch.linalg.qr(normal(6, 5, seed=2))[0].T.contiguous(), torch.ones(5))
     bases, site = SemanticBases({(801, "to_k"): basis}), (801, "to_k")
     step, mask = Step(0, STEPS, 801), (torch.arange(16) < 6).double().view(1, 1, 4, 4)
-    gradients = []
+    changes = []
     for tiles in (1, 2):
         x, wanted, inside = (
             one.repeat(1, 1, tiles, tiles)
@@ -346,22 +332,19 @@ def test_a_larger_picture_is_guided_as_strongly(scaling):
         )
         with torch.no_grad():
             keys = unet.to_k(wanted.flatten(2).transpose(1, 2))
-        reference = Reference({site: coordinates(bases, settings, site, keys)}, {801: inside.flatten(1)})
-        guide = FreeControlGuide(
-            path_of(toy_scheduler()).on(STEPS), settings, [Target(bases, reference)], ["to_k"], trained_area=16
-        )
+        reference = Reference({site: coordinates(bases, "variance", site, keys)}, {801: inside.flatten(1)})
+        guide = FreeControlGuide(path_of(toy_scheduler()).on(STEPS), settings, [Target(bases, reference)], ["to_k"])
         guide.predict(step, {"edit": Lane(x, Prompt(normal(1, 7, 4, seed=5, dtype=torch.float64)))}, denoiser_of(unet))
-        gradients.append(guide._gradient)
-    small, large = gradients
-    factor = 1 if scaling == "invariant" else 4
+        changes.append(guide._change)
+    small, large = changes
     assert small.norm() > 0
-    torch.testing.assert_close(large * factor, small.repeat(1, 1, 2, 2), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(large, small.repeat(1, 1, 2, 2), rtol=1e-6, atol=1e-9)
 
 
 def test_warmup_grows_from_an_unguided_first_step():
     world, settings = World(), Settings(warmup=0.5, window_stop=1.0)  # 4 of 8 steps
     guide = world.guide(settings)
-    ramps = [ramp(settings, Step(i, STEPS, 1)) * STEPS / 200 for i in range(STEPS)]
+    ramps = [ramp(settings, Step(i, STEPS, 1)) for i in range(STEPS)]
     assert ramps == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 1, 1])
     first = world.run(guide, 1, world.lanes())["edit"].latents
     assert guide.trace == []

@@ -92,8 +92,8 @@ def test_preset_is_the_published_form(pipe, oracles, preset, mask):
 def test_presets_have_the_published_values(preset):
     settings = FreeControlSettings(**PRESETS[preset])
     common = {"window_start": 0.0, "window_stop": 0.6, "components": 64, "appearance_components": 2, "seeds": 20,
-              "seed_steps": 200, "inversion_steps": 999, "step_scaling": "per_step", "size_scaling": "none",
-              "background_weight": 10.0, "structure_weight": 600.0}  # fmt: skip
+              "seed_steps": 200, "inversion_steps": 999, "features": "keys", "background_weight": 10.0,
+              "structure_weight": 600.0}  # fmt: skip
     own = {
         "official": {"appearance_weight": 60.0, "warmup": 0.05, "normalize": "minmax", "appearance_gate": "gated",
                      "appearance_threshold": 0.5, "reduction": "mean", "background_area": "all", "update": "official",

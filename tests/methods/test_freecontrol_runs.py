@@ -25,7 +25,7 @@ from freectl.pipelines.sd import FreeControlPipeline
 from freectl.semantics import store
 
 SCALE = 4.0
-Settings = partial(FreeControlSettings, structure_weight=300.0, appearance_weight=40.0, warmup=0.0, components=5)
+Settings = partial(FreeControlSettings, structure_strength=1.0, appearance_weight=0.1, warmup=0.0, components=5)
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
 
 def run(pipe, cache: Cache | None, steps: int = 10, **settings: Any):
     few = {"seeds": 4, "seed_steps": 20, "components": 4, "concept": "cat", "output_type": "latent"}
-    few |= {"guidance_scale": SCALE, "structure_weight": 200.0, "appearance_weight": 40.0}
+    few |= {"guidance_scale": SCALE, "structure_strength": 1.0, "appearance_weight": 0.2}
     return pipe("a cat", picture(), num_inference_steps=steps, cache=cache, **(few | settings))
 
 
 def test_zero_weights_are_plain_sampling_from_the_inverted_latent(pipe, cache, toy_pipe):
-    got = run(pipe, cache, structure_weight=0.0, appearance_weight=0.0)
+    got = run(pipe, cache, structure_strength=0.0)
     engine = Engine(pipe)
     trajectory, _ = engine.invert(picture(), "", engine.path(10))
     expected = toy_pipe(
@@ -124,17 +124,17 @@ def test_the_cached_sibling_gives_the_same_bytes_and_serves_other_weights(pipe, 
     assert first.cost["row_forwards"] > again.cost["row_forwards"] == 2 * 4
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.images, without.images)
-    assert once(cache, structure_weight=3.0).cost["row_forwards"] == 2 * 4
+    assert once(cache, structure_strength=0.3).cost["row_forwards"] == 2 * 4
     for change in ({"seed": 6}, {"negative_prompt": "dog"}, {"appearance_components": 1}, {"eta": 0.5}):
         assert once(cache, **change).cost["row_forwards"] > 2 * 4, change
 
 
 def test_the_sibling_draws_the_edits_noise(pipe, cache):
     """Next to unguided, with fresh noise in each step: edit and sibling are one trajectory, and agree throughout."""
-    near = {"structure_weight": 1e-9, "appearance_weight": 1e-9, "eta": 1.0, "start": "noise"}
+    near = {"structure_strength": 1e-9, "eta": 1.0, "start": "noise"}
     got = run(pipe, cache, 5, generator=torch.Generator().manual_seed(1), **near)
     assert max(entry["appearance"] for entry in got.trace) < 1e-9
-    guided = run(pipe, cache, 5, generator=torch.Generator().manual_seed(1), **(near | {"structure_weight": 200.0}))
+    guided = run(pipe, cache, 5, generator=torch.Generator().manual_seed(1), **(near | {"structure_strength": 1.0}))
     assert guided.trace[-1]["appearance"] > 1e-7
 
 
@@ -164,8 +164,8 @@ def test_any_step_count_runs(pipe, cache):
 
 def test_guidance_lowers_its_own_energy(pipe, cache):
     """Against a run whose weight is next to nothing, so that its energies are recorded but change nothing."""
-    free = [e["structure"] for e in run(pipe, cache, structure_weight=1e-9, appearance_weight=0.0).trace]
-    held = [e["structure"] for e in run(pipe, cache, structure_weight=1.0, appearance_weight=0.0).trace]
+    free = [e["structure"] for e in run(pipe, cache, structure_strength=1e-9, appearance_weight=0.0).trace]
+    held = [e["structure"] for e in run(pipe, cache, structure_strength=0.5, appearance_weight=0.0).trace]
     assert len(free) == 6
     assert held[0] == pytest.approx(free[0], rel=1e-4)  # taken before any guidance
     assert all(h < f for h, f in zip(held[1:], free[1:], strict=True))
@@ -174,7 +174,7 @@ def test_guidance_lowers_its_own_energy(pipe, cache):
 
 def test_start_from_noise_uses_the_generator(pipe, cache):
     def start(seed: int, **more: Any) -> Tensor:
-        options = {"structure_weight": 0.0, "appearance_weight": 0.0, "start": "noise"} | more
+        options = {"structure_strength": 0.0, "start": "noise"} | more
         return run(pipe, cache, 2, generator=torch.Generator().manual_seed(seed), **options).images
 
     assert torch.equal(start(1), start(1))
@@ -186,7 +186,7 @@ def test_start_from_noise_uses_the_generator(pipe, cache):
 
 
 def test_start_mixes_inversion_and_noise_at_equal_variance(pipe, cache, toy_pipe):
-    weights = {"structure_weight": 0.0, "appearance_weight": 0.0}
+    weights = {"structure_strength": 0.0}
     got = run(pipe, cache, start_noise=0.36, generator=torch.Generator().manual_seed(3), **weights)
     engine = Engine(pipe)
     trajectory, _ = engine.invert(picture(), "", engine.path(10))
@@ -203,17 +203,20 @@ def test_start_mixes_inversion_and_noise_at_equal_variance(pipe, cache, toy_pipe
         run(pipe, cache, start="noise", start_noise=0.5)
 
 
-@pytest.mark.parametrize("field", ["normalize", "layers", "seed_features", "update", "reduction", "appearance_gate"])
+@pytest.mark.parametrize(
+    "field", ["normalize", "layers", "features", "seed_features", "update", "reduction", "appearance_gate"]
+)
 def test_choices_change_the_result(pipe, cache, field):
     other = {
         "normalize": "none",
         "layers": "first",
+        "features": "keys",
         "seed_features": "inversion",
-        "update": "paper",
+        "update": "official",
         "reduction": "sum",
         "appearance_gate": "sigmoid",
     }[field]
-    base = {"structure_weight": 5.0, "appearance_weight": 1.0, "steps": 5}
+    base = {"structure_strength": None, "appearance_weight": 1.0, "steps": 5}
     assert not torch.equal(run(pipe, cache, **base).images, run(pipe, cache, **base, **{field: other}).images)
 
 
@@ -251,7 +254,7 @@ def test_trace_has_plain_numbers(pipe, cache, recwarn):
 
 def under(pipe, cache: Cache | None, *conditions: Condition, steps: int = 4, seed: int = 2, **settings: Any):
     few = {"seeds": 4, "seed_steps": 20, "components": 4, "output_type": "latent", "guidance_scale": SCALE}
-    few |= {"appearance_weight": 20.0, "structure_weight": 100.0, "generator": torch.Generator().manual_seed(seed)}
+    few |= {"appearance_weight": 0.2, "generator": torch.Generator().manual_seed(seed)}
     prompt = settings.pop("prompt", "a cat")
     return pipe(prompt, conditions=list(conditions), num_inference_steps=steps, cache=cache, **(few | settings))
 
@@ -260,7 +263,7 @@ CAT = Condition(picture(), "a cat", "cat")
 
 
 def test_one_condition_from_its_own_noise_is_an_edit(pipe, cache):
-    edit = run(pipe, cache, 4, source_prompt="a cat", structure_weight=100.0, appearance_weight=20.0)
+    edit = run(pipe, cache, 4, source_prompt="a cat", appearance_weight=0.2)
     control = under(pipe, cache, CAT, start="inverted")
     assert torch.equal(edit.images, control.images)
     assert edit.trace == control.trace
@@ -269,11 +272,13 @@ def test_one_condition_from_its_own_noise_is_an_edit(pipe, cache):
     assert torch.equal(noise.images, under(pipe, cache, CAT, start="noise").images)
 
 
-def test_a_condition_given_twice_has_twice_the_structure_and_one_appearance(pipe, cache):
-    twice, double = under(pipe, cache, CAT, CAT), under(pipe, cache, CAT, structure_weight=200.0)
-    torch.testing.assert_close(twice.images, double.images, rtol=0, atol=1e-4)
-    assert twice.trace[0]["structure"] == pytest.approx(2 * double.trace[0]["structure"], rel=1e-5)
-    assert twice.trace[-1]["appearance"] == pytest.approx(double.trace[-1]["appearance"], rel=1e-2, abs=1e-9)
+def test_a_condition_given_twice_has_twice_the_energy_and_the_same_step(pipe, cache):
+    """A step's length is the strength's; beside an appearance, structure then weighs twice."""
+    twice, once = (under(pipe, cache, *[CAT] * count, appearance_weight=0.0) for count in (2, 1))
+    torch.testing.assert_close(twice.images, once.images, rtol=0, atol=1e-4)
+    assert twice.trace[0]["structure"] == pytest.approx(2 * once.trace[0]["structure"], rel=1e-5)
+    both, half = under(pipe, cache, CAT, CAT), under(pipe, cache, CAT, appearance_weight=0.1)
+    torch.testing.assert_close(both.images, half.images, rtol=0, atol=1e-4)
 
 
 def test_two_conditions_are_followed_at_once_each_in_its_mask(pipe, cache):

@@ -58,9 +58,9 @@ def test_presets_of_other_methods_are_told_as_they_are():
 def test_families_are_told_as_they_are(row, family):
     cells = rows("family")[row]
     assert cells[1] == f"`{family.structure_block}`"
-    values = family.guidance_scale, *(family.freecontrol[name] for name in
-                                      ("structure_weight", "appearance_weight", "components"))  # fmt: skip
-    assert [float(cell) for cell in cells[4:]] == [float(value) for value in values]
+    assert cells[4:6] == [family.freecontrol["features"], family.freecontrol["layers"]]
+    scale = FreeControl().guidance_scale(FreeControlSettings(), family)
+    assert [float(cell) for cell in cells[6:]] == [family.freecontrol["appearance_weight"], scale]
 
 
 def test_preprocessors_are_told_as_they_are():

@@ -23,9 +23,9 @@ from freectl.models import families
 from freectl.models.engine import Engine
 
 NAMES = ("sd1", "sd2", "sdxl")
-FEW = {"seeds": 2, "seed_steps": 6, "components": 3, "concept": "cat", "structure_weight": 20.0}
-FEW |= {"appearance_weight": 10.0}
-FREE = {"structure_weight": 0.0, "appearance_weight": 0.0}
+FEW = {"seeds": 2, "seed_steps": 6, "components": 3, "concept": "cat", "structure_strength": 0.5}
+FEW |= {"appearance_weight": 0.5}
+FREE = {"structure_strength": 0.0}
 SIZE = (96, 64)
 STEPS = 3
 
@@ -325,5 +325,5 @@ def test_an_xl_folder_end_to_end(true_pipes, tmp_path, monkeypatch, command):
         image, settings = result.image, result.settings
     assert image.size == SIZE
     assert np.asarray(image).std() > 0
-    published = ("structure_weight", "appearance_weight")
-    assert [settings[name] for name in published] == [families.SDXL.freecontrol[name] for name in published]
+    own = ("appearance_weight", "features")
+    assert [settings[name] for name in own] == [families.SDXL.freecontrol[name] for name in own]

@@ -137,7 +137,7 @@ def test_long_embeddings_without_control_are_diffusers_own(toy_pipe, run):
     options = {"prompt_embeds": torch.cat([cond, cond], 1), "negative_prompt_embeds": torch.cat([uncond, uncond], 1)}
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     options["guidance_scale"] = 5.0
-    free = {"method": None, "structure_weight": 0.0, "appearance_weight": 0.0, "latents": noise, **FEW}
+    free = {"method": None, "structure_strength": 0.0, "latents": noise, **FEW}
     expected = toy_pipe(num_inference_steps=STEPS, latents=noise, output_type="latent", **options).images
     torch.testing.assert_close(run(None, None, **options, **free).images, expected, rtol=0, atol=1e-5)
 
@@ -264,7 +264,7 @@ def test_the_documented_dynamic_guidance_callback(toy_pipe, toy_xl_pipe, xl, cou
     options = {"callback_on_step_end": callback_dynamic_cfg, "callback_on_step_end_tensor_inputs": names}
     options |= {"num_inference_steps": 5, "latents": noise, "output_type": "latent"}
     expected = plain(prompts, guidance_scale=6.0, height=32, width=32, **options).images
-    free = {"structure_weight": 0.0, "appearance_weight": 0.0, "concept": "cat", **FEW}
+    free = {"structure_strength": 0.0, "concept": "cat", **FEW}
     got = made(prompts, picture(), guidance_scale=6.0, **options, **free).images
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 

@@ -59,7 +59,7 @@ def test_custom_pipeline_saves_and_loads_by_either_class(folders, tmp_path, name
     assert type(DiffusionPipeline.from_pretrained(tmp_path / "again")) is plain
     again = quiet(own.from_pretrained(tmp_path / "again"))
     if not as_file:
-        plain_settings = {**QUICK, "structure_weight": 0.0, "appearance_weight": 0.0}
+        plain_settings = {**QUICK, "structure_strength": 0.0}
         expected = pipe("a cat", picture(), **plain_settings).images
         got = again("a cat", picture(), **plain_settings).images
         assert torch.equal(got, expected)

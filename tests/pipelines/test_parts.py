@@ -123,7 +123,7 @@ def test_a_file_that_lacks_weights_is_refused_and_one_with_more_is_said(folder, 
     save_file(tensors | more, path, {"format": "pt"})
     pipe = load(folder)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    out = pipe("a cat", image, num_inference_steps=2, structure_weight=0.0, appearance_weight=0.0)
+    out = pipe("a cat", image, num_inference_steps=2, structure_strength=0.0)
     assert f"the file of {path.parent.name} holds weights that its class does not use: extra.weight" in out.warnings
 
 
@@ -170,7 +170,7 @@ def test_a_folder_in_half_precision_runs_where_no_dtype_is_asked(true_pipes, tmp
     pipe = cls.from_pretrained(tmp_path)
     pipe.set_progress_bar_config(disable=True)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    out = pipe("a cat", image, num_inference_steps=2, structure_weight=0.0, appearance_weight=0.0, output_type="pt")
+    out = pipe("a cat", image, num_inference_steps=2, structure_strength=0.0, output_type="pt")
     assert torch.isfinite(out.images).all()
 
 

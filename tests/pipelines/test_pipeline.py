@@ -19,8 +19,8 @@ from freectl.models.fingerprint import fingerprint
 from freectl.pipelines.sd import FreeControlPipeline, FreeControlPipelineOutput, ddim
 
 STEPS = 5
-FEW = {"seeds": 4, "seed_steps": 10, "components": 4, "concept": "cat", "structure_weight": 20.0}
-FEW |= {"appearance_weight": 10.0}
+FEW = {"seeds": 4, "seed_steps": 10, "components": 4, "concept": "cat", "structure_strength": 0.5}
+FEW |= {"appearance_weight": 0.5}
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (32, 32)) -> Image.Image:
@@ -80,7 +80,7 @@ def test_save_and_load_round_trip(toy_pipe, pipe, run, plain, tmp_path, own):
     for again in (first, second):
         assert type(again) is FreeControlPipeline
         again.set_progress_bar_config(disable=True)
-    unguided = {"structure_weight": 0.0, "appearance_weight": 0.0}
+    unguided = {"structure_strength": 0.0}
     assert torch.equal(run(on=first, **unguided).images, run(**unguided).images)
     got = run(on=first)
     assert torch.equal(run(on=second).images, got.images)
@@ -123,7 +123,7 @@ def test_v_prediction_runs(toy_pipe_v, run):
     guided = run(on=pipe_v)
     assert torch.isfinite(guided.images).all()
     assert len(guided.trace) == 3
-    free = run(on=pipe_v, structure_weight=0.0, appearance_weight=0.0)
+    free = run(on=pipe_v, structure_strength=0.0, guidance_scale=4.0)
     engine = Engine(pipe_v)
     start = engine.invert(picture(), "", engine.path(STEPS))[0].start
     options = {"num_inference_steps": STEPS, "guidance_scale": 4.0, "latents": start, "output_type": "latent"}
@@ -234,7 +234,7 @@ def test_sizes_divisible_by_8(run, size, masked):
 
 
 def test_odd_sizes_are_fitted_and_given_ones_win(run):
-    quick = {"output_type": "pil", "num_inference_steps": 2, "structure_weight": 0.0, "appearance_weight": 0.0}
+    quick = {"output_type": "pil", "num_inference_steps": 2, "structure_strength": 0.0}
     assert run(image=picture(0, (37, 45)), **quick).images[0].size == (40, 48)
     assert run(width=48, height=40, **quick).images[0].size == (48, 40)
     with pytest.raises(InputError, match="width: found 30"):
@@ -282,8 +282,8 @@ def test_bad_arguments(run, options, match):
 def test_unknown_or_out_of_range_settings(run):
     with pytest.raises(ValueError, match="structure_wieght"):
         run(structure_wieght=1.0)
-    with pytest.raises(ValueError, match="structure_weight"):
-        run(structure_weight=-1.0)
+    with pytest.raises(ValueError, match="structure_strength"):
+        run(structure_strength=-1.0)
 
 
 def test_an_image_is_required(pipe):
@@ -424,7 +424,7 @@ def test_what_an_inversion_depends_on_is_in_its_key(run, change):
     assert run(**own | change).cost["cached"]["inversion"]
 
 
-@pytest.mark.parametrize("change", [{"prompt": "a tall cat"}, {"structure_weight": 3.0}, {"guidance_scale": 2.0}])
+@pytest.mark.parametrize("change", [{"prompt": "a tall cat"}, {"structure_strength": 0.3}, {"guidance_scale": 2.0}])
 def test_what_an_inversion_does_not_depend_on_is_not(run, change, plain):
     assert run(**change).cost["cached"] == {"bases": True, "inversion": True, "reference": True}
 

@@ -227,13 +227,13 @@ def test_json_is_one_object_with_the_contracts_keys(control, model):
 
 def test_config_of_a_result_repeats_it_bit_for_bit(control, cli):
     first = control("--condition", "b.png", "--concept", "cat", "--concept", "dog", "--mask", "none", "--seed", 7,
-                    "--structure-weight", 12, "--preprocess", "canny=20,40", "--output", "x.png").json  # fmt: skip
+                    "--structure-strength", 0.25, "--preprocess", "canny=20,40", "--output", "x.png").json  # fmt: skip
     again = cli("control", "--config", "x.png", "--output", "y.png", "--format", "json").json
     assert np.array_equal(pixels("x.png"), pixels("y.png"))
     for name in CONTRACT - {"output", "cost"}:
         assert again[name] == first[name]
     other = cli("control", "--config", "x.png", "--seed", 8, "--output", "z.png", "--format", "json").json
-    assert (other["seed"], other["settings"]["structure_weight"]) == (8, 12)
+    assert (other["seed"], other["settings"]["structure_strength"]) == (8, 0.25)
     assert not np.array_equal(pixels("x.png"), pixels("z.png"))
 
 
@@ -263,7 +263,13 @@ def test_python_gives_the_pixels_of_the_command_line(control, model):
 
 def test_the_condition_and_its_mask_shape_the_result(control):
     pictures = set()
-    for args in ([], ["--mask", "none"], ["--mask", "left.png"], ["--preprocess", "canny"], ["--structure-weight", 0]):
+    for args in (
+        [],
+        ["--mask", "none"],
+        ["--mask", "left.png"],
+        ["--preprocess", "canny"],
+        ["--structure-strength", 0],
+    ):
         assert control("--concept", "cat", "--overwrite", *args).code == 0
         pictures.add(Image.open("out.png").tobytes())
     assert len(pictures) == 5
@@ -539,7 +545,7 @@ CAT, DOG = ["--concept", "cat"], ["--concept", "dog"]
         (["--steps", "0"], ["--steps", "0"]),
         (["--seed", "-1"], ["--seed"]),
         (["--guidance-scale", "nan"], ["--guidance-scale"]),
-        (["--structure-weight", "-1"], ["structure_weight"]),
+        (["--structure-strength", "-1"], ["structure_strength"]),
         (["--appearance-image", "no.png"], ["--appearance-image", "no.png"]),
         (["--appearance-image", "a.png", "--appearance-weight", "0"], ["--appearance-weight"]),
         (["--method", "sdedit"], ["--method", "sdedit", "freecontrol"]),

@@ -56,7 +56,7 @@ def test_mypy_catches_a_misspelt_keyword(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "use.py").write_text(
         "import freectl\n"
-        "freectl.edit('a.png', 'a cat', structure_weight=400.0, seed=3)\n"
+        "freectl.edit('a.png', 'a cat', structure_strength=0.4, seed=3)\n"
         "freectl.edit('a.png', 'a cat', structure_wieght=400.0)\n"
         "freectl.control('a.png', 'a cat', stesp=3)\n"
         "freectl.compare('a.png', 'a cat', strenght=0.5)\n"
@@ -78,7 +78,7 @@ PICTURE = Image.fromarray(np.zeros((8, 8, 3), dtype=np.uint8))
         ({"keep": "no.png"}, "keep: found"),
         ({"steps": 0}, "steps: found 0"),
         ({"structure_wieght": 1}, "structure_wieght: found unknown name"),
-        ({"structure_weight": -1}, "structure_weight: found -1"),
+        ({"structure_strength": -1}, "structure_strength: found -1"),
         ({"gan_weights": "x"}, "gan_weights: found given to freecontrol; allowed: method gan"),
         ({"lora": 5}, "lora: found 5; allowed: a text"),
     ],

@@ -61,12 +61,12 @@ def test_an_untouched_form_changes_nothing_and_a_touched_one_that_alone(method: 
 
 def test_an_empty_number_is_none_where_that_is_allowed() -> None:
     by_name = {field.name: field for field in fields(methods.get("freecontrol").settings)}
-    assert by_name["structure_weight"].given(None) is None
+    assert by_name["appearance_weight"].given(None) is None
     assert by_name["warmup"].given(None) == by_name["warmup"].default
     assert by_name["bases"].given("") is None
     assert by_name["normalize"].given("none") == "none"
-    assert by_name["structure_weight"].given("0") == 0
-    assert by_name["structure_weight"].given("40.5") == 40.5
-    assert by_name["structure_weight"].given("many") == "many"
+    assert by_name["appearance_weight"].given("0") == 0
+    assert by_name["appearance_weight"].given("40.5") == 40.5
+    assert by_name["appearance_weight"].given("many") == "many"
     assert by_name["seeds"].given(3.0) == 3
     assert isinstance(by_name["seeds"].given(3.0), int)

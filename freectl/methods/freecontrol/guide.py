@@ -1,6 +1,7 @@
 """FreeControl's guided step (arXiv 2312.07536, section 3.2), as a controller of the denoising loop."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,12 +18,10 @@ from freectl.methods.observer import NOBODY, Observer
 from freectl.semantics import energies
 from freectl.semantics.analysis import TOLERANCE, Site
 from freectl.semantics.bases import SemanticBases
-from freectl.semantics.reference import Reference
+from freectl.semantics.reference import Reference, coordinates
 
-REFERENCE_STEPS = 200
-"""The published step count, to which "invariant" weights refer."""
-REFERENCE_LENGTH = 104.2
-"""Sum of s s' over the published window, 120 of 200 steps of Stable Diffusion's schedule."""
+FULL = 2.0
+"""Latents' deviations that guidance at strength 1 would move them by, a radian of the path's turn."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +40,6 @@ class Target:
     bases: SemanticBases
     reference: Reference
     appearance: Mapping[Site, Tensor] = field(default_factory=dict)
-
-
-def coordinates(bases: SemanticBases, settings: FreeControlSettings, site: Site, keys: Tensor) -> Tensor:
-    """Semantic coordinates (B, tokens, N) of keys (B, tokens, C), normalised as the settings say."""
-    return energies.normalise_coordinates(bases.at(*site, TOLERANCE).project(keys), settings.normalize)
 
 
 def appearance_vectors(settings: FreeControlSettings, keys: Tensor, s: Tensor) -> Tensor:
@@ -72,7 +66,6 @@ class FreeControlGuide(Controller):
         path: with the sampling grid.
         sites: the tapped modules.
         cost: counts backward rows.
-        trained_area: cells of the latents at the size the model was trained at; None = those of the run.
         observer: is told of the coordinates.
     """
 
@@ -84,47 +77,46 @@ class FreeControlGuide(Controller):
         sites: Sequence[str],
         *,
         cost: Cost | None = None,
-        trained_area: int | None = None,
         observer: Observer = NOBODY,
     ) -> None:
         self.observer = observer
-        self.path, self.settings, self.cost, self.trained_area = path, settings, cost, trained_area
+        self.path, self.settings, self.cost = path, settings, cost
         self.targets, self.sites = list(targets), list(sites)
-        self.structure_weight = settings.structure_weight or 0.0
+        self.relative = settings.update == "relative"
+        self.structure_weight = 1.0 if self.relative else settings.structure_weight or 0.0
         self.appearance_weight = settings.appearance_weight or 0.0
         self.trace: list[dict[str, float]] = []
         self.non_finite = 0
-        self._gradient: Tensor | None = None
-        self.scale = path_scale(path, settings)
+        self._change: Tensor | None = None
 
     def guided(self, step: Step) -> bool:
-        """Whether this step carries a gradient: inside the window, with a weight above zero."""
-        inside = in_window(self.settings, step, self.path)
-        return inside and self.structure_weight + self.appearance_weight > 0 and ramp(self.settings, step) > 0
+        """Whether this step carries a gradient: inside the window, with a strength or weight above zero."""
+        if not in_window(self.settings, step, self.path) or ramp(self.settings, step) == 0:
+            return False
+        return self.settings.structure_strength != 0 and self.structure_weight + self.appearance_weight > 0
 
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
         """Guided outputs; inside the window the edit's conditional row runs alone, with a graph up to the last site."""
-        self._gradient = None
+        self._change = None
         if not self.guided(step):
             return super().predict(step, lanes, denoiser)
         plain = [(n, h) for n, lane in lanes.items() for h in lane.halves if (n, h) != ("edit", "cond")]
         outputs = denoiser.rows(lanes, plain, step.timestep) if plain else {}
-        outputs["edit", "cond"], self._gradient = self._edit_row(step, lanes["edit"], denoiser)
+        outputs["edit", "cond"], self._change = self._edit_row(step, lanes["edit"], denoiser)
         guided = {n: lane.combine({h: outputs[n, h] for h in lane.halves}) for n, lane in lanes.items()}
         if self.settings.update == "paper":
             guided["edit"] = self._through_noise(step, lanes["edit"], guided["edit"])
         return guided
 
     def after(self, step: Step, lanes: dict[str, Lane]) -> None:
-        """The published code's update: x' -= s s' grad, s and s' of the levels before and behind the step."""
-        if self._gradient is None or self.settings.update == "paper":
+        """The published code's update and ours: behind the step, so that the clean estimate stays what it is."""
+        if self._change is None or self.settings.update == "paper":
             return
         edit = lanes["edit"]
-        length = self.path.guidance_length(step.timestep).to(edit.latents)
-        edit.latents = edit.latents - length * self._gradient
+        edit.latents = edit.latents - self._change
 
     def _edit_row(self, step: Step, edit: Lane, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
-        """Output of the edit's conditional row, and the weighted energies' gradient on its latents."""
+        """Output of the edit's conditional row, and what is taken from the latents, or added to the noise."""
         with torch.enable_grad(), frozen(denoiser.network):
             latents = edit.latents.detach().requires_grad_(True)
             probe = Lane(latents, edit.prompt, edit.guidance_scale)
@@ -138,7 +130,18 @@ class FreeControlGuide(Controller):
             self.non_finite += 1
             logger.warning("non-finite gradient at timestep %d: step left unguided", step.timestep)
             gradient = torch.zeros_like(gradient)
-        return output.detach(), gradient * ramp(self.settings, step) * self.scale * self._size_factor(latents)
+        return output.detach(), self._made(step, gradient, energy.detach())
+
+    def _made(self, step: Step, gradient: Tensor, energy: Tensor) -> Tensor:
+        """The change of the latents, or of the noise, from the gradient (B, C, h, w) of energies (B,)."""
+        warm = ramp(self.settings, step)
+        if self.settings.update == "paper":
+            return gradient * warm
+        if self.settings.update == "official":
+            return self.path.guidance_length(step.timestep).to(gradient) * (gradient * warm)
+        strength = 1.0 if self.settings.structure_strength is None else self.settings.structure_strength
+        length = FULL * strength * warm * self.path.relative_length(step.timestep)
+        return relative_step(gradient, energy, length)
 
     def _energy(self, step: Step, features: Mapping[str, Tensor]) -> Tensor:
         """lambda_s g_s + lambda_a g_a, summed over targets, each a mean over the sites; (B,)."""
@@ -157,7 +160,7 @@ class FreeControlGuide(Controller):
     def _energies(self, target: Target, site: Site, keys: Tensor) -> tuple[Tensor, Tensor]:
         """g_s and g_a (B,) of one target at one site."""
         settings = self.settings
-        s = coordinates(target.bases, settings, site, keys)
+        s = coordinates(target.bases, settings.normalize, site, keys)
         self.observer.compared(target.reference, site, s)
         g_s = energies.structure_energy(
             s,
@@ -170,48 +173,42 @@ class FreeControlGuide(Controller):
         if site not in target.appearance:
             return g_s, torch.zeros_like(g_s)
         own, wanted = appearance_vectors(settings, keys, s), target.appearance[site]
-        return g_s, energies.appearance_energy(own, wanted.to(own), reduction=settings.reduction)
+        g_a = energies.appearance_energy(own, wanted.to(own), reduction=settings.reduction)
+        if settings.normalize == "variance":  # then both energies are shares of the features' variance
+            g_a = g_a * keys.shape[-1] / target.bases.at(*site, TOLERANCE).variance().to(g_a)
+        return g_s, g_a
 
     def _through_noise(self, step: Step, edit: Lane, output: Tensor) -> Tensor:
         """Equation 7: eps + gradient, inherited by x0; expressed as the model's own prediction type."""
-        if self._gradient is None:
+        if self._change is None:
             return output
         a, s = (one.to(edit.latents) for one in self.path.coefficients(step.timestep))
         _, noise = self.path.split(output.to(edit.latents), edit.latents, step.timestep)
-        noise = noise + self._gradient
+        noise = noise + self._change
         return self.path.joined((edit.latents - s * noise) / a, noise, step.timestep)
 
-    def _size_factor(self, latents: Tensor) -> float:
-        """What makes weights independent of the picture's size: its area over that the model was trained at.
 
-        Energies are means over tokens, so that the gradient of one latent pixel falls with their number.
-        """
-        if self.settings.size_scaling == "none" or self.trained_area is None:
-            return 1.0
-        return latents.shape[-2] * latents.shape[-1] / self.trained_area
+def relative_step(gradient: Tensor, energy: Tensor, length: float) -> Tensor:
+    """A step along the gradient, `length` long in deviations of a latent, whatever the gradient's size.
+
+    It is never longer than 2 E / |g|: were the energy E quadratic, its minimum would lie no nearer. Explicit steps that
+    go further amplify rounding. Each row of a batch has its own length.
+
+    Args:
+        gradient: (B, C, h, w). energy: (B,), >= 0.
+    """
+    wide = gradient.double() if gradient.dtype == torch.float64 else gradient.float()
+    norm = wide.flatten(1).norm(dim=1)
+    reach = length * math.sqrt(gradient[0].numel())
+    tiny = torch.finfo(norm.dtype).tiny
+    far = torch.minimum(torch.full_like(norm, reach), 2 * energy.to(norm) / norm.clamp(min=tiny))
+    return (wide * (far / norm.clamp(min=tiny)).view(-1, 1, 1, 1)).to(gradient.dtype)
 
 
 def ramp(settings: FreeControlSettings, step: Step) -> float:
-    """Warm-up (linear from 0 at the first step) times the factor that makes weights independent of step count.
-
-    The official update adds up over the guided steps, so that half as many need twice the weight. The paper's goes
-    through the noise, which the sampler weights by the length of its step: there is nothing to make up for.
-    """
+    """Warm-up, linear from 0 at the first step."""
     steps = round(settings.warmup * step.count)
-    warm = min(1.0, step.index / steps) if steps else 1.0
-    adds_up = settings.step_scaling == "invariant" and settings.update == "official" and settings.window_level is None
-    return warm * (REFERENCE_STEPS / step.count if adds_up else 1.0)
-
-
-def path_scale(path: Path, settings: FreeControlSettings) -> float:
-    """Factor that makes weights independent of steps and path where the window is one of levels.
-
-    The update adds up s s' over the guided steps; weights mean what they mean where that sum is the published one.
-    """
-    if settings.window_level is None or settings.step_scaling != "invariant":
-        return 1.0
-    lengths = [float(path.guidance_length(time)) for time in guided_timesteps(path.times, settings, path)]
-    return REFERENCE_LENGTH / sum(lengths) if sum(lengths) > 0 else 1.0
+    return min(1.0, step.index / steps) if steps else 1.0
 
 
 def in_window(settings: FreeControlSettings, step: Step, path: Path | None) -> bool:

@@ -6,7 +6,14 @@ from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise
 from freectl.methods.freecontrol.guide import FreeControlGuide, guided_timesteps
-from freectl.methods.freecontrol.settings import EQUATIONS, PRESETS, FreeControlSettings, resolved
+from freectl.methods.freecontrol.settings import (
+    EQUATIONS,
+    PRESETS,
+    FreeControlSettings,
+    check_dial,
+    guidance_scale,
+    resolved,
+)
 from freectl.methods.freecontrol.targets import Analyser
 from freectl.models.engine import Engine
 from freectl.models.families.base import Family
@@ -31,22 +38,15 @@ class FreeControl(Method[FreeControlSettings]):
         Each condition is inverted with its own source prompt and compared in the bases of its own concept, inside its
         own mask; `FreeControlGuide` says how several are weighted.
         """
-        sites = engine.family.structure_sites(engine.network, settings.layers)
+        sites = engine.family.structure_sites(engine.network, settings.layers or "all", settings.features or "keys")
         with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 analyser = Analyser(engine, request, settings, sites)
                 start, targets = analyser.analyse()
                 analyser.add_appearance(targets, start)
             with engine.cost.stage("synthesis"):
-                _, height, width = engine.family.latent_shape(engine.network)
                 guide = FreeControlGuide(
-                    analyser.path,
-                    settings,
-                    targets,
-                    sites,
-                    cost=engine.cost,
-                    trained_area=height * width,
-                    observer=self.observer,
+                    analyser.path, settings, targets, sites, cost=engine.cost, observer=self.observer
                 )
                 lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
                 latents = denoise(engine, request, lanes, analyser.path.times, guide)
@@ -58,6 +58,7 @@ class FreeControl(Method[FreeControlSettings]):
     def check(self, settings: FreeControlSettings, given: Collection[str]) -> None:
         """Also refuse a picture or noise without effect, what each condition has of its own, and unknown bases."""
         super().check(settings, given)
+        check_dial(settings)
         if settings.start == "noise" and settings.start_noise:
             raise InputError("--set start_noise", f"{settings.start_noise} with start=noise", "0, or start=inverted")
         if settings.bases is not None:
@@ -71,8 +72,12 @@ class FreeControl(Method[FreeControlSettings]):
     def resolved(
         self, settings: FreeControlSettings, family: Family, *, appearance_image: bool = False
     ) -> FreeControlSettings:
-        """Weights and component count of the family where none are given."""
+        """Strength, weights and features where none are given."""
         return resolved(settings, family, appearance_image=appearance_image)
+
+    def guidance_scale(self, settings: FreeControlSettings, family: Family) -> float:
+        """Of the family, where it has one for this method."""
+        return guidance_scale(settings, family)
 
     def row_forwards(self, steps: int, settings: FreeControlSettings) -> str:
         """Rows of a first run with cached bases."""

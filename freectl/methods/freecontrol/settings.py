@@ -8,20 +8,35 @@ from freectl.denoising.inversion import Level
 from freectl.errors import InputError
 from freectl.methods.setting import inversion_level, setting
 from freectl.models.families.base import Family
+from freectl.semantics.energies import Normalize
+
+STRENGTH = 0.6
+"""Of our update by default."""
+PUBLISHED_WEIGHT = 600.0
+"""lambda_s of the published interface."""
 
 
 class FreeControlSettings(BaseModel):
     """What shapes the guidance (arXiv 2312.07536; equation numbers of that paper's section 3).
 
-    By default a weight means the same at any step count and any picture size: what it means at 200 steps, the published
-    number, and at the size the model was trained at.
+    How firmly structure holds is `structure_strength` with our update, whose steps have a length of their own, alike
+    for every model, number of steps, picture size and path; with the published updates it is `structure_weight`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    structure_strength: float | None = setting(
+        None,
+        "how firmly structure holds: 0 not at all, 1 as firmly as words of another object or style can bear; "
+        f"none = {STRENGTH:g}; of the update relative alone",
+        ge=0,
+        le=1,
+        unit="share",
+        source="ours",
+    )
     structure_weight: float | None = setting(
         None,
-        "lambda_s: strength of the structure energy; none = the model family's",
+        f"lambda_s: weight of the structure energy; none = {PUBLISHED_WEIGHT:g}; of the published updates alone",
         ge=0,
         le=100_000,
         unit="factor",
@@ -29,7 +44,8 @@ class FreeControlSettings(BaseModel):
     )
     appearance_weight: float | None = setting(
         None,
-        "lambda_a: strength of the appearance energy; none = the model family's",
+        "lambda_a: weight of the appearance energy, beside a structure energy of weight 1 with the update relative; "
+        "none = the model family's share of the structure's",
         ge=0,
         le=100_000,
         unit="factor",
@@ -62,19 +78,24 @@ class FreeControlSettings(BaseModel):
         unit="share of steps",
         source="the code: 10 of 200 steps",
     )
-    components: int | None = setting(
+    features: Literal["keys", "block"] | None = setting(
         None,
-        "N_b: semantic components that carry structure; none = the model family's",
-        ge=1,
-        le=1024,
-        unit="components",
-        source="section 4: 64",
+        "what is compared: self-attention keys of the tapped block, or also its queries and its residual blocks' "
+        "outputs; none = the model family's",
+        unit="choice",
+        source="section 4: keys; block is ours",
+    )
+    components: int = setting(
+        64, "N_b: semantic components that carry structure", ge=1, le=1024, unit="components", source="section 4: 64"
     )
     appearance_components: int = setting(
         2, "N_a: components that carry appearance", ge=1, le=64, unit="components", source="section 4: 2"
     )
-    normalize: Literal["minmax", "none"] = setting(
-        "minmax", "scale each coordinate to [0, 1] over the picture", unit="choice", source="minmax in the code"
+    normalize: Normalize = setting(
+        "variance",
+        "coordinates: all over the features' deviation, each scaled to [0, 1] over the picture, or as they are",
+        unit="choice",
+        source="none in the paper; minmax in the code; variance is ours",
     )
     appearance_gate: Literal["gated", "sigmoid"] = setting(
         "gated",
@@ -97,23 +118,12 @@ class FreeControlSettings(BaseModel):
         unit="choice",
         source="eq. 4: unmasked; all in the code",
     )
-    update: Literal["official", "paper"] = setting(
-        "official",
-        "official: gradient step on x_{t-1}; paper: added to eps",
+    update: Literal["relative", "official", "paper"] = setting(
+        "relative",
+        "relative: a step along the gradient on x_{t-1}, its length set by structure_strength; official: the gradient "
+        "itself on x_{t-1}; paper: added to eps",
         unit="choice",
-        source="eq. 7: paper; official in the code",
-    )
-    step_scaling: Literal["invariant", "per_step"] = setting(
-        "invariant",
-        "invariant: weights mean what they mean at 200 steps; per_step: they hold for each step",
-        unit="choice",
-        source="per_step in the code; invariant is ours",
-    )
-    size_scaling: Literal["invariant", "none"] = setting(
-        "invariant",
-        "invariant: weights mean what they mean at the model's own picture size",
-        unit="choice",
-        source="none in the code; invariant is ours",
+        source="eq. 7: paper; official in the code; relative is ours",
     )
     start: Literal["auto", "inverted", "noise"] = setting(
         "auto",
@@ -138,11 +148,11 @@ class FreeControlSettings(BaseModel):
         source="the code: 999",
     )
     inversion_at: Level = inversion_level()
-    layers: Literal["all", "first"] = setting(
-        "all",
-        "self-attentions of the family's block that are used",
+    layers: Literal["all", "first", "last"] | None = setting(
+        None,
+        "self-attentions of the family's block that are used; none = the model family's",
         unit="choice",
-        source="section 4: first; all in the code",
+        source="section 4: first; all in the code; last is ours",
     )
     seed_features: Literal["sampling", "inversion"] = setting(
         "sampling",
@@ -171,23 +181,48 @@ class FreeControlSettings(BaseModel):
 
 
 def resolved(settings: FreeControlSettings, family: Family, *, appearance_image: bool = False) -> FreeControlSettings:
-    """The settings with every None replaced by the family's value.
+    """The settings with every None replaced by the update's or the family's value.
 
     A window in steps that was asked for stays one. A family that does without a sibling still follows a given
     appearance picture, as strongly as the structure.
 
     Raises:
-        InputError: the update does not exist on the family's path.
+        InputError: the update does not exist on the family's path, or has no use for the strength or weight given.
     """
+    check_dial(settings)
     if family.flow and settings.update == "paper":
-        raise InputError("--set update", "paper on a flow, at whose first step it is infinite", "official")
-    family_values = dict(family.freecontrol)
+        raise InputError("--set update", "paper on a flow, at whose first step it is infinite", "relative or official")
+    relative = settings.update == "relative"
+    strength = STRENGTH if relative else None
+    weight = None if relative else PUBLISHED_WEIGHT
+    values = {"structure_strength": strength, "structure_weight": weight, **family.freecontrol}
     if "window_stop" in settings.model_fields_set:
-        family_values.pop("window_level", None)
-    if appearance_image and not family_values["appearance_weight"]:
-        family_values["appearance_weight"] = family_values["structure_weight"]
-    missing = {name: value for name, value in family_values.items() if getattr(settings, name) is None}
+        values.pop("window_level", None)
+    share = values["appearance_weight"] or float(appearance_image)
+    beside = 1.0 if relative else settings.structure_weight
+    values["appearance_weight"] = share * (PUBLISHED_WEIGHT if beside is None else beside)
+    missing = {name: value for name, value in values.items() if getattr(settings, name, 0) is None}
     return settings.model_copy(update=missing)
+
+
+def check_dial(settings: FreeControlSettings) -> None:
+    """Refuse the dial of another update: a strength beside a published one, a structure weight beside ours.
+
+    Raises:
+        InputError: the one that would have no effect.
+    """
+    if settings.update == "relative" and settings.structure_weight is not None:
+        allowed = "--structure-strength, 0 to 1, or --preset official or paper"
+        raise InputError("--set structure_weight", f"{settings.structure_weight:g} with update=relative", allowed)
+    if settings.update != "relative" and settings.structure_strength is not None:
+        found = f"{settings.structure_strength:g} with update={settings.update}"
+        raise InputError("--set structure_strength", found, "--set structure_weight=400, or update=relative")
+
+
+def guidance_scale(settings: FreeControlSettings, family: Family) -> float:
+    """The default of classifier-free guidance: the family's own for our update where it has one."""
+    own = family.freecontrol.get("guidance_scale") if settings.update == "relative" else None
+    return family.guidance_scale if own is None else float(own)
 
 
 PRESETS: dict[str, dict] = {
@@ -196,10 +231,12 @@ PRESETS: dict[str, dict] = {
         "structure_weight": 600.0,
         "appearance_weight": 60.0,
         "components": 64,
+        "features": "keys",
+        "layers": "all",
+        "normalize": "minmax",
+        "update": "official",
         "window_stop": 0.6,
         "background_area": "all",
-        "step_scaling": "per_step",
-        "size_scaling": "none",
         "inversion_steps": 999,
         "inversion_at": "upper",
         "seed_steps": 200,
@@ -208,14 +245,13 @@ PRESETS: dict[str, dict] = {
         "structure_weight": 600.0,
         "appearance_weight": 120.0,
         "components": 64,
+        "features": "keys",
         "window_stop": 0.6,
         "warmup": 0.0,
         "normalize": "none",
         "appearance_gate": "sigmoid",
         "reduction": "sum",
         "update": "paper",
-        "step_scaling": "per_step",
-        "size_scaling": "none",
         "inversion_steps": 999,
         "layers": "first",
         "seed_features": "inversion",
@@ -231,15 +267,19 @@ other 999 are these. Neither publication fixes the seeds' noise; the code draws 
 posterior without a seed, where its mode is taken here.
 """
 EQUATIONS = """
-F_t: self-attention keys;  B_t, mu_t: first N_b principal directions and mean of F_t over N_s seed pictures
-S_t = (F_t - mu_t) B_t^T, each component scaled to [0, 1];  S_t^g of the inverted input or condition, m its mask
+F_t: self-attention keys, or queries and residual blocks' outputs too;  B_t, mu_t: first N_b principal directions and
+  mean of F_t over N_s seed pictures, V_t its variance
+S_t = (F_t - mu_t) B_t^T, times sqrt(N_b / V_t) or scaled to [0, 1];  S_t^g of the inverted input or condition,
+  m its mask
 g_s = sum(m |S_t - S_t^g|^2) / sum(m) + w sum((1 - m) max(S_t - tau, 0)^2) / sum(1 - m)
   tau = maximum of S_t^g where m = 0, per component
 v_k = sum(h(S_t^(k)) F_t) / sum(h(S_t^(k))), h(x) = x where x > 0.5 ("gated") or sigmoid(x);
   g_a = mean over k <= N_a of |v_k - v_k of the sibling|^2
 x_T = sqrt(1 - a) inverted + sqrt(a) noise, a = start_noise, or noise under conditions
-eps = eps_u + s (eps_c - eps_u);  gradient g = d(lambda_s g_s + lambda_a g_a) / d x_t
-window: a share of the steps, or on flows sigma >= window_level, where weights scale with the sum of s s' in it
-update "official": x_{t-1} -= sqrt(1 - abar_t) sqrt(1 - abar_{t-1}) g;  update "paper": eps += g
+eps = eps_u + s (eps_c - eps_u)
+window: a share of the steps, or on flows sigma >= window_level
+update "relative": E = g_s + lambda_a g_a, g = dE / dx_t, x_{t-1} -= u, u along g with
+  |u| = min(2 strength turn s_t s_{t-1} sqrt(numel), 2 E / |g|); turn = angle from (a, s) of t to that of t-1
+update "official": g = d(lambda_s g_s + lambda_a g_a) / dx_t, x_{t-1} -= s_t s_{t-1} g;  update "paper": eps += g
 """
 """Section 3 of arXiv 2312.07536 as it is computed here."""

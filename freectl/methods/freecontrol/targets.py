@@ -17,13 +17,13 @@ from freectl.denoising.taps import tap
 from freectl.errors import InputError
 from freectl.files.cache import content_key
 from freectl.methods.base import Request, finer_grid, progress_reporter
-from freectl.methods.freecontrol.guide import Target, appearance_vectors, coordinates, guided_timesteps, ramp
+from freectl.methods.freecontrol.guide import Target, appearance_vectors, guided_timesteps, ramp
 from freectl.methods.freecontrol.settings import FreeControlSettings
 from freectl.models.engine import Engine
 from freectl.semantics import lookup, store
 from freectl.semantics.analysis import Site, features_at
 from freectl.semantics.bases import SemanticBases
-from freectl.semantics.reference import Reference
+from freectl.semantics.reference import Reference, coordinates
 from freectl.semantics.reference import reference as make_reference
 
 STORED_COMPONENTS = 64
@@ -83,7 +83,7 @@ class Analyser:
         steps = [Step(i, len(self.path.times), t) for i, t in enumerate(self.path.times)]
         wanted = [step.timestep for step in steps if step.timestep in self.guided and ramp(self.settings, step) > 0]
         carriers = list({id(target.bases): target for target in reversed(targets)}.values())[::-1]
-        if not wanted or not self.settings.appearance_weight:
+        if not wanted or not self.settings.appearance_weight or self.settings.structure_strength == 0:
             return
         ingredients, build = self._picture(wanted) if self.request.appearance_image else self._sibling(wanted, start)
         settings, names = self.settings, ("normalize", "appearance_components", "appearance_gate")
@@ -99,7 +99,7 @@ class Analyser:
             found: dict[str, Tensor] = {}
             for (timestep, site), keys in build().items():
                 for i, target in enumerate(carriers):
-                    s = coordinates(target.bases, settings, (timestep, site), keys)
+                    s = coordinates(target.bases, settings.normalize, (timestep, site), keys)
                     found[f"{i}/{timestep}/{site}"] = appearance_vectors(settings, keys, s)
             return found, {}
 
@@ -221,13 +221,13 @@ class Analyser:
         engine, settings, count = self.engine, self.settings, self.settings.components
         if settings.bases is not None:
             bases = lookup.load(settings.bases, "--set bases")
-            lookup.check_usable(bases, engine, self.sites, self.guided, count or 1, "--set bases")
+            lookup.check_usable(bases, engine, self.sites, self.guided, count, "--set bases")
             engine.cost.cached["bases"] = True
             return bases
         spec = store.BasesSpec(
             prompts=store.seed_prompts(engine.family.words, concept, self.request.texts[0]),
             seeds=settings.seeds,
-            components=max(STORED_COMPONENTS, count or 0),
+            components=max(STORED_COMPONENTS, count),
             features=settings.seed_features,
             stop=store.needed_stop(engine, self.guided, settings.seed_steps),
             sites=tuple(self.sites),

@@ -37,7 +37,7 @@ class Family(ABC):
         pipeline: "module:class" of the pipeline of ours that opens it.
         text: encodes its prompts.
         guidance_scale: default of its samplers.
-        freecontrol: FreeControl's settings that depend on the network's width and the size of its feature grid.
+        freecontrol: FreeControl's settings that depend on the kind of model; `guidance_scale` where its own is another.
         upcast_vae: its VAE runs in fp32 where fp16 weights ask for it.
         square: pictures are fitted to the square it was trained on, whatever their shape.
         words: its entry of `prompts/seeds.yaml` and `prompts/directions.yaml`: what its seed pictures are asked for.
@@ -52,7 +52,7 @@ class Family(ABC):
     pipeline: str
     text: type[TextConditioner]
     guidance_scale: float
-    freecontrol: Mapping[str, float]
+    freecontrol: Mapping[str, Any]
     upcast_vae: bool = False
     square: bool = False
     words: str = "photos"
@@ -91,11 +91,12 @@ class Family(ABC):
         """(channels, height, width) of the latents at the size the model was trained at."""
 
     @abstractmethod
-    def structure_sites(self, network: nn.Module, layers: str = "all") -> list[str]:
+    def structure_sites(self, network: nn.Module, layers: str = "all", features: str = "keys") -> list[str]:
         """Sites whose outputs carry structure (arXiv 2312.07536, section 4), in execution order.
 
         Args:
-            layers: "all" of the tapped block, or its "first".
+            layers: "all" of the tapped block, its "first", or its "last".
+            features: "keys" of self-attention; "block": queries and outputs of residual blocks too, where there are.
         """
 
     @abstractmethod

@@ -8,7 +8,7 @@ SD = UNetFamily(
     pipeline="freectl.pipelines.sd:FreeControlPipeline",
     text=TextConditioner,
     guidance_scale=7.5,
-    freecontrol=PUBLISHED_FREECONTROL,
+    freecontrol={**PUBLISHED_FREECONTROL, "features": "block"},
     structure_block="up_blocks.1",
     # Ctrl-X is published for SDXL; these are the blocks at the same shares of the picture's side (1/32 and 1/16).
     ctrlx=CtrlXLayers(

@@ -56,11 +56,14 @@ class SD3Family(TransformerFamily):
         """Positions are stored for `pos_embed_max_size` tokens a side."""
         return network.config.pos_embed_max_size * network.config.patch_size
 
-    def structure_sites(self, network: nn.Module, layers: str = "all") -> list[str]:
-        """Keys of the picture's tokens in the middle blocks, of the picture's own attention where there is one."""
+    def structure_sites(self, network: nn.Module, layers: str = "all", features: str = "keys") -> list[str]:
+        """Keys of the picture's tokens in the middle blocks, of its own attention where there is one.
+
+        Whatever the features: these blocks have no residual blocks.
+        """
         blocks = structure_blocks(network.config.num_layers)  # type: ignore[union-attr, arg-type]
         sites = [_keys(network, f"transformer_blocks.{block}") for block in blocks]
-        return sites[:1] if layers == "first" else sites
+        return {"all": sites, "first": sites[:1], "last": sites[-1:]}[layers]
 
 
 def structure_blocks(depth: int) -> range:

@@ -17,7 +17,12 @@ FINEST = 32
 """Tokens a side at which structure is compared: those of Stable Diffusion XL at 1024 px; finer grids copy too much."""
 LAST_LEVEL = 0.54
 """Sigma down to which structure is guided: where the published window of 60 % ends on Stable Diffusion's schedule."""
-FLOW_FREECONTROL = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64, "window_level": LAST_LEVEL}
+FLOW_FREECONTROL: dict[str, float | str] = {
+    "appearance_weight": 0.1,
+    "features": "keys",
+    "layers": "all",
+    "window_level": LAST_LEVEL,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,10 +111,15 @@ class UNetFamily(Family):
         height, width = (side, side) if isinstance(side, int) else side
         return network.config.in_channels, int(height), int(width)
 
-    def structure_sites(self, network: nn.Module, layers: str = "all") -> list[str]:
-        """Self-attention keys of the structure block."""
-        sites = self_attention_keys(network, self.structure_block)
-        return sites[:1] if layers == "first" else sites
+    def structure_sites(self, network: nn.Module, layers: str = "all", features: str = "keys") -> list[str]:
+        """Self-attention keys of the structure block; with "block", its queries and residual outputs too."""
+        keys = self_attention_keys(network, self.structure_block)
+        keys = {"all": keys, "first": keys[:1], "last": keys[-1:]}[layers]
+        return keys if features == "keys" else block_sites(network, self.structure_block, keys)
+
+    def read(self, network: nn.Module, value: Tensor, size: tuple[int, int]) -> Tensor:
+        """Maps (rows, C, h, w) of residual blocks as tokens; attention's are that already."""
+        return value if value.dim() == 3 else value.flatten(2).transpose(1, 2)
 
     def concept_sites(self, network: nn.Module) -> list[Pair]:
         """Cross-attentions of the structure block."""
@@ -204,6 +209,22 @@ def self_attention_keys(unet: nn.Module, block: str) -> list[str]:
     return _attention_layers(unet, block, ".attn1.to_k")
 
 
+def block_sites(unet: nn.Module, block: str, keys: Sequence[str]) -> list[str]:
+    """Keys and queries of a decoder block's self-attentions, and what its residual blocks add, in execution order.
+
+    Args:
+        keys: `to_k` of the attentions; the residual block of an attention module is the one before it.
+    """
+    modules, sites = dict(unet.named_modules()), []
+    for key in keys:
+        index = key.removeprefix(f"{block}.attentions.").partition(".")[0]
+        residual = f"{block}.resnets.{index}.conv2"
+        if residual in modules and residual not in sites:
+            sites.append(residual)
+        sites += [f"{key.removesuffix('to_k')}to_q", key]
+    return sites
+
+
 def cross_attention_sites(unet: nn.Module, block: str) -> list[Pair]:
     """Pairs (to_q, to_k) of all cross-attention layers under exactly the module `block`, in execution order.
 
@@ -228,5 +249,5 @@ def blocks_with_self_attention(unet: nn.Module) -> list[str]:
     return sorted({name.partition(".attentions.")[0] for name in names})
 
 
-# Published for Stable Diffusion (section 4 of arXiv 2312.07536 and the published interface).
-PUBLISHED_FREECONTROL = {"structure_weight": 600.0, "appearance_weight": 60.0, "components": 64}
+PUBLISHED_FREECONTROL: dict[str, float | str] = {"appearance_weight": 0.1, "features": "keys", "layers": "all"}
+"""Of the published interface, for Stable Diffusion."""

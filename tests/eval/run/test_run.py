@@ -60,10 +60,10 @@ def test_sweeps_make_one_variant_a_value_and_one_curve() -> None:
     own = labels("freecontrol,freecontrol[start=noise,mask=exact],freecontrol:paper[components=8]")
     assert own == ["freecontrol", "freecontrol[mask=exact,start=noise]", "freecontrol:paper[components=8]"]
     assert labels(",".join(own)) == own  # a label asks for what it says
-    mixed = variants("freecontrol,freecontrol[structure_weight=1|2],freecontrol[start=noise]", [], [], [])
+    mixed = variants("freecontrol,freecontrol[structure_strength=0.5|1],freecontrol[start=noise]", [], [], [])
     assert [one.curve for one in mixed] == [*["freecontrol"] * 3, "freecontrol[start=noise]"]
-    assert mixed[2].label == "freecontrol[structure_weight=2]"
-    both = labels("freecontrol", sweeps=("freecontrol.structure_weight=1,2", "freecontrol.components=4,8"))
+    assert mixed[2].label == "freecontrol[structure_strength=1]"
+    both = labels("freecontrol", sweeps=("freecontrol.structure_strength=0.5,1", "freecontrol.components=4,8"))
     assert len(both) == 4
 
 
