@@ -55,11 +55,16 @@ def translate(generator: nn.Module, picture: Tensor, multiple: int, *, dropout: 
         GanError: the result is not finite.
     """
     _, height, width = picture.shape
-    below, right = (ceil(max(side, LEAST_SIDE) / multiple) * multiple - side for side in (height, width))
-    padded = functional.pad(picture[None], (0, right, 0, below), mode="replicate")
+    whole = padded(picture, multiple)
     with presenting(generator, dropout=dropout, seed=seed):
-        made = generator(padded) if style is None else generator(padded, style)
+        made = generator(whole) if style is None else generator(whole, style)
         return checked(made[0, :, :height, :width])
+
+
+def padded(picture: Tensor, multiple: int) -> Tensor:
+    """A picture (C, H, W) as a batch of one whose sides `multiple` divides, from 8 px on: its edges are repeated."""
+    below, right = (ceil(max(side, LEAST_SIDE) / multiple) * multiple - side for side in picture.shape[-2:])
+    return functional.pad(picture[None], (0, right, 0, below), mode="replicate")
 
 
 @torch.inference_mode()

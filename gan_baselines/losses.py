@@ -84,6 +84,18 @@ def mean_feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Ten
     return torch.stack([(r.detach().float().mean(0) - f.float().mean(0)).square().mean() for r, f in pairs]).sum()
 
 
+def gram(features: Tensor) -> Tensor:
+    """F F^T / (H W) of (N, C, H, W), (N, C, C): how often channels act together, wherever (arXiv 1508.06576, eq. 3)."""
+    f = features.float().flatten(2)
+    return f @ f.transpose(1, 2) / f.shape[2]
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel of (N, C, H, W) over (H, W), (N, C) each (arXiv 1703.06868, eq. 5 and 6)."""
+    f = features.float().flatten(2)
+    return f.mean(2), (f.var(2, correction=0) + 1e-5).sqrt()
+
+
 def total_variation(pictures: Tensor) -> Tensor:
     """Mean squared difference of neighbours, down and across, of (N, C, H, W)."""
     x = pictures.float()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gan_baselines.config import ModelConfig
 from gan_baselines.errors import InputError
 from gan_baselines.files import replace_folder
+from gan_baselines.hub import tensors_file
 from gan_baselines.models import GanModel, build
 from gan_baselines.record import FOLDER, FORMAT, find_weights, read_record, shipped_names
 
@@ -106,7 +107,7 @@ def load_weights(folder: Path | str, option: str = "--weights", only: str | None
     files = {f"generator_{name}": network.generators[name] for name in wanted}
     files |= {f"helper_{name}": network.helpers[name] for name in network.carried if name in network.helpers}
     for name, net in files.items():
-        _fill(net, folder / f"{name}.safetensors", option)
+        fill(net, folder / f"{name}.safetensors", option)
     network.requires_grad_(False).eval()
     return Weights(model, {name: network.generators[name] for name in wanted}, record["about"], network)
 
@@ -142,9 +143,9 @@ def without_sources(model: Any) -> Any:
 
 
 def _fill_all(networks: nn.ModuleDict, kind: str, folder: Path | str, option: str) -> None:
-    if kind == "helper" and Path(folder).suffix == ".safetensors":
+    if kind == "helper" and (file := tensors_file(folder, option)):
         for network in networks.values():
-            _fill(network, Path(folder), option, partly=True)
+            fill(network, file, option, partly=True)
         return
     whole = find_weights(folder)  # a comma may be part of a name
     folders = [whole] if whole.exists() else [find_weights(part) for part in str(folder).split(",")]
@@ -157,7 +158,7 @@ def _fill_all(networks: nn.ModuleDict, kind: str, folder: Path | str, option: st
         if name not in known:
             has = f"'{folder}' with {kinds[-1]}s {', '.join(sorted(known)) or 'none'}"
             raise InputError(option, has, f"one with '{name}'")
-        _fill(network, known[name], option)
+        fill(network, known[name], option)
 
 
 def _stored(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -169,8 +170,12 @@ def _stored(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
     return stored
 
 
-def _fill(network: nn.Module, path: Path, option: str, partly: bool = False) -> None:
-    """Fill `network` from a file; `partly` leaves out what the file has beside it, as a classifier's last layers."""
+def fill(network: nn.Module, path: Path, option: str, partly: bool = False) -> None:
+    """Fill `network` from a file; `partly` leaves out what the file has beside it, as a classifier's last layers.
+
+    Raises:
+        InputError: no such file, damaged, of another shape, or with numbers that are not finite.
+    """
     try:
         tensors = {name: t.float() if t.is_floating_point() else t for name, t in load_file(path).items()}
         if partly:

@@ -38,6 +38,10 @@ def train(
     config: ConfigOption = None,
     sets: SetOption = None,
     preset: PresetOption = None,
+    style: Annotated[
+        Path | None,
+        typer.Option(help="A picture or a folder of styles, as adain takes; --data is then the contents."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     form: FormatOption = Format.human,
 ) -> None:
@@ -47,9 +51,10 @@ def train(
     """
     from gan_baselines.training.run import train as run
 
-    if preset is not None and resume:
-        raise InputError("--preset", f"'{preset}' beside --resume", "the settings that the run began with")
-    result = run(model, data, out, file=config, sets=sets or (), resume=resume, preset=preset)
+    for option, given in (("--preset", preset), ("--style", style)):
+        if given is not None and resume:
+            raise InputError(option, f"'{given}' beside --resume", "the settings that the run began with")
+    result = run(model, data, out, file=config, sets=sets or (), resume=resume, preset=preset, style=style)
     if os.environ.get("RANK", "0") != "0":
         return
     text = f"{result['trained']} steps in {result['seconds']} s, weights in {result['weights']}"

@@ -22,6 +22,7 @@ from gan_baselines.config.presets import PRESETS
 from gan_baselines.config.registry import MODELS, layout_of
 from gan_baselines.config.run import Data, ModelConfig, RunConfig, Train
 from gan_baselines.config.staged import ProGan, StackGan
+from gan_baselines.config.style import Adain, Johnson
 from gan_baselines.config.transfer import (
     BiGan,
     Classifier,
@@ -40,6 +41,7 @@ __all__ = [
     "LEAST_SIDE",
     "MODELS",
     "PRESETS",
+    "Adain",
     "BiGan",
     "BicycleGan",
     "Classifier",
@@ -58,6 +60,7 @@ __all__ = [
     "Generator",
     "InfoGan",
     "InitKind",
+    "Johnson",
     "Layout",
     "LossMode",
     "Model",

@@ -40,9 +40,10 @@ class Norm(Closed):
 
 
 class Generator(Closed):
-    """A picture-to-picture network. `blocks`, `up`, `pad` belong to resnet; `downs`, `skips` to unet.
+    """A picture-to-picture network. `blocks`, `up`, `pad`, `ends` belong to resnet; `downs`, `skips` to unet.
 
-    `downs` halvings take a side that 2**downs divides; resnet takes a side that 4 divides.
+    `ends` is the side of the first and the last kernel, px. `downs` halvings take a side that 2**downs divides; resnet
+    takes a side that 4 divides.
     """
 
     kind: Literal["resnet", "unet"] = "resnet"
@@ -50,6 +51,7 @@ class Generator(Closed):
     blocks: int = Field(default=9, ge=0)
     up: Literal["deconv", "resize"] = "deconv"
     pad: Literal["reflect", "replicate", "zero"] = "reflect"
+    ends: Literal[3, 5, 7, 9] = 7
     downs: int = Field(default=8, ge=3, le=10)
     skips: bool = True
     dropout: bool = False
@@ -86,11 +88,12 @@ class Discriminator(Closed):
 
 
 class Features(Closed):
-    """A feature network: `small` with `width` and `stages` (each halves the picture), or torchvision's VGG."""
+    """A feature network: `small` with `width` and `stages` (each halves by `pool`), or torchvision's VGG."""
 
     kind: Literal["small", "vgg16", "vgg19"] = "small"
     width: int = Field(default=24, ge=1)
     stages: int = Field(default=4, ge=1, le=6)
+    pool: Literal["max", "mean"] = "max"
 
     @model_validator(mode="after")
     def _vgg_has_five(self) -> Self:

@@ -6,6 +6,7 @@ _SMALL_PICTURES = {"size": 64, "load_size": 64}
 _SMALL_RESNET = {"generator": {"blocks": 6, "width": 24}, "discriminator": {"width": 32}}
 _SMALL_BASELINE = {"generator": {"blocks": 6, "width": 24}, "discriminator": {"width": 32, "n_layers": 2}}
 _TWO_SCALES = {"discriminator": {"width": 32, "scales": 2}}
+_SMALL_FEATURES = {"kind": "small", "stages": 4}
 _CONSTANT = {"decay_epochs": 0}
 _SMALL_UNET = {"generator": {"downs": 6, "width": 16}, "discriminator": {"width": 32}}
 
@@ -42,6 +43,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "progan": {
             "train": {"batch_size": 16, "lr": 1e-3, "beta1": 0.0, "beta2": 0.99, "ema": 0.999, **_CONSTANT},
+        },
+        "adain": {
+            "data": {"load_size": 512, "size": 256},
+            "train": {"batch_size": 8, "lr": 1e-4, "beta1": 0.9, "steps": 160_000, **_CONSTANT},
+        },
+        "johnson": {
+            "data": {"load_size": 256, "size": 256},
+            "train": {"batch_size": 4, "lr": 1e-3, "beta1": 0.9, "steps": 40_000, **_CONSTANT},
         },
         "classifier": {"train": {"batch_size": 64, "lr": 1e-3, "beta1": 0.9, "epochs": 30, "decay_epochs": 30}},
     },
@@ -95,6 +104,21 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "train": {"batch_size": 32, "halve_every": 0},
         },
         "progan": {"model": {"noise": 128, "widths": [128, 128, 128, 64, 32]}, "data": _SMALL_PICTURES},
+        "adain": {
+            "model": {"features": _SMALL_FEATURES, "layer": "relu3_1"},
+            "data": _SMALL_PICTURES,
+            "train": {"lr": 1e-3, "steps": 8_000},
+        },
+        "johnson": {
+            "model": {
+                "generator": {"width": 16},
+                "features": _SMALL_FEATURES,
+                "content_layer": "relu2_2",
+                "style_layers": ["relu1_2", "relu2_2", "relu3_2", "relu4_2"],
+            },
+            "data": _SMALL_PICTURES,
+            "train": {"steps": 2_000},
+        },
         "classifier": {"data": _SMALL_PICTURES},
     },
 }

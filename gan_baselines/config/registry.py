@@ -6,6 +6,7 @@ from gan_baselines.config.multimodal import BicycleGan, CvaeGan, InfoGan
 from gan_baselines.config.noise import Dcgan
 from gan_baselines.config.paired import Pix2Pix
 from gan_baselines.config.staged import ProGan, StackGan
+from gan_baselines.config.style import Adain, Johnson
 from gan_baselines.config.transfer import (
     BiGan,
     Classifier,
@@ -42,6 +43,8 @@ MODELS: dict[str, type[Model]] = {
     "spade": SpadeGan,
     "stackgan": StackGan,
     "progan": ProGan,
+    "adain": Adain,
+    "johnson": Johnson,
 }
 
 

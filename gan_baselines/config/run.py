@@ -20,7 +20,8 @@ class Data(Closed):
 
     `rotate` (degrees) and `stretch` (relative, 0.1 = up to 10 %) bound random distortions, for DCGAN on small sets.
     `colour` bounds random factors of brightness, contrast and saturation (0.2 = 0.8 to 1.2), equal for both of a pair.
-    A side's pictures are kept in memory as uint8 where they need at most `memory_mb`.
+    A side's pictures are kept in memory as uint8 where they need at most `memory_mb`. With `style`, a picture or a
+    folder of them, the data folder is one collection of contents, and `style` the other side.
     """
 
     size: int | None = Field(default=None, ge=4)
@@ -30,6 +31,7 @@ class Data(Closed):
     stretch: float = Field(default=0.0, ge=0, lt=1)
     colour: float = Field(default=0.0, ge=0, lt=1)
     memory_mb: int = Field(default=2000, ge=0)
+    style: str | None = None
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:

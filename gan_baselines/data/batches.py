@@ -11,7 +11,7 @@ import torch
 from gan_baselines.config import Layout, RunConfig
 from gan_baselines.data.augment import crop_flip, distort, recolour
 from gan_baselines.data.complete import completed
-from gan_baselines.data.folders import Split, find_sources
+from gan_baselines.data.folders import Split, find_sources, styled_sources
 from gan_baselines.data.marks import marked
 from gan_baselines.data.pictures import to_range
 from gan_baselines.data.sets import PictureSet
@@ -32,7 +32,12 @@ class Batches:
     """
 
     def __init__(self, root: Path, config: RunConfig, layout: Layout, split: Split = "train") -> None:
-        sources = find_sources(root, layout, split)
+        style = config.data.style
+        if style and layout != "unpaired":
+            raise InputError(
+                "--style", f"'{style}' for {config.model.name}", "a model of two collections, such as adain"
+            )
+        sources = styled_sources(root, Path(style)) if style else find_sources(root, layout, split)
         self.config = config = completed(config, sources)
         self.paired, data = layout in ("paired", "labelled"), config.data
         if layout == "labelled" and (data.rotate or data.stretch):

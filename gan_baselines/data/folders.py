@@ -63,6 +63,16 @@ def find_sources(root: Path, layout: Layout, split: Split = "train", option: str
     raise InputError(option, f"'{root}' with {_contents(root)}", f"a folder with {expected}")
 
 
+def styled_sources(root: Path, style: Path, option: str = "--data", style_option: str = "--style") -> dict[str, Source]:
+    """One collection of contents, "A", and a style picture or a folder of them, "B".
+
+    Raises:
+        InputError: no picture in either.
+    """
+    files = picture_files(style, style_option) if style.is_dir() else [style]
+    return {"A": find_sources(root, "single", option=option)["picture"], "B": Source(tuple(files))}
+
+
 def has_split(root: Path, layout: Layout, split: Split) -> bool:
     """Whether `root` has a folder for `split` in this layout."""
     if layout == "unpaired":

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gan_baselines.errors import InputError
+from gan_baselines.models.adain import AdainModel
 from gan_baselines.models.base import Batch, GanModel, Terms
 from gan_baselines.models.bicyclegan import BicycleGanModel
 from gan_baselines.models.bigan import BiGanModel
@@ -15,6 +16,7 @@ from gan_baselines.models.discogan import DiscoGanModel
 from gan_baselines.models.dtn import DtnModel
 from gan_baselines.models.gcgan import GcGanModel
 from gan_baselines.models.infogan import InfoGanModel
+from gan_baselines.models.johnson import JohnsonModel
 from gan_baselines.models.modified_cyclegan import ModifiedCycleGanModel
 from gan_baselines.models.munit import MunitModel
 from gan_baselines.models.pix2pix import Pix2PixModel
@@ -51,6 +53,8 @@ _CLASSES: dict[str, type[GanModel]] = {
     "spade": SpadeModel,
     "stackgan": StackGanModel,
     "progan": ProGanModel,
+    "adain": AdainModel,
+    "johnson": JohnsonModel,
 }
 
 

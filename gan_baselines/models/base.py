@@ -103,7 +103,9 @@ class GanModel(nn.Module, ABC):
         Raises:
             InputError: the model gives one answer to a picture.
         """
-        raise InputError("--style", f"a picture, beside weights of a {self.config.name}", "bicyclegan or munit weights")
+        raise InputError(
+            "--style", f"a picture, beside weights of a {self.config.name}", "bicyclegan, munit or adain weights"
+        )
 
     @property
     def sampler(self) -> nn.Module | None:

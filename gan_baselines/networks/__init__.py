@@ -30,6 +30,7 @@ from gan_baselines.networks.generators import (
 )
 from gan_baselines.networks.init import count_parameters, initialise
 from gan_baselines.networks.spade import Spade, SpadeGenerator
+from gan_baselines.networks.styled import MirrorDecoder
 
 __all__ = [
     "CoarseGenerator",
@@ -45,6 +46,7 @@ __all__ = [
     "Gaussian",
     "InstanceEncoder",
     "Judgement",
+    "MirrorDecoder",
     "Norm",
     "PatchDiscriminator",
     "PictureDecoder",

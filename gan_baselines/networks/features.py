@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_baselines.config import Features
+from gan_baselines.errors import InputError
 
 # convolutions of each stage (arXiv 1409.1556, table 1, D and E), a pooling after each
 _VGG = {
@@ -15,7 +16,7 @@ _VGG = {
 
 
 class FeatureNet(nn.Module):
-    """3x3 convolutions with ReLU, a 2x2 maximum after each stage; gives all activations, the finest first.
+    """3x3 convolutions with ReLU, a 2x2 maximum or mean after each stage; gives all activations, the finest first.
 
     `small` has two convolutions a stage, of width, 2 width, then 4 width. The layers of vgg16 and vgg19 bear the names
     of torchvision's, and see colours by the mean and deviation of ImageNet.
@@ -34,7 +35,7 @@ class FeatureNet(nn.Module):
         for _, count in self.stages:
             for _ in range(count):
                 layers += [nn.Conv2d(*next(pairs), 3, padding=1), nn.ReLU()]
-            layers.append(nn.MaxPool2d(2))
+            layers.append(nn.AvgPool2d(2) if config.pool == "mean" else nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
         self.widths = widths[1:]
         imagenet = config.kind != "small"
@@ -42,26 +43,42 @@ class FeatureNet(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, picture: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) in [-1, 1] to the output of every ReLU."""
-        h, found = ((picture + 1) / 2 - self.mean) / self.std, []
+    def forward(self, picture: Tensor, count: int | None = None) -> list[Tensor]:
+        """(N, 3, H, W) in [-1, 1] to the output of every ReLU, or of the first `count`."""
+        h, found = ((picture + 1) / 2 - self.mean) / self.std, list[Tensor]()
         for layer in self.features:
+            if len(found) == count:
+                break
             h = layer(h)
             if isinstance(layer, nn.ReLU):
                 found.append(h)
         return found
 
+    def place(self, name: str, option: str = "model.layer") -> int:
+        """The place of an activation, such as relu4_2, among those of `forward`.
+
+        Raises:
+            InputError: the network has no such layer.
+        """
+        names = [f"relu{s + 1}_{k + 1}" for s, (_, count) in enumerate(self.stages) for k in range(count)]
+        if name not in names:
+            raise InputError(option, f"'{name}'", ", ".join(names))
+        return names.index(name)
+
     def code(self, picture: Tensor) -> Tensor:
         """The map behind the last maximum, (N, C, H / 2**stages, W / 2**stages)."""
         return self.features[-1](self(picture)[-1])
 
+    @property
+    def first_places(self) -> list[int]:
+        """The places of relu1_1, relu2_1, ... among the activations."""
+        counts = [count for _, count in self.stages]
+        return [sum(counts[:stage]) for stage in range(len(counts))]
+
     def firsts(self, picture: Tensor) -> list[Tensor]:
         """The first activation of each stage: relu1_1, relu2_1, ..."""
-        found, start, kept = self(picture), 0, []
-        for _, count in self.stages:
-            kept.append(found[start])
-            start += count
-        return kept
+        found = self(picture)
+        return [found[place] for place in self.first_places]
 
 
 class CodeDecoder(nn.Module):

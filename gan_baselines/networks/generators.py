@@ -30,14 +30,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResnetGenerator(nn.Module):
-    """c7s1-w, d2w, d4w, R4w x blocks, u2w, uw, c7s1-3, tanh (arXiv 1703.10593, appendix 7.2).
+    """c7s1-w, d2w, d4w, R4w x blocks, u2w, uw, c7s1-3, tanh (arXiv 1703.10593, appendix 7.2); `ends` 7 of both c.
 
     `up="resize"` replaces the transposed convolution by nearest resize and a 3x3 convolution (no checkerboard), at the
     same number of parameters. Sides must be multiples of 4.
     """
 
     def __init__(self, blocks: int, width: int, norm: Norm, up: str = "deconv", *, pad: str = "reflect",
-                 dropout: bool = False, channels: tuple[int, int] = (3, 3)) -> None:  # fmt: skip
+                 dropout: bool = False, channels: tuple[int, int] = (3, 3), ends: int = 7) -> None:  # fmt: skip
         super().__init__()
         bias = conv_bias(norm)
 
@@ -45,7 +45,7 @@ class ResnetGenerator(nn.Module):
             return [*before, wrap(norm, conv), norm_layer(norm, out), nn.ReLU(inplace=True)]
 
         w = width
-        layers = block(Conv2d(channels[0], w, 7, bias=bias), w, [_PADS[pad](3)])
+        layers = block(Conv2d(channels[0], w, ends, bias=bias), w, [_PADS[pad](ends // 2)])
         for _ in range(2):
             layers += block(Conv2d(w, 2 * w, 3, stride=2, padding=1, bias=bias), 2 * w, [])
             w *= 2
@@ -58,7 +58,7 @@ class ResnetGenerator(nn.Module):
                 conv = ConvTranspose2d(w, w // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
                 layers += block(conv, w // 2, [])
             w //= 2
-        self.layers = nn.Sequential(*layers, _PADS[pad](3), Conv2d(w, channels[1], 7), nn.Tanh())
+        self.layers = nn.Sequential(*layers, _PADS[pad](ends // 2), Conv2d(w, channels[1], ends), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same."""
@@ -143,4 +143,5 @@ def picture_generator(config: Generator, norm: Norm) -> nn.Module:
     """The generator that `config` describes."""
     if config.kind == "unet":
         return UnetGenerator(config.downs, config.width, norm, skips=config.skips, dropout=config.dropout)
-    return ResnetGenerator(config.blocks, config.width, norm, config.up, pad=config.pad, dropout=config.dropout)
+    return ResnetGenerator(config.blocks, config.width, norm, config.up, pad=config.pad, dropout=config.dropout,
+                           ends=config.ends)  # fmt: skip

@@ -32,9 +32,11 @@ GRID_ROWS = 6
 
 def train(
     model: str, data: Path, out: Path, *, file: Path | None = None, sets: Sequence[str] = (), resume: bool = False,
-    preset: str | None = None,
+    preset: str | None = None, style: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train `model` on the folder `data` into the folder `out`; return what happened as JSON-ready values.
+
+    `style` is the setting `data.style`.
 
     Raises:
         InputError: settings, pictures or folder do not fit; found before anything is written.
@@ -44,6 +46,8 @@ def train(
     small = preset is None and not resume and wants_small(file, sets)
     chosen = preset or ("small" if small else "published")
     config = stored_config(model, out, file, sets) if resume else resolve(model, file, sets, chosen)
+    if style is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"style": str(style.resolve())})})
     if not resume:
         check_new(out, allowed="a new folder, or --resume to go on with its run")
     run = Run(config, data, out, resume)
@@ -218,6 +222,8 @@ class Run:
 
     def _note_pairs(self, data: Path) -> None:
         name = self.config.model.name
+        if self.config.data.style:
+            return
         if self.main and layout_of(name) == "unpaired" and same_names(find_sources(data, "unpaired")):
             say(f"note: both sides of '{data}' hold files of equal names. {name} draws from each side by itself; "
                 "models such as pix2pix learn from the pairs")  # fmt: skip

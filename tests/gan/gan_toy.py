@@ -20,6 +20,11 @@ for _name in ("simgan", "bigan", "gcgan"):
 _FEATURES = ["model.features.width=2", "model.features.stages=2"]
 TINY["feature-gan"] = [*TINY["cyclegan"], *_FEATURES, "model.features_from=random"]
 TINY["classifier"] = [*_FEATURES, "train.batch_size=4"]
+_SQUARE = ["model.features_from=random", "data.load_size=32", "data.size=32", "train.batch_size=2"]
+_SMALL = ["model.features.kind=small", *_FEATURES, *_SQUARE]
+TINY["adain"] = [*_SMALL, "model.layer=relu2_1"]
+TINY["johnson"] = [*_SMALL, "model.generator.width=4", "model.generator.blocks=1", "model.content_layer=relu2_2",
+                   'model.style_layers=["relu1_2", "relu2_2"]']  # fmt: skip
 TINY["dtn"] = ["model.size=32", "model.width=4", *_FEATURES, "model.features_from=random", "train.batch_size=2"]
 TINY["discogan"] = ["model.size=32", "model.width=4", "train.batch_size=2"]
 TINY["cogan"] = ["model.size=32", "model.width=4", "model.noise=6", "model.search=3", "train.batch_size=2"]
