@@ -30,6 +30,7 @@ class Case:
         original: reads the picture whose structure counts, where it is not the input (a condition's photograph).
         mask: reads the region that the edit may change, mode "L", white inside; None where it is not known.
         scenes: input and exact answer, where they are scenes of the embedded world.
+        appearance: reads a picture whose looks the result should have, where there is one.
         concept: the word of the source prompt that names the object, where it is known.
         files: what `picture`, `original` and `mask` read.
     """
@@ -42,6 +43,7 @@ class Case:
     original: Picture | None = None
     mask: Picture | None = None
     scenes: tuple[Scene, Scene] | None = None
+    appearance: Picture | None = None
     concept: str | None = None
     files: tuple[Path, ...] = ()
 

@@ -139,8 +139,22 @@ def scene_case(key: str, kind: str, source: Scene, target: Scene) -> Case:
         picture=lambda: render(source),
         mask=lambda: either_mask(source, target),
         scenes=(source, target),
+        appearance=(lambda: render(example(key, target))) if _restyled(source, target) else None,
         concept=source.object,
     )
+
+
+def _restyled(source: Scene, target: Scene) -> bool:
+    return source.style != target.style and source.with_words(style=target.style) == target
+
+
+def example(key: str, target: Scene) -> Scene:
+    """Another object in the target's style on its background, in a pose of its own: whose looks an edit may take."""
+    rng = random.Random(f"mini-appearance/{key}")
+    while True:
+        scene = random_scene(rng, styles=(target.style,))
+        if scene.object != target.object:
+            return scene.with_words(background=target.background)
 
 
 def either_mask(source: Scene, target: Scene) -> Image.Image:

@@ -22,8 +22,8 @@ FOLDER = "a folder of weights that `gan-baselines train` wrote"
 
 
 @contextmanager
-def translated_errors() -> Iterator[None]:
-    """Errors of gan_baselines as freectl's, which the command line knows.
+def translated_errors(option: str = OPTION, allowed: str = FOLDER) -> Iterator[None]:
+    """Errors of gan_baselines as freectl's, which the command line knows, told of `option`.
 
     Raises:
         InputError: what the block found wrong with the weights.
@@ -34,9 +34,9 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except GanInputError as error:
-        raise InputError(OPTION, error.found, error.allowed) from error
+        raise InputError(option, error.found, error.allowed) from error
     except GanError as error:
-        raise InputError(OPTION, str(error), FOLDER) from error
+        raise InputError(option, str(error), allowed) from error
 
 
 def direction_of(weights: Path | str, direction: str | None = None) -> str:
@@ -172,6 +172,6 @@ y = G(x, z),  z = dropout (Pix2Pix) or nothing (CycleGAN);  trained from picture
         direction = direction_of(settings.gan_weights, settings.gan_direction)
         return settings.model_copy(update={"gan_direction": direction})
 
-    def load(self, settings: GanSettings, seed: int, device: str) -> Translator:
+    def load(self, settings: GanSettings, seed: int, device: str, appearance: Image.Image | None = None) -> Translator:
         """The generator."""
         return Translator(settings.gan_weights or "", settings.gan_direction, seed, device)

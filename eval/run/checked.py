@@ -9,6 +9,7 @@ from freectl.errors import InputError
 
 MASKS = ("none", "attention", "exact")
 CONCEPTS = ("none", "source")
+APPEARANCES = ("none", "example")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Checked:
     Attributes:
         mask: "none"; "attention", where the source's object is seen; or "exact", the case's own object mask.
         concept: "source": bases of the object of the source; "none": the family's general ones.
+        appearance: "example": the case's picture whose looks are taken; what methods of pictures do by default.
     """
 
     variant: Variant
@@ -27,15 +29,17 @@ class Checked:
     concept: str = "none"
     guidance_scale: float | None = None
     negative_prompt: str = ""
+    appearance: str = "none"
 
     def applies(self, case: Case) -> bool:
         """Any case, unless the settings need what it lacks."""
         lacks_mask = self.mask == "exact" and case.scenes is None
-        return not lacks_mask and not (self.concept == "source" and case.concept is None)
+        lacks_picture = self.appearance == "example" and case.appearance is None
+        return not lacks_mask and not lacks_picture and not (self.concept == "source" and case.concept is None)
 
 
 def check(variant: Variant) -> Checked:
-    """Check a diffusion variant without loading weights; imports torch.
+    """Check a variant that is no trained generator without loading weights; imports torch.
 
     Raises:
         InputError: unknown method, preset or setting; a value out of range; an input the method does not use.
@@ -47,12 +51,16 @@ def check(variant: Variant) -> Checked:
     values = dict(variant.values)
     mask = _choice("mask", values.pop("mask", "none"), MASKS)
     concept = _choice("concept", values.pop("concept", "source" if mask == "attention" else "none"), CONCEPTS)
-    scale = _scale(values.pop("guidance_scale", None))
-    negative = values.pop("negative_prompt", "")
+    outside = variant.method in methods.OUTSIDE
+    looks = _choice("appearance", values.pop("appearance", "example" if outside else "none"), APPEARANCES)
+    # methods outside read no words
+    scale = None if outside else _scale(values.pop("guidance_scale", None))
+    negative = "" if outside else values.pop("negative_prompt", "")
     settings = options.method_settings(method, variant.preset, values)
-    given = [name for name, value in (("mask", mask), ("concept", concept)) if value != "none"]
-    method.check(settings, given)
-    return Checked(variant, method, settings, mask, concept, scale, negative)
+    inputs = {"mask": mask, "concept": concept, "appearance_image": looks}
+    method.check(settings, [name for name, value in inputs.items() if value != "none"])
+    settings = method.resolved(settings) if outside else settings
+    return Checked(variant, method, settings, mask, concept, scale, negative, looks)
 
 
 def _choice(key: str, value: str, allowed: tuple[str, ...]) -> str:

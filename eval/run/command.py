@@ -36,7 +36,9 @@ def run(
     ] = None,
     subset: Annotated[int | None, typer.Option(help="This many cases, balanced over edit types.", min=1)] = None,
     kinds: Annotated[str | None, typer.Option(help="Only these edit types, with commas between.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="method.key=value; also mask, concept.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="method.key=value; also mask, concept, appearance.")
+    ] = None,
     sweeps: Annotated[list[str] | None, typer.Option("--sweep", help="method.key=value,value,... for a curve.")] = None,
     model: Annotated[str, typer.Option(help="mini, a folder, a .safetensors file or a hub id.")] = "mini",
     steps: Annotated[int, typer.Option(help="Sampling steps.", min=1, max=1000)] = 50,

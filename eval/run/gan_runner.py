@@ -1,9 +1,10 @@
-"""A trained generator as one more variant."""
+"""Networks outside the diffusion model as variants: a trained generator, and methods that take a picture's looks."""
 
 import torch
 
 from eval.bench.cases import Case
 from eval.gans.method import Translator
+from eval.run.checked import Checked
 from eval.run.runners import Made
 from freectl.denoising.cost import Cost
 
@@ -22,3 +23,21 @@ class GanRunner:
             image = self.translator(picture)
         cost.record_memory(torch.device("cpu"))
         return Made(image, cost.to_dict(), {**self.translator.about, "seed": self.translator.seed})
+
+
+class OutsideRunner:
+    """A method outside with its settings; see `eval.run.runners.Runner`. It loads anew for each picture."""
+
+    def __init__(self, checked: Checked, seed: int) -> None:
+        self.checked, self.seed = checked, seed
+
+    def run(self, case: Case) -> Made:
+        """Edit the case's input by the looks of its picture for them."""
+        looks = None if case.appearance is None or self.checked.appearance == "none" else case.appearance()
+        picture, cost = case.picture(), Cost()
+        with cost.stage("load"):
+            network = self.checked.method.load(self.checked.settings, self.seed, "cpu", looks)
+        with cost.stage("synthesis"):
+            image = network(picture)
+        cost.record_memory(torch.device("cpu"))
+        return Made(image, cost.to_dict(), self.checked.settings.model_dump())

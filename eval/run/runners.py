@@ -103,6 +103,7 @@ class DiffusionRunner:
             source_prompt=case.source_prompt,
             concept=case.concept if asked.concept == "source" else None,
             mask=self._mask(case, fitted),
+            appearance_image=self._appearance(case, fitted),
             method=asked.method,
             settings=asked.settings,
             cache=Cache() if model.reuse else BasesOnly(),
@@ -110,6 +111,11 @@ class DiffusionRunner:
         )
         image = fitted.restore(output.images[0])
         return Made(image, output.cost, output.settings.model_dump(), list(output.warnings))
+
+    def _appearance(self, case: Case, fitted: pictures.Fitted) -> Image.Image | None:
+        if self.checked.appearance != "example" or case.appearance is None:
+            return None
+        return pictures.fit(case.appearance(), fitted.image.size).image
 
     def _mask(self, case: Case, fitted: pictures.Fitted) -> Image.Image | str | None:
         if self.checked.mask != "exact":

@@ -11,6 +11,7 @@ from eval.gans import GAN
 from eval.results.store import Store
 from eval.run.checked import check
 from eval.run.plan import Plan, Task
+from freectl.methods import OUTSIDE
 
 
 class Workshop:
@@ -55,6 +56,10 @@ class Workshop:
 
                 folder = parse_weights(list(self.plan.gan_weights))[variant.preset]
                 self._runners[label] = GanRunner(Translator(folder, seed=self.plan.seed))
+            elif variant.method in OUTSIDE:
+                from eval.run.gan_runner import OutsideRunner
+
+                self._runners[label] = OutsideRunner(check(variant), self.plan.seed)
             else:
                 from eval.run.runners import DiffusionRunner
 

@@ -28,6 +28,7 @@ Examples:
   freectl edit --image photos --prompt "a bronze horse" --output results
   freectl edit --config out.png --output again.png
   freectl edit --image fox.png --method gan --gan-weights runs/pix2pix/weights
+  freectl edit --image photo.jpg --method style-transfer --appearance-image painting.jpg
 """
 Text = Annotated[str | None, typer.Option(show_default=False)]
 

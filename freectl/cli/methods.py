@@ -25,6 +25,7 @@ PURPOSES = {
     "flowedit": "larger changes of shape, without inversion; differs from seed to seed",
     "ctrlx": "the structure of one picture with the appearance of another; without gradients",
     "gan": "one pass of a network that you trained with gan-baselines; reads no words",
+    "style-transfer": "the colours and strokes of a painting on a photo; reads no words, wants --appearance-image",
 }
 """What to take which method for; others are told by their summary."""
 

@@ -9,8 +9,9 @@ import typer
 from freectl.cli import panels
 from freectl.cli.trust import check_trusted
 from freectl.errors import InputError
+from freectl.methods import FLAGS
 
-SHORTCUTS = ("structure_strength", "appearance_weight", "gan_weights", "gan_direction")
+SHORTCUTS = ("structure_strength", "appearance_weight", *FLAGS)
 """Flags that are settings of methods."""
 Given = dict[str, Any]
 

@@ -19,9 +19,11 @@ REGISTRY: dict[str, str] = {
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }
 
-OUTSIDE: dict[str, str] = {"gan": "eval.gans.method:Gan"}
+OUTSIDE: dict[str, str] = {"gan": "eval.gans.method:Gan", "style-transfer": "eval.gans.style:StyleTransfer"}
 """Methods that run no diffusion model and live outside this package, as `freectl.tasks.outside` says; names of their
-settings start with the method's."""
+settings start with the first word of the method's."""
+FLAGS = ("gan_weights", "gan_direction")
+"""Settings of methods outside that have a flag of their own."""
 _CHECKOUT = "a checkout: installed by `pip install -e .`, or its folder on PYTHONPATH"
 
 
@@ -52,9 +54,14 @@ def available() -> list[Any]:
     return found
 
 
+def of_pictures() -> list[str]:
+    """Methods outside that can be had here and take an appearance picture."""
+    return [one.name for one in available() if one.name in OUTSIDE and "appearance_image" in one.inputs]
+
+
 def outsider(setting: str) -> str | None:
     """The outside method whose setting that is by its name, or None."""
-    return next((name for name in OUTSIDE if setting.startswith(f"{name}_")), None)
+    return next((name for name in OUTSIDE if setting.startswith(f"{name.partition('-')[0]}_")), None)
 
 
 def check_asked(names: Collection[str], settings: Collection[str]) -> None:
@@ -67,4 +74,5 @@ def check_asked(names: Collection[str], settings: Collection[str]) -> None:
         owner = outsider(setting)
         if owner is not None and owner not in names:
             allowed = f"--method {owner}, also among others: pnp,{owner} or all"
-            raise InputError(f"--{setting.replace('_', '-')}", f"given to {', '.join(names)}", allowed)
+            option = f"--{setting.replace('_', '-')}" if setting in FLAGS else f"--set {setting}"
+            raise InputError(option, f"given to {', '.join(names)}", allowed)

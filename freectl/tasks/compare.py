@@ -86,11 +86,12 @@ class FirstEdits:
         return self.kept.get_or_build(kind, key, build)
 
 
-def chosen(names: str | Sequence[str], settings: Collection[str] = ()) -> list[str]:
+def chosen(names: str | Sequence[str], settings: Collection[str] = (), *, appearance: bool = False) -> list[str]:
     """Methods by name: "all", names in a text with commas between, or a sequence of them.
 
     Args:
         settings: names of the settings that are given; with "all", they call for the outside methods they belong to.
+        appearance: whether an appearance picture is given; with "all", it calls for the outside methods that take one.
 
     Raises:
         InputError: an unknown name, or none.
@@ -98,6 +99,8 @@ def chosen(names: str | Sequence[str], settings: Collection[str] = ()) -> list[s
     asked = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     if asked == [ALL]:
         owners = {methods.outsider(setting) for setting in settings}
+        if appearance:
+            owners |= set(methods.of_pictures())
         return [*methods.REGISTRY, *(name for name in methods.OUTSIDE if name in owners)]
     known = [ALL, *methods.REGISTRY, *methods.OUTSIDE]
     for name in asked:
@@ -262,4 +265,5 @@ def compare(
     settings: dict[str, Any] = dict(options)
     own = {name: settings.pop(name) for name in list(settings) if name in EditOptions.model_fields}
     checked = config.validated(EditOptions, {"prompt": prompt, "method": ALL, **own})
-    return run(plans(image, chosen(methods, settings), checked, settings), cache=cache, progress=progress)
+    names = chosen(methods, settings, appearance=checked.appearance_image is not None)
+    return run(plans(image, names, checked, settings), cache=cache, progress=progress)

@@ -3,12 +3,14 @@
 `freectl.methods.OUTSIDE` names the class of each; neither package has to know the other.
 """
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from PIL import Image
 
 from freectl import methods
 from freectl.errors import InputError
+from freectl.files import pictures
 from freectl.files import record as records
 from freectl.methods.description import Description
 from freectl.pipelines.loading import resolve_device
@@ -20,7 +22,8 @@ from freectl.tasks.plan import EditResult, Plan
 
 USED = ("method", "preset", "seed", "device", "keep", "background", "keep_alpha")
 """Run options that mean something without a diffusion model."""
-_REFUSED = ("concept", "mask", "appearance_image", "keep_background", "keep_concept")
+_OPTIONAL = ("concept", "mask", "appearance_image", "keep_background", "keep_concept")
+"""Inputs whose absence would change what is asked for: a method that does not use them refuses them."""
 
 
 class Network(Protocol):
@@ -40,7 +43,8 @@ class Network(Protocol):
 class Outside(Description):
     """Base of the methods outside.
 
-    Names of settings start with the method's name, so that they tell whose they are among several methods.
+    Names of settings start with the first word of the method's name, so that they tell whose they are among several
+    methods.
     """
 
     def resolved(self, settings: Any) -> Any:
@@ -51,8 +55,22 @@ class Outside(Description):
         """
         raise TypeError(f"{type(self).__name__} does not implement resolved()")
 
-    def load(self, settings: Any, seed: int, device: str) -> Network:
+    def check(self, settings: Any, given: Collection[str]) -> None:
+        """Refuse optional inputs that the method would ignore, and the lack of one that it needs.
+
+        Raises:
+            InputError: see there.
+        """
+        for name in given:
+            if name not in self.inputs:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(option, f"given to {self.name}, which does not use it", "nothing, or another --method")
+
+    def load(self, settings: Any, seed: int, device: str, appearance: Image.Image | None = None) -> Network:
         """The network of resolved settings.
+
+        Args:
+            appearance: the picture whose appearance is taken, for methods with that input.
 
         Raises:
             InputError: its weights cannot be read.
@@ -74,16 +92,20 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     method = methods.get(options.method)
     fields = EditOptions.model_fields
     given = [name for name, field in fields.items() if getattr(options, name) != field.default and name not in USED]
-    for name in _REFUSED:
-        if name in given:
-            option = f"--{name.replace('_', '-')}"
-            raise InputError(option, f"given to {method.name}, which does not use it", "nothing, or another --method")
+    inputs = [name for name in _OPTIONAL if name in given]
+    settings = config.method_settings(method, options.preset, overrides)
+    method.check(settings, inputs)
     keep = checked_keep(options, picture.image.size)
     resolve_device(options.device)
-    settings = method.resolved(config.method_settings(method, options.preset, overrides))
-    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-    ignored = [f"{method.name} does not use {flags}"] if given else []
-    return Plan(options, method, settings, picture, None, None, None, [*picture.warnings, *ignored], keep)
+    appearance = None
+    if options.appearance_image is not None:
+        appearance = pictures.load_image(
+            options.appearance_image, "--appearance-image", options.background, reduced=True
+        ).image
+    settings = method.resolved(settings)
+    unused = [f"--{name.replace('_', '-')}" for name in given if name not in inputs]
+    ignored = [f"{method.name} does not use {', '.join(unused)}"] if unused else []
+    return Plan(options, method, settings, picture, None, appearance, None, [*picture.warnings, *ignored], keep)
 
 
 def run(checked: Plan) -> EditResult:
@@ -97,7 +119,7 @@ def run(checked: Plan) -> EditResult:
     options, picture, cost = checked.options, checked.picture.image, Cost()
     device, reason = resolve_device(options.device)
     with cost.stage("load"):
-        network = checked.method.load(checked.settings, options.seed, device)
+        network = checked.method.load(checked.settings, options.seed, device, checked.appearance)
     with cost.stage("synthesis"):
         result = network(picture)
     if isinstance(checked.keep, Image.Image):
@@ -111,6 +133,7 @@ def run(checked: Plan) -> EditResult:
         "settings": {
             "image": str(checked.picture.source),
             "device": options.device,
+            "appearance_image": options.appearance_image,
             "keep": options.keep,
             "background": options.background,
             "keep_alpha": options.keep_alpha,

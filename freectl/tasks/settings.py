@@ -76,6 +76,14 @@ class Settings(TypedDict, total=False):
     structure_stop: float
     structure_strength: float | None
     structure_weight: float | None
+    style_alpha: float
+    style_colour: str
+    style_evaluations: int
+    style_features: str
+    style_size: int
+    style_way: str
+    style_weight: float
+    style_weights: str | None
     threshold: float
     update: str
     warmup: float

@@ -31,7 +31,7 @@ class EditTab:
         self.sessions, self.panel = sessions, panel
         self.parts: dict[str, Any] = {}
         self._words()
-        self.form = MethodForm(list(methods.REGISTRY), "edit")
+        self.form = MethodForm([*methods.REGISTRY, *methods.of_pictures()], "edit")
         with gr.Row():
             self.parts["steps"] = gr.Slider(1, MAX_STEPS, value=50, step=1, label="Steps", min_width=200)
             self.parts["seed"] = gr.Textbox("0", label="Seed", info="Several: 0-3, 7", min_width=120)

@@ -72,6 +72,8 @@ def edit_work(plan: Any) -> Callable[[Watch], Any]:
         from freectl.tasks import edit as editing
 
         watch.tell(Progress("opening the model", 0, 1, None))
+        if plan.source is None:
+            return editing.run(plan)
         pipe, _ = editing.opened(plan.options, plan.source)
         with watch.watching(pipe):
             return editing.run(plan, on_step=previewing(watch, plan.options))
