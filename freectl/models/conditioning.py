@@ -16,6 +16,7 @@ from freectl.models.long_text import MOST_PIECES, pieces
 from freectl.models.networks import unwrapped
 
 Size = tuple[int, int]
+CLIP_TOKENS = 77
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class TextConditioner:
     @property
     def reads(self) -> int:
         """Tokens of a text that are read, those of start and end counted."""
-        return int(self.pipe.tokenizer.model_max_length)
+        return CLIP_TOKENS if self.pipe.tokenizer is None else int(self.pipe.tokenizer.model_max_length)
 
     @property
     def embedded(self) -> int:
@@ -114,7 +115,8 @@ class TextConditioner:
 
     def cut(self, text: str) -> list[str]:
         """A text in the pieces that it is read in; itself, if it is short or nothing is read in pieces."""
-        return pieces(text, self._counts, self.reads - 2) if self.long else [text]
+        several = self.long and text and self.pipe.tokenizer is not None
+        return pieces(text, self._counts, self.reads - 2) if several else [text]
 
     def at_once(self) -> "TextConditioner":
         """The same, which reads no text in pieces."""
@@ -128,7 +130,7 @@ class TextConditioner:
 
     def unseen(self, text: str) -> str:
         """The words of a text that lie beyond what is read, "" if none do."""
-        if self.long:
+        if self.long or not text or self.pipe.tokenizer is None:
             return ""
         tokenizer, first = self.pipe.tokenizer, self.reads - 2
         tokens = tokenizer(self._expanded(text), truncation=False).input_ids[1:-1]
@@ -214,6 +216,9 @@ class TextConditioner:
         return Prompt(cond, uncond)
 
     def _encoded(self, texts: Sequence[str], options: dict[str, Any]) -> tuple[Any, ...]:
+        if not self.encoders:
+            allowed = "prompt_embeds, and a method that needs no other text, such as sdedit"
+            raise InputError("prompt", "text for a model without text encoders", allowed)
         found = self.pipe.encode_prompt(list(texts), **options)
         for embeds in found:
             if embeds is not None:
