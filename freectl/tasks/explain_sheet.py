@@ -114,7 +114,7 @@ def _components(explained: Explained) -> list[Part]:
 def _energies(explained: Explained) -> list[Part]:
     trace = explained.result.trace
     names = [name for name in (trace[0] if trace else ()) if name != "timestep"]
-    parts: list[Part] = []
+    parts: list[Image.Image] = []
     for name in names:
         curve = [(step, one[name]) for step, one in enumerate(trace, start=1)]
         if any(value for _, value in curve):
