@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,11 @@ def check(texts: Sequence[str]) -> list[Lora]:
     """The LoRAs that are asked for, their files looked at but not read.
 
     Raises:
-        InputError: missing, not safetensors, a strength that is no number, or one file twice.
+        InputError: missing, not safetensors, a strength that is no number, one file twice, or no peft to load them.
     """
     found = [parse(text) for text in texts]
+    if found and find_spec("peft") is None:
+        raise InputError(OPTION, f"'{found[0].path}' without peft", "LoRA files after: pip install 'freectl[lora]'")
     for one in found:
         check_file(one.path, OPTION, "a .safetensors file, or one with its strength: FILE.safetensors:0.8")
         if one.path.suffix.lower() != ".safetensors":
