@@ -117,6 +117,13 @@ def test_texts(text, path, strength):
     assert (str(found.path), found.strength) == (path, strength)
 
 
+def test_without_peft_it_is_said_before_anything_loads(model, loras, monkeypatch):
+    monkeypatch.setattr(lora, "find_spec", lambda name: None)
+    monkeypatch.setattr(editing, "load_pipeline", None)
+    with pytest.raises(InputError, match=r"^lora: found .* without peft; .*pip install 'freectl\[lora\]'"):
+        edited(model, loras[0])
+
+
 @pytest.mark.parametrize("number", ["much", "nan", "inf", "11", ""])
 def test_strengths_that_are_none(number):
     with pytest.raises(InputError, match="--lora: found .*strength"):
