@@ -74,7 +74,7 @@ class Settings(TypedDict, total=False):
     steer: str
     strength: float
     structure_stop: float
-    structure_strength: float | None
+    structure_strength: float
     structure_weight: float | None
     style_alpha: float
     style_colour: str

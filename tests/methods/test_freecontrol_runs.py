@@ -216,7 +216,7 @@ def test_choices_change_the_result(pipe, cache, field):
         "reduction": "sum",
         "appearance_gate": "sigmoid",
     }[field]
-    base = {"structure_strength": None, "appearance_weight": 1.0, "steps": 5}
+    base = {"structure_strength": 0.6, "appearance_weight": 1.0, "steps": 5}
     assert not torch.equal(run(pipe, cache, **base).images, run(pipe, cache, **base, **{field: other}).images)
 
 
@@ -254,7 +254,7 @@ def test_trace_has_plain_numbers(pipe, cache, recwarn):
 
 def under(pipe, cache: Cache | None, *conditions: Condition, steps: int = 4, seed: int = 2, **settings: Any):
     few = {"seeds": 4, "seed_steps": 20, "components": 4, "output_type": "latent", "guidance_scale": SCALE}
-    few |= {"appearance_weight": 0.2, "generator": torch.Generator().manual_seed(seed)}
+    few |= {"structure_strength": 1.0, "appearance_weight": 0.2, "generator": torch.Generator().manual_seed(seed)}
     prompt = settings.pop("prompt", "a cat")
     return pipe(prompt, conditions=list(conditions), num_inference_steps=steps, cache=cache, **(few | settings))
 

@@ -139,8 +139,7 @@ class FreeControlGuide(Controller):
             return gradient * warm
         if self.settings.update == "official":
             return self.path.guidance_length(step.timestep).to(gradient) * (gradient * warm)
-        strength = 1.0 if self.settings.structure_strength is None else self.settings.structure_strength
-        length = FULL * strength * warm * self.path.relative_length(step.timestep)
+        length = FULL * self.settings.structure_strength * warm * self.path.relative_length(step.timestep)
         return relative_step(gradient, energy, length)
 
     def _energy(self, step: Step, features: Mapping[str, Tensor]) -> Tensor:

@@ -25,10 +25,10 @@ class FreeControlSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    structure_strength: float | None = setting(
-        None,
+    structure_strength: float = setting(
+        STRENGTH,
         "how firmly structure holds: 0 not at all, 1 as firmly as words of another object or style can bear; "
-        f"none = {STRENGTH:g}; of the update relative alone",
+        "of the update relative alone",
         ge=0,
         le=1,
         unit="share",
@@ -193,9 +193,8 @@ def resolved(settings: FreeControlSettings, family: Family, *, appearance_image:
     if family.flow and settings.update == "paper":
         raise InputError("--set update", "paper on a flow, at whose first step it is infinite", "relative or official")
     relative = settings.update == "relative"
-    strength = STRENGTH if relative else None
     weight = None if relative else PUBLISHED_WEIGHT
-    values = {"structure_strength": strength, "structure_weight": weight, **family.freecontrol}
+    values = {"structure_weight": weight, **family.freecontrol}
     if "window_stop" in settings.model_fields_set:
         values.pop("window_level", None)
     share = values["appearance_weight"] or float(appearance_image)
@@ -214,7 +213,7 @@ def check_dial(settings: FreeControlSettings) -> None:
     if settings.update == "relative" and settings.structure_weight is not None:
         allowed = "--structure-strength, 0 to 1, or --preset official or paper"
         raise InputError("--set structure_weight", f"{settings.structure_weight:g} with update=relative", allowed)
-    if settings.update != "relative" and settings.structure_strength is not None:
+    if settings.update != "relative" and settings.structure_strength != STRENGTH:
         found = f"{settings.structure_strength:g} with update={settings.update}"
         raise InputError("--set structure_strength", found, "--set structure_weight=400, or update=relative")
 
