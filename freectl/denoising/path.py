@@ -158,11 +158,6 @@ class Path(ABC):
         here, below = (torch.atan2(s, a) for a, s in (self.coefficients(t) for t in (time, self.below(time))))
         return float(here - below)
 
-    def relative_length(self, time: float) -> float:
-        """`turn` times s s' of the path at unit variance, in latents of the level below: the same sum on any grid."""
-        (a, s), (_, below_s) = self.coefficients(time), self.coefficients(self.below(time))
-        return self.turn(time) * float(s * below_s / torch.hypot(a, s))
-
     def noise_level(self, time: float) -> float:
         """Sigma = s / (a + s), 0 to 1: one measure of noise for both kinds of path."""
         a, s = self.coefficients(time)

@@ -17,7 +17,7 @@ from freectl.denoising.taps import tap
 from freectl.errors import InputError
 from freectl.files.cache import Cache
 from freectl.files.data import prompts_file
-from freectl.methods.freecontrol.guide import FULL, FreeControlGuide, Target, relative_step
+from freectl.methods.freecontrol.guide import FULL, FreeControlGuide, Target, relative_length, relative_step
 from freectl.methods.freecontrol.method import FreeControl
 from freectl.methods.freecontrol.settings import PRESETS, FreeControlSettings
 from freectl.mini import MODEL_DIR
@@ -63,7 +63,7 @@ def test_a_strength_means_the_same_at_any_steps_and_on_any_path(path):
         grid = path.on(steps)
         passed = [t for t in grid.times if grid.noise_level(t) >= 0.54]
         variance = [math.hypot(*map(float, grid.coefficients(grid.below(t)))) for t in passed]
-        total = sum(grid.relative_length(t) / v for t, v in zip(passed, variance, strict=True))
+        total = sum(relative_length(grid, t) / v for t, v in zip(passed, variance, strict=True))
         ends = [math.atan2(*map(float, grid.coefficients(t)[::-1])) for t in (passed[0], grid.below(passed[-1]))]
         assert total == pytest.approx(np.subtract(*[(p - math.sin(p) * math.cos(p)) / 2 for p in ends]), rel=1e-3)
         assert total == pytest.approx(0.6, abs=0.1)
@@ -99,7 +99,7 @@ def test_the_energy_over_all_kinds_of_features_has_the_gradient_of_finite_differ
         slopes.append((energy(lane.latents + nudge) - energy(lane.latents - nudge)) / 2e-5)
     got = torch.stack([change[:, 0, 0, 0], change[:, 2, 5, 7], change[:, 3, 7, 1]])
     torch.testing.assert_close(got / got[0], torch.stack(slopes) / slopes[0], rtol=1e-5, atol=1e-9)
-    expected = 0.5 * FULL * guide.path.relative_length(time)
+    expected = 0.5 * FULL * relative_length(guide.path, time)
     torch.testing.assert_close(lengths(change), torch.full((2,), expected, dtype=torch.float64), rtol=1e-9, atol=0)
 
 

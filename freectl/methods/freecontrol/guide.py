@@ -139,7 +139,7 @@ class FreeControlGuide(Controller):
             return gradient * warm
         if self.settings.update == "official":
             return self.path.guidance_length(step.timestep).to(gradient) * (gradient * warm)
-        length = FULL * self.settings.structure_strength * warm * self.path.relative_length(step.timestep)
+        length = FULL * self.settings.structure_strength * warm * relative_length(self.path, step.timestep)
         return relative_step(gradient, energy, length)
 
     def _energy(self, step: Step, features: Mapping[str, Tensor]) -> Tensor:
@@ -185,6 +185,12 @@ class FreeControlGuide(Controller):
         _, noise = self.path.split(output.to(edit.latents), edit.latents, step.timestep)
         noise = noise + self._change
         return self.path.joined((edit.latents - s * noise) / a, noise, step.timestep)
+
+
+def relative_length(path: Path, time: float) -> float:
+    """`turn` times s s' of the path at unit variance, in latents of the level below: the same sum on any grid."""
+    (a, s), (_, below_s) = path.coefficients(time), path.coefficients(path.below(time))
+    return path.turn(time) * float(s * below_s / torch.hypot(a, s))
 
 
 def relative_step(gradient: Tensor, energy: Tensor, length: float) -> Tensor:
