@@ -57,7 +57,7 @@ LongPrompts = Annotated[
     bool | None,
     panels.what(
         "--long-prompts/--no-long-prompts",
-        help="Read texts beyond the text encoder's 77 tokens in pieces; else what is not read is said.",
+        help="Read texts in pieces that are longer than the text encoder reads (77 tokens; mini 24).",
         show_default=False,
     ),
 ]

@@ -1,13 +1,15 @@
 """What of a file's tensors a pipeline took: single files and LoRAs, told by names alone."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from freectl.pipelines.text_lora import peft_names
+
+if TYPE_CHECKING:  # names are checked before torch is imported
+    from torch import Tensor, nn
 
 _OPEN_CLIP = {"text_encoder": "cond_stage_model.model.", "text_encoder_2": "conditioner.embedders.1.model."}
 _MARKED_ROWS = 6
@@ -25,6 +27,8 @@ def some(names: Iterable[str], most: int = 2) -> str:
 
 def networks(pipe: Any) -> dict[str, nn.Module]:
     """The pipeline's networks by component."""
+    from torch import nn
+
     return {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
 
 
@@ -68,6 +72,8 @@ def missing_in_single_file(parts: Mapping[str, nn.Module], shapes: Mapping[str, 
 
 def _stand_ins(shapes: Mapping[str, tuple[int, ...]]) -> tuple[list[str], dict[str, Tensor]]:
     """Names of a file's weights, and for each a small tensor of its number."""
+    import torch
+
     names = [name for name, shape in shapes.items() if "." in name and shape]  # the noise schedule's have no dots
     sizes = ((_MARKED_ROWS, *[1] * (len(shapes[name]) - 1)) for name in names)
     return names, {name: torch.full(size, float(i)) for i, (name, size) in enumerate(zip(names, sizes, strict=True))}

@@ -4,12 +4,15 @@ diffusers leaves them to transformers, whose newest versions ask for a peft that
 for the text, as most have, could not be loaded at all then.
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+if TYPE_CHECKING:  # names of files are checked before torch is imported
+    from torch import Tensor, nn
 
 
 def inject(

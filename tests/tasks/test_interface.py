@@ -52,6 +52,7 @@ def test_import_and_dir_load_no_torch():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # mypy reads torch anew
 def test_mypy_catches_a_misspelt_keyword(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "use.py").write_text(
