@@ -70,6 +70,9 @@ class Worker:
         groups: dict[Any, list[tuple[Wanted, Plan]]] = {}
         for values in bundle:
             one = Wanted(**values)
+            if (line := self.journal.written(one)) is not None:  # by an actor that died after it
+                made.append(line)
+                continue
             try:
                 plan = planned(one)
                 groups.setdefault(self._batch_key(one, plan), []).append((one, plan))
