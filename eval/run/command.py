@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from eval.bench.cases import Bench, Case, chosen_cases
 from eval.results.store import Store
 from eval.run.variants import variants
 from freectl.errors import FreectlError, InputError
+from freectl.tasks.batch import engines
 
 if TYPE_CHECKING:
     from eval.run.plan import Plan
@@ -49,6 +50,8 @@ def run(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads a process.  [default: cores / workers]", min=1)
     ] = None,
+    engine: Annotated[str, typer.Option(help="local processes, or ray actors.", metavar="local|ray")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="Cluster for --engine ray; none starts one here.")] = None,
     reuse: Annotated[
         bool, typer.Option("--reuse", help="Share inversions between edits of a picture: faster.")
     ] = False,
@@ -93,16 +96,18 @@ def run(
         clip=clip,
         gan_anything=gan_anything,
     )
-    _carry_out(plan, loaded, chosen_cases(loaded, kinds, subset), out, workers)
+    way = {"workers": workers, "engine": engine, "ray_address": ray_address}
+    _carry_out(plan, loaded, chosen_cases(loaded, kinds, subset), out, way)
 
 
-def _carry_out(plan: "Plan", bench: Bench, cases: list[Case], out: Path, workers: int) -> None:
+def _carry_out(plan: "Plan", bench: Bench, cases: list[Case], out: Path, way: dict[str, Any]) -> None:
     """Do what the folder lacks, and print its table."""
     from eval.results.reading import read
     from eval.results.tables import summary_markdown
     from eval.run.execute import execute
     from eval.run.measure import write_sets
 
+    engines.engine(way["engine"], way["workers"], way["ray_address"])  # refuses what cannot be had
     plan.check(bench)
     if not plan.tasks(cases):
         named = ",".join(one.label for one in plan.variants)
@@ -110,7 +115,7 @@ def _carry_out(plan: "Plan", bench: Bench, cases: list[Case], out: Path, workers
         raise InputError("--methods", found, "methods that fit some; mask=exact fits scenes, concept=source needs one")
     with Store(out).locked() as store:
         store.begin(plan.about(bench), command())
-        failed = execute(plan, bench, cases, store, workers)
+        failed = execute(plan, bench, cases, store, **way)
         write_sets(store, bench.layout, plan.clip)
         if failed:
             raise FreectlError(f"{failed} cases failed, see {store.folder / 'failures.jsonl'}; run again to retry them")

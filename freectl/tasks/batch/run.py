@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,17 +12,16 @@ from typing import Any, Literal, Unpack
 
 from freectl.errors import FreectlError, InputError, python_errors
 from freectl.files.outputs import digest
-from freectl.tasks.batch import names
+from freectl.tasks.batch import engines, names
 from freectl.tasks.batch.bundles import MOST, bundles
 from freectl.tasks.batch.journal import Journal, Line, failure
 from freectl.tasks.batch.manifest import read_manifest
 from freectl.tasks.batch.places import Places
-from freectl.tasks.batch.pool import Died, answers
+from freectl.tasks.batch.pool import Died
 from freectl.tasks.batch.rows import Rows, Wanted
 from freectl.tasks.batch.worker import Spec, Worker, plain
 from freectl.tasks.compare import CompareOptions
 
-ENGINES = ("local", "ray")
 LARGEST, MOST_WORKERS = 64, 4096
 
 
@@ -148,7 +147,9 @@ def _lines(checked: Checked, missing: Sequence[Wanted], journal: Journal, way: W
     make = partial(Worker, Spec(str(journal.folder), way.batch_size, way.cache, threads))
     by_identity = {one.identity: one for one in missing}
     try:
-        for bundle, answer in _engine(way)(make, [plain(bundle) for bundle in made]):
+        for bundle, answer in engines.engine(way.engine, way.workers, way.ray_address)(
+            make, [plain(bundle) for bundle in made]
+        ):
             if not isinstance(answer, Died):
                 yield from answer
                 continue
@@ -157,14 +158,6 @@ def _lines(checked: Checked, missing: Sequence[Wanted], journal: Journal, way: W
                 yield journal.written(one) or failure(one.row, one.identity, "the worker process died", image=one.image)
     finally:
         journal.leave(missing)
-
-
-def _engine(way: Way) -> Callable[..., Iterator[tuple[Any, Any]]]:
-    if way.engine == "local":
-        return partial(answers, workers=way.workers)
-    from freectl.tasks.batch.on_ray import answers_of_actors
-
-    return partial(answers_of_actors, workers=way.workers, address=way.ray_address)
 
 
 class _bar:  # noqa: N801 - a context manager, used as a function
@@ -210,15 +203,9 @@ def checked_way(**given: Any) -> Way:
     workers = given.get("workers", 1)
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MOST_WORKERS:
         raise InputError("--workers", repr(workers), f"1 to {MOST_WORKERS}")
-    for name, allowed in (("on_error", ("continue", "stop")), ("engine", ENGINES)):
-        if name in given and given[name] not in allowed:
-            raise InputError(f"--{name.replace('_', '-')}", repr(given[name]), ", ".join(allowed))
-    if given.get("ray_address") and given.get("engine") != "ray":
-        raise InputError("--ray-address", repr(given["ray_address"]), "with --engine ray")
-    if given.get("engine") == "ray":
-        from freectl.tasks.batch.on_ray import check_installed
-
-        check_installed()
+    if given.get("on_error", "stop") not in ("continue", "stop"):
+        raise InputError("--on-error", repr(given["on_error"]), "continue, stop")
+    engines.engine(given.get("engine", "local"), workers, given.get("ray_address"))
     return Way(**{**given, "batch_size": None if size == "auto" else int(size)})
 
 
