@@ -181,19 +181,15 @@ def reached(*_, **__):
 
 def check_prompts(case):
     prompt, pairs, more = case
-    check_command(["edit", "--image", "in.png", f"--prompt={prompt}", *(f"--set={pair}" for pair in pairs), *more])
+    check_command(["edit", "--image=in.png", f"--prompt={prompt}", *(f"--set={pair}" for pair in pairs), *more])
 
 
 ARGV = st.text(st.characters(exclude_characters="\x00"), max_size=20)  # no command line can hold a zero byte
-FLAGS = st.sampled_from(
-    ["steps", "seed", "concept", "mask", "keep", "model", "guidance-scale", "method", "preset", "background", "lora"]
-    + ["source-prompt", "output", "dtype"]
-)
+PLACES = ["model", "image", "mask", "keep", "lora", "output", "background", "device", "dtype"]
+FLAGS = st.sampled_from([*PLACES, "steps", "seed", "concept", "guidance-scale", "method", "preset", "source-prompt"])
 SET = st.tuples(st.sampled_from(KNOWN), ARGV).map("=".join) | ARGV
-MORE = st.tuples(FLAGS, ARGV).map(lambda pair: f"--{pair[0]}={pair[1]}")
-test_prompts, test_prompts_long = fuzzed(st.tuples(ARGV, st.lists(SET, max_size=2), st.lists(MORE, max_size=2)))(
-    check_prompts
-)
+MORE = st.lists(st.tuples(FLAGS, ARGV).map(lambda pair: f"--{pair[0]}={pair[1]}"), max_size=2)
+test_prompts, test_prompts_long = fuzzed(st.tuples(ARGV, st.lists(SET, max_size=2), MORE), COMMANDS)(check_prompts)
 
 RECORD = {"method": "sdedit", "model": "mini", "prompt": "a cat", "seed": 1, "steps": 5, "cost": {}, "warnings": [],
           "settings": {"image": "in.png", "strength": 0.5}}  # fmt: skip

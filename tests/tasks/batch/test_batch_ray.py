@@ -1,0 +1,77 @@
+"""Batches on Ray actors: what the local engine makes, also when an actor is killed. Takes a minute to start."""
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batch_kit import files, lines, pixels
+
+import freectl
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def ray_of_this_machine(monkeypatch):
+    """Actors import the packages that are tested."""
+    pytest.importorskip("ray.data")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{Path(__file__).parent}")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
+def test_two_actors_make_what_the_local_engine_makes(batch):
+    rows = [{"image": f"{name}.png", "seed": [0, 1]} for name in "abc"]
+    assert batch(rows, "local", batch_size=2).made == 6
+    done = batch([*rows, {"image": "no.png"}], "ray", batch_size=2, engine="ray", workers=2)
+    assert (done.made, done.failed) == (6, 1)
+    assert files("ray") == files("local")
+    for name in files("local") - {"results.jsonl"}:
+        assert np.array_equal(pixels(f"ray/{name}"), pixels(f"local/{name}")), name
+    told = {(line["row"], line["seed"], line["output"]) for line in lines("ray") if "error" not in line}
+    assert told == {(line["row"], line["seed"], line["output"]) for line in lines("local")}
+    assert batch(rows, "ray", resume=True).kept == 6
+
+
+def slow_worker(folder, item):
+    """Leaves its process id, then takes its time."""
+    Path(folder, f"{item}-{os.getpid()}").touch()
+    time.sleep(2)
+    return [item, os.getpid()]
+
+
+def test_an_actor_that_is_killed_costs_no_item(tmp_path):
+    from freectl.tasks.batch.on_ray import answers_of_actors
+
+    killed = []
+
+    def kill():
+        while not killed:
+            found = [path.name for path in tmp_path.iterdir()]
+            if found:
+                killed.append(int(found[0].partition("-")[2]))
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.2)
+
+    threading.Thread(target=kill, daemon=True).start()
+    found = list(answers_of_actors(partial(partial, slow_worker, str(tmp_path)), list(range(6)), 2))
+    assert sorted(item for item, _ in found) == list(range(6))
+    assert all(answer[0] == item for item, answer in found)
+    assert killed[0] not in {answer[1] for _, answer in found}
+
+
+def test_pictures_and_manifests_elsewhere(batch, model):
+    import fsspec
+
+    place = fsspec.filesystem("memory")
+    place.pipe("/data/a.png", Path("a.png").read_bytes())
+    place.pipe("/data/m.csv", b"image,prompt\na.png,a cat\n")
+    assert batch("memory://data/m.csv", "far").made == 1
+    single = freectl.edit("a.png", "a cat", "sdedit", model, steps=3)
+    assert np.array_equal(pixels("far/a_0.png"), np.asarray(single.image))
+    assert lines("far")[0]["settings"]["image"] == "memory://data/a.png"
