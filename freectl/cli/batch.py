@@ -62,7 +62,7 @@ def batch(
     preset: shared.Preset = None,
     set_: shared.Assignments = None,
     name: Annotated[
-        str, panels.result(help="Names of results, of {stem} {seed} {row} {method} {preset} {model} {steps}.")
+        str, panels.result(help="Names of results, of {stem} {seed} {row} {shard} {method} {preset} {model} {steps}.")
     ] = "{stem}_{seed}.png",
     resume: Annotated[
         bool, panels.result("--resume", help="Go on: what is done stays, what failed is tried again.")

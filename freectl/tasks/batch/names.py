@@ -9,7 +9,8 @@ from freectl.errors import InputError
 from freectl.files.record import WRITABLE
 
 DEFAULT = "{stem}_{seed}.png"
-FIELDS = ("stem", "seed", "row", "method", "preset", "model", "steps")
+FIELDS = ("stem", "seed", "row", "shard", "method", "preset", "model", "steps")
+"""shard: thousands of rows, 0000, 0001, ...: folders that file systems like."""
 _ALLOWED = f"a name such as {DEFAULT} or {{method}}/{{row:06d}}.png, of the fields {', '.join(FIELDS)}"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 _WIDTH = re.compile(r"(0?[1-9][0-9]?d?)?")
@@ -70,6 +71,7 @@ class Names:
         values = {
             "stem": _part(PurePosixPath(image).stem),
             "row": row,
+            "shard": f"{row // 1000:04d}",
             "seed": options.seed,
             "steps": options.steps,
             **{name: _part(str(getattr(options, name))) for name in ("method", "preset", "model")},

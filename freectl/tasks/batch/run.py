@@ -239,7 +239,7 @@ def batch(
         rows: mappings with "image", "prompt" and whatever else `freectl.edit` takes, "seed" perhaps a list; or the path
             of a manifest, .jsonl, .csv or .parquet, whose paths are relative to its folder.
         out: folder, made if missing.
-        name: of results, a template of the fields stem, seed, row, method, preset, model, steps.
+        name: of results, a template of the fields stem, seed, row, shard, method, preset, model, steps.
         resume: go on with what `out` holds: what is done stays, what failed is tried again.
         workers: processes or actors, each with the model.
         batch_size: pictures in one batch of the network; "auto" as free memory allows, up to 8.

@@ -166,3 +166,4 @@ def test_names_are_safe_and_each_its_own():
     assert names.name(3, "y/..png", options).startswith("a_b/")
     assert names.name(4, "y/a\nb:c.png", options) == "a_b/a_b_c_1.png"
     assert Names("{row:04d}.webp").name(7, "x", options) == "0007.webp"
+    assert Names("{shard}/{row}.png").name(2345, "x", options) == "0002/2345.png"
