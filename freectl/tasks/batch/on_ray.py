@@ -16,6 +16,8 @@ from freectl.tasks.batch.pool import Make
 
 MOST_BLOCKS = 10_000
 """Pieces in which Ray Data keeps the items; answers come piece by piece."""
+TRIES = 3
+"""To start Ray on this machine."""
 FATAL = "fatal"
 
 
@@ -76,11 +78,22 @@ def answers_of_actors(
 
 
 def _begin(ray: Any, address: str | None) -> None:
-    own = {"include_dashboard": False} if address is None else {}
-    try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except Exception as error:  # whatever connecting leads to
-        raise InputError("--ray-address", f"'{address}' ({error})", "the address of a running cluster") from error
+    if address is not None:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # whatever connecting leads to
+            allowed = "the address of a running cluster"
+            raise InputError("--ray-address", f"'{address}' ({error})", allowed) from error
+        return
+    for last in [*[False] * (TRIES - 1), True]:
+        try:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # on a busy machine its parts miss each other's deadlines
+            ray.shutdown()
+            if last:
+                raise FreectlError(f"--engine ray: it could not be started here ({error})") from error
+        else:
+            return
 
 
 def _share(resources: dict[str, float], workers: int) -> dict[str, float]:
