@@ -1,7 +1,8 @@
 """LoRA files (Hu et al., arXiv 2106.09685) with their strengths: `FILE` or `FILE:0.8`, one or several."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,9 +85,10 @@ def load(pipe: Any, texts: Sequence[str]) -> list[str]:
 
 def _load_one(pipe: Any, text: str, name: str, one: Lora) -> str:
     try:
-        state = pipe.lora_state_dict(str(one.path))
-        state = state[0] if isinstance(state, tuple) else state
-        pipe.load_lora_weights(str(one.path), adapter_name=name)
+        with _unsaid():
+            state = pipe.lora_state_dict(str(one.path))
+            state = state[0] if isinstance(state, tuple) else state
+            pipe.load_lora_weights(str(one.path), adapter_name=name)
     except Exception as error:  # diffusers and peft raise whatever the file leads them to
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise FreectlError(f"{OPTION} {text}: cannot be loaded into this model ({first})") from error
@@ -96,3 +98,16 @@ def _load_one(pipe: Any, text: str, name: str, one: Lora) -> str:
             f"{OPTION} {text}: has no effect: this model has none of its {count} layers ({some(unused)})"
         )
     return f"{OPTION} {text}: {len(unused)} of {count} layers are not used: {some(unused)}" if unused else ""
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """What diffusers logs beside its exceptions stays unsaid: the error says it."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
