@@ -81,18 +81,16 @@ def build(
     form: FormatOption = Format.human,
 ) -> None:
     """Make bases now, not at the first edit."""
-    from freectl.errors import InputError
     from freectl.files.outputs import Outputs
+    from freectl.tasks import bases as making
 
-    for option, text in (("--concept", concept), ("--prompt", prompt)):
-        if text is not None and not text.strip():
-            raise InputError(option, "an empty text", "what the seed pictures show")
+    making.check(concept, prompt)
     outputs = Outputs(_paths(model=model), overwrite=overwrite)
     if output is not None:
         outputs.check_file(output, SUFFIX, KIND)
     engine = _engine(model, device, dtype, form)
     numbers = {"seeds": seeds, "components": components, "features": features.value, "stop": stop, "steps": steps}
-    bases = _build(engine, concept, prompt, numbers, layers.value if layers else None)
+    bases = making.build(engine, concept, prompt, numbers, layers.value if layers else None)
     if output is not None:
         import torch
 
@@ -119,19 +117,6 @@ def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
         pipe = load_pipeline(source, device=device, dtype=resolve_dtype(dtype, device)[0])
     pipe.set_progress_bar_config(disable=form is Format.quiet, leave=False)
     return Engine(pipe, cache=Cache(), cost=cost)
-
-
-def _build(engine: Any, concept: str | None, prompt: str | None, numbers: dict, layers: str | None) -> Any:
-    from freectl.semantics import store as bases_store
-
-    prompts = bases_store.seed_prompts(engine.family.words, concept, prompt or "a picture")
-    if prompt is not None:
-        prompts = bases_store.SeedPrompts((prompt,), prompts.negative, concept or prompt)
-    compared = (layers, "keys") if layers else [engine.family.freecontrol[n] for n in ("layers", "features")]
-    sites = tuple(engine.family.structure_sites(engine.network, *compared))
-    spec = bases_store.BasesSpec(prompts=prompts, sites=sites, **numbers)
-    with engine.cost.counting(engine.network), engine.cost.stage("analysis"):
-        return bases_store.obtain(engine, spec)
 
 
 def _paths(**inputs: str) -> list[tuple[str, str]]:

@@ -20,11 +20,12 @@ class Observer:
             coordinates: of the picture that is made, (B, tokens, N), normalised as the reference's; with a graph.
         """
 
-    def attended(self, lane: str, maps: Tensor) -> None:
+    def attended(self, name: str, attention: Tensor) -> None:
         """Prompt-to-Prompt reads the cross-attention of a layer, as it acts.
 
         Args:
-            lane: "source" or "edit". maps: (B, heads, pixels, tokens), rows that add up to 1 before reweighting.
+            name: the lane's, "source" or "edit".
+            attention: (B, heads, pixels, tokens), rows that add up to 1 before reweighting.
         """
 
 

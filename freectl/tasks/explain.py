@@ -77,11 +77,11 @@ class Inside(Observer):
         mask = reference.masks.get(time)
         self.seen.append(Compared(index, time, wanted, own, None if mask is None else mask[0].float().cpu()))
 
-    def attended(self, lane: str, maps: Tensor) -> None:
+    def attended(self, name: str, attention: Tensor) -> None:
         """Keep the mean."""
-        now, count = maps.detach()[0].float().mean(0).cpu(), self._read.get(lane, 0)
-        before = self.maps.get(lane, torch.zeros_like(now))
-        self.maps[lane], self._read[lane] = before + (now - before) / (count + 1), count + 1
+        now, count = attention.detach()[0].float().mean(0).cpu(), self._read.get(name, 0)
+        before = self.maps.get(name, torch.zeros_like(now))
+        self.maps[name], self._read[name] = before + (now - before) / (count + 1), count + 1
 
     def on_step(self, pipe: Any, index: int, time: float, tensors: dict[str, Any]) -> dict[str, Any]:
         """A step callback of the pipelines: keeps estimates of the clean picture."""

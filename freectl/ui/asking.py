@@ -8,6 +8,7 @@ from typing import Any
 from freectl import methods
 from freectl.errors import InputError
 from freectl.files import record as records
+from freectl.preprocess import mesh
 from freectl.tasks import control as controlling
 from freectl.tasks import edit as editing
 from freectl.tasks import options as config
@@ -15,28 +16,20 @@ from freectl.tasks.inputs import read_input
 from freectl.tasks.options import ControlOptions, EditOptions, RunOptions
 from freectl.ui import uploads, words
 from freectl.ui.command import command
-from freectl.ui.session import PICTURES
+from freectl.ui.session import PICTURES, files_of
 
 SHOWN = frozenset(
     {*RunOptions.model_fields, *EditOptions.model_fields, *ControlOptions.model_fields}
-    - {
-        "background",
-        "lora",
-        "textual_inversion",
-        "device",
-        "dtype",
-        "offload",
-        "keep_concept",
-        "keep_alpha",
-        "view",
-        "long_prompts",
-    }
+    - {"background", "lora", "textual_inversion", "device", "dtype", "offload"}
+    - {"keep_concept", "keep_alpha", "long_prompts"}
 )
 """Options that have a field; the others are lines of a text."""
+PAIRED = ("concept", "source_prompt", "mask", "preprocess", "view")
+"""Options of control that pair up with the conditions: texts, with ; between."""
 Form = dict[str, Any]
-"""Values by name: those of the options, `image` or `condition` (uploaded), `settings` (of the method, on top of its
-preset), `seed` (a text with one or several), `vary` and `values` (a setting and a text of its values), `more` (a
-text of further options)."""
+"""Values by name: those of the options, `image` (uploaded) or `condition` (a list of such), `inside` (whether to look),
+`settings` (of the method, on top of its preset), `seed` (a text with one or several), `vary` and `values` (a setting
+and a text of its values), `more` (a text of further options)."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +49,25 @@ class Asked:
     def command(self) -> str:
         """The command line that repeats it, with files called by their names."""
         image = self.form.get("image")
-        named = {name: Path(path).name for name in PICTURES if (path := self.form.get(name)) and name != "image"}
-        options = self.options.model_copy(
-            update={name: (value,) if name == "condition" else value for name, value in named.items()}
-        )
-        return command(options, self.settings, Path(image).name if image else None)
+        names = {path: Path(path).name for path in files_of(self.form)}
+        update = {name: _renamed(getattr(self.options, name, None), names) for name in PICTURES if name != "image"}
+        known = {name: value for name, value in update.items() if name in type(self.options).model_fields}
+        line = command(self.options.model_copy(update=known), self.settings, Path(image).name if image else None)
+        return f"{line} --explain inside" if self.form.get("inside") else line
 
     def record(self, made: Mapping[str, Any], output: str) -> dict[str, Any]:
         """The record of the run as the command line prints it, with files called by their names."""
-        names = {str(path): Path(str(path)).name for name in PICTURES if (path := self.form.get(name))}
+        names = {path: Path(path).name for path in files_of(self.form)}
+        return {"output": output, **_renamed(dict(made), names)}
 
-        def named(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {key: named(one) for key, one in value.items()}
-            if isinstance(value, list | tuple):
-                return [named(one) for one in value]
-            return names.get(value, value) if isinstance(value, str) else value
 
-        return {"output": output, **named(dict(made))}
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A value with every text in it that is a key of `names` renamed."""
+    if isinstance(value, dict):
+        return {key: _renamed(one, names) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_renamed(one, names) for one in value)
+    return names.get(value, value) if isinstance(value, str) else value
 
 
 def edits(form: Form) -> list[Asked]:
@@ -84,7 +78,7 @@ def edits(form: Form) -> list[Asked]:
     """
     path = form.get("image")
     uploads.check(path, "--image")
-    with uploads.named(*(form.get(name) for name in PICTURES)):
+    with uploads.named(*files_of(form)):
         found = _runs(form, EditOptions, ("keep", "mask", "appearance_image"))
         picture = replace(read_input(path, found[0][0]), source=Path(str(path)).name)
         return [
@@ -94,25 +88,28 @@ def edits(form: Form) -> list[Asked]:
 
 
 def controls(form: Form) -> list[Asked]:
-    """The runs under a condition that a form asks for.
+    """The runs under conditions that a form asks for.
 
     Raises:
         InputError: as `edits`.
     """
-    condition = str(form.get("condition") or "")
-    if Path(condition).suffix.lower() not in (".obj", ".glb", ".ply"):
-        uploads.check(condition, "--condition")
-    with uploads.named(*(form.get(name) for name in PICTURES)):
-        found = _runs({**form, "condition": condition}, ControlOptions, ("mask", "appearance_image"))
+    conditions = list(form.get("condition") or [])
+    if not conditions:
+        raise InputError("--condition", "no picture", "an uploaded picture or mesh")
+    for one in conditions:
+        if not mesh.is_mesh(one):
+            uploads.check(one, "--condition")
+    with uploads.named(*files_of(form)):
+        found = _runs(form, ControlOptions, ("mask", "appearance_image"))
         return [
-            Asked(controlling.plan([condition], options, settings), options, settings, own, label)
+            Asked(controlling.plan(conditions, options, settings), options, settings, own, label)
             for options, settings, own, label in found
         ]
 
 
 def _runs(form: Form, cls: type[RunOptions], files: tuple[str, ...]) -> list[tuple[Any, dict[str, Any], Form, str]]:
     for name in files:
-        if form.get(name) not in (None, "", "none", "attention"):
+        if form.get(name) and not words.no_file(form[name]):
             uploads.check(form[name], f"--{name.replace('_', '-')}")
     more = other_options(str(form.get("more") or ""), cls)
     vary = form.get("vary") or ""
@@ -122,6 +119,9 @@ def _runs(form: Form, cls: type[RunOptions], files: tuple[str, ...]) -> list[tup
         settings = dict(form.get("settings") or {}) | ({} if value is None else {vary: value})
         own = {**form, "seed": str(seed), "settings": settings, "vary": None, "values": ""}
         given = {name: form[name] for name in cls.model_fields if form.get(name) not in (None, "")}
+        if cls is ControlOptions:
+            said = [name for name in PAIRED if name in given and (name != "mask" or words.no_file(given[name]))]
+            given |= {name: words.parts(given[name]) for name in said}
         given |= more
         label = f"{form.get('method', 'freecontrol')}, seed {seed}" + ("" if value is None else f", {vary} {value}")
         found.append((config.validated(cls, given | {"seed": seed}), settings, own, label))
@@ -149,16 +149,18 @@ def restored(record: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, 
     options = config.validated(cls, given)
     method = methods.get(options.method)
     config.method_settings(method, options.preset, settings)
-    form |= {key: _plain(value) for key, value in options if key in SHOWN}
+    paired = PAIRED if name == "control" else ()
+    form |= {key: "; ".join(value) if key in paired else value for key, value in options if key in SHOWN}
     form["more"] = _lines(options)
     missing = []
     for key in PICTURES:
         named = form.get(key)
-        if named in (None, "", "none", "attention"):
+        if not named or words.no_file(named):
             continue
-        form[key] = known.get(Path(str(named)).name)
-        if form[key] is None:
-            missing.append(f"upload {Path(str(named)).name} again ({key.replace('_', ' ')})")
+        names = [Path(str(one)).name for one in (named if isinstance(named, tuple) else [named])]
+        missing += [f"upload {one} again ({key.replace('_', ' ')})" for one in names if one not in known]
+        found = [known[one] for one in names if one in known]
+        form[key] = found if key == "condition" else next(iter(found), None)
     base = method.settings().model_dump() | method.presets[options.preset]
     form["settings"] = {key: value for key, value in settings.items() if value != base.get(key)}
     return name, form | {"seed": str(options.seed), "vary": None, "values": ""}, missing
@@ -188,11 +190,6 @@ def _lines(options: RunOptions) -> str:
         if name not in SHOWN and value != field.default:
             lines += [f"{name}={one}" for one in (value if isinstance(value, tuple) else (value,))]
     return "\n".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    """Options of one condition, as fields have them: one value instead of a list of one."""
-    return (value[0] if value else None) if isinstance(value, tuple) else value
 
 
 def read_dropped(path: str) -> dict[str, Any]:

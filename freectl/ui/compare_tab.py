@@ -12,8 +12,8 @@ from freectl.tasks import compare as comparing
 from freectl.tasks import options as config
 from freectl.tasks.options import MAX_STEPS, EditOptions
 from freectl.ui import uploads
-from freectl.ui.asking import Asked
-from freectl.ui.form import Updates, Values, picture
+from freectl.ui.asking import Asked, other_options
+from freectl.ui.form import Updates, Values, more_options, picture
 from freectl.ui.jobs import Job, one_line
 from freectl.ui.panel import Panel, said
 from freectl.ui.running import CANCELLED, Buttons, keep, progressing
@@ -39,6 +39,18 @@ class CompareTab:
             self.parts["model"] = gr.Dropdown(
                 models, value=models[0], label="Model", allow_custom_value=True, min_width=120
             )
+        with gr.Accordion("Concept, guidance, settings of the methods", open=False):
+            with gr.Row():
+                self.parts["concept"] = gr.Textbox(label="Concept", info="Word of the prompt.", min_width=150)
+                self.parts["guidance_scale"] = gr.Textbox(label="Guidance scale", placeholder="default", min_width=150)
+            self.parts["negative_prompt"] = gr.Textbox(label="Negative prompt")
+            self.parts["settings"] = gr.Textbox(
+                label="Settings",
+                info="As --set on the command line, one a line: strength=0.6. Each method takes those that it has.",
+                lines=2,
+                max_lines=8,
+            )
+            self.parts["more"] = more_options()
         self.buttons = Buttons("Compare", sessions, panel)
         self.sheet = gr.Image(label="Side by side", visible=False, format="png", elem_id="sheet")
         self.table = gr.Dataframe(headers=HEADER, interactive=False, visible=False, wrap=True, label="What each cost")
@@ -50,7 +62,7 @@ class CompareTab:
         form = {name: given[part] for name, part in self.parts.items()}
         entries: list[comparing.Entry] = []
         try:
-            image, options, planned = planned_for(form)
+            image, options, overrides, planned = planned_for(form)
         except FreectlError as error:
             yield {self.panel.status: said(one_line(error), "error")}
             return
@@ -65,17 +77,22 @@ class CompareTab:
                 yield self._shown(entries, image.image) | {self.panel.status: said(CANCELLED)}
                 return
             entries.append(job.result or comparing.Entry(one.method, None, job.error, one.notes))
-            self._keep(session, form, options, one, entries[-1])
+            self._keep(session, form, options, one, entries[-1], overrides)
             yield self.panel.shown(session) | self._shown(entries, image.image)
         failed = [f"{one.method}: {one.error}" for one in entries if one.result is None]
         yield {self.panel.status: said("; ".join(["done", *failed]))}
 
-    def _keep(self, session: Session, form: dict[str, Any], options: Any, planned: Any, entry: Any) -> None:
+    def _keep(
+        self, session: Session, form: dict[str, Any], options: Any, planned: Any, entry: Any, overrides: dict[str, str]
+    ) -> None:
         if entry.result is None:
             return
+        known = planned.plan.method.settings.model_fields
+        settings = {name: value for name, value in overrides.items() if name in known}
         own = {name: value for name, value in form.items() if name != "methods"}
-        own |= {"method": entry.method, "preset": "default", "settings": {}, "seed": str(options.seed)}
-        asked = Asked(planned.plan, planned.plan.options, {}, own, entry.label)
+        own |= {"concept": planned.plan.options.concept, "settings": settings, "seed": str(options.seed)}
+        own |= {"method": entry.method, "preset": "default"}
+        asked = Asked(planned.plan, planned.plan.options, settings, own, entry.label)
         keep(session, asked, entry.result)
 
     def _shown(self, entries: list[comparing.Entry], image: Any) -> Updates:
@@ -88,16 +105,20 @@ class CompareTab:
         }
 
 
-def planned_for(form: dict[str, Any]) -> tuple[Any, EditOptions, list[comparing.Planned]]:
-    """The picture, the shared options, and each method's checked plan.
+def planned_for(form: dict[str, Any]) -> tuple[Any, EditOptions, dict[str, str], list[comparing.Planned]]:
+    """The picture, the shared options, the settings as they were given, and each method's checked plan.
 
     Raises:
         InputError: what is wrong for all methods alike.
     """
     picture = uploads.read(form["image"])
-    given = {name: form[name] for name in ("prompt", "source_prompt", "steps", "seed", "model")}
+    given = {name: form[name] for name in EditOptions.model_fields if form.get(name) not in (None, "")}
+    given |= other_options(str(form.get("more") or ""), EditOptions)
     options = config.validated(EditOptions, given | {"method": comparing.ALL})
-    return picture, options, comparing.plans(picture, comparing.chosen(form["methods"]), options, {})
+    lines = str(form.get("settings") or "").splitlines()
+    overrides = config.parse_assignments([line for line in lines if line.strip()])
+    chosen = comparing.chosen(form["methods"], overrides)
+    return picture, options, overrides, comparing.plans(picture, chosen, options, overrides)
 
 
 def entry(planned: comparing.Planned, watch: Watch) -> comparing.Entry:

@@ -9,7 +9,7 @@ from freectl import methods
 from freectl.errors import FreectlError
 from freectl.tasks.options import MAX_STEPS
 from freectl.ui import asking, uploads, words
-from freectl.ui.form import MethodForm, Updates, Values, more_options, picture
+from freectl.ui.form import MethodForm, Updates, Values, more_options, picture, see_inside
 from freectl.ui.jobs import edit_work, one_line
 from freectl.ui.panel import Panel, said
 from freectl.ui.running import Buttons, runs
@@ -17,7 +17,10 @@ from freectl.ui.session import Session, Sessions
 
 OPTIONAL = ("concept", "mask", "appearance_image")
 """Inputs that only some methods use."""
+DEPENDENT = ("mask", "mask_at", "appearance_image")
+"""Their fields, shown where the method uses them."""
 PAINT = "#ff2d78"
+AT_CONCEPT = "where the concept is, found by attention"
 
 
 class EditTab:
@@ -35,6 +38,7 @@ class EditTab:
         with gr.Row():
             self.parts["steps"] = gr.Slider(1, MAX_STEPS, value=50, step=1, label="Steps", min_width=200)
             self.parts["seed"] = gr.Textbox("0", label="Seed", info="Several: 0-3, 7", min_width=120)
+        self.parts["inside"] = see_inside()
         self.buttons = Buttons("Edit", sessions, panel)
         self.form.build()
         self._more(models)
@@ -91,6 +95,12 @@ class EditTab:
                 info="Word of the prompt whose meaning guides; with `keep the background` of the source prompt.",
             )
             self.parts["keep_background"] = gr.Checkbox(label="Keep the background", info="All but the concept stays.")
+            self.parts["mask_at"] = gr.Dropdown(
+                [("everywhere", ""), (AT_CONCEPT, "attention")],
+                value="",
+                label="Where the structure holds",
+                info="A mask picture comes first.",
+            )
             self.painter = gr.ImageEditor(
                 label="Paint on the picture", type="pil", sources=(), transforms=(), layers=False, height=380,
                 brush=gr.Brush(colors=[PAINT], color_mode="fixed", default_size=48), eraser=gr.Eraser(default_size=48),
@@ -124,11 +134,15 @@ class EditTab:
         for name in OPTIONAL:
             if name not in used and not (name == "concept" and form["keep_background"]):
                 form[name] = None
+        at = form.pop("mask_at")
+        form["mask"] = (form["mask"] or at) if "mask" in used else None
         return form
 
     def filled(self, form: asking.Form) -> Updates:
         """The page with a form's values."""
         updates: Updates = {part: form.get(name) for name, part in self.parts.items()}
+        updates[self.parts["mask_at"]] = "attention" if form.get("mask") == "attention" else ""
+        updates[self.parts["inside"]] = bool(form.get("inside"))
         for name in ("mask", "keep"):
             if form.get(name) in ("none", "attention"):
                 updates[self.parts[name]] = None
@@ -138,13 +152,17 @@ class EditTab:
         used = methods.get(name).inputs
         updates = self.form.shown(name, preset, settings)
         updates[self.parts["vary"]] = gr.update(choices=self._names(name), value=None)
-        updates |= {self.parts[part]: gr.update(visible=part in used) for part in ("mask", "appearance_image")}
+        updates |= {self.parts[part]: gr.update(visible=part in used) for part in DEPENDENT}
         return updates | {self.to_mask: gr.update(visible="mask" in used)}
 
     def _react(self) -> None:
         quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         form, parts = self.form, self.parts
-        targets = [*form.outputs, parts["vary"], parts["mask"], parts["appearance_image"], self.to_mask]
+        targets = [
+            *form.outputs,
+            self.to_mask,
+            *(parts[name] for name in ("vary", *DEPENDENT)),
+        ]
         form.method.input(lambda name: self._for_method(name, "default", {}), form.method, targets, **quiet)
         form.preset.input(
             lambda name, preset: form.shown(name, preset, {}), [form.method, form.preset], form.outputs, **quiet

@@ -30,6 +30,12 @@ def more_options() -> gr.Textbox:
     return gr.Textbox(label="More options", info=words, lines=2, max_lines=6)
 
 
+def see_inside() -> gr.Checkbox:
+    """Whether a run is looked at."""
+    words = "Shows what the run compared, read and expected: masks, components, energies, estimates, cost."
+    return gr.Checkbox(label="See inside", info=words)
+
+
 class MethodForm:
     """Method, preset, and the settings of the one that is chosen.
 

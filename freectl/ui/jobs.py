@@ -65,6 +65,21 @@ def one_line(error: BaseException) -> str:
     return " ".join(text.split())[:500]
 
 
+def explained_work(plan: Any) -> Callable[[Watch], Any]:
+    """A checked run, of either kind, whose inside is looked at; gives an `Explained`."""
+
+    def work(watch: Watch) -> Any:
+        from freectl.tasks import edit as editing
+        from freectl.tasks import explain as explaining
+
+        watch.tell(Progress("opening the model", 0, 1, None))
+        pipe, _ = editing.opened(plan.options, plan.source)
+        with watch.watching(pipe):
+            return explaining.run(plan, on_step=previewing(watch, plan.options))
+
+    return work
+
+
 def edit_work(plan: Any) -> Callable[[Watch], Any]:
     """A checked edit as the work of a job; gives an `EditResult`."""
 

@@ -50,7 +50,7 @@ def build(sessions: Sessions, models: list[str]) -> gr.Blocks:
             with gr.Tab("Compare", id="compare"):
                 CompareTab(sessions, panel, models)
             with gr.Tab("Bases", id="bases"):
-                bases = BasesTab(models)
+                bases = BasesTab(sessions, models)
             with gr.Tab("Benchmark results", id="results"):
                 ReportTab()
         page.load(stored, None, bases.table, queue=False, api_visibility="private")

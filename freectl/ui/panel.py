@@ -46,6 +46,7 @@ class Panel:
                 label="The same on the command line", buttons=["copy"], interactive=False, lines=2, elem_id="command"
             )
             self.record = gr.JSON(label="Record", max_height=360)
+        self.inside = gr.Image(label="Inside the run", visible=False, type="filepath", format="png", elem_id="inside")
         self.dropped = gr.File(
             label="Restore: drop a result here", file_types=[".png"], height=140, elem_id="restore", buttons=[]
         )
@@ -56,7 +57,7 @@ class Panel:
     @property
     def outputs(self) -> list[Any]:
         """Every component that `shown` may change."""
-        chosen = [self.slider, self.download, self.command, self.record]
+        chosen = [self.slider, self.download, self.command, self.record, self.inside]
         return [self.status, self.preview, self.gallery, self.actions, self.details, *chosen]
 
     def _choose(self, event: gr.SelectData, request: gr.Request) -> Updates:
@@ -84,4 +85,5 @@ class Panel:
             updates[self.download] = gr.update(value=found.path)
             updates[self.command] = found.command
             updates[self.record] = found.record
+            updates[self.inside] = gr.update(value=found.inside, visible=found.inside is not None)
         return updates

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from freectl.errors import FreectlError
 from freectl.files import record as records
 from freectl.ui.asking import Asked
-from freectl.ui.jobs import Job, one_line
+from freectl.ui.jobs import Job, explained_work, one_line
 from freectl.ui.panel import Panel, Updates, said
-from freectl.ui.session import Result, Session, Sessions
+from freectl.ui.session import Result, Session, Sessions, files_of
 from freectl.ui.watch import Progress, Watch
 
 ENGINE = "engine"
@@ -64,14 +65,19 @@ class Buttons:
         return said("cancelling")
 
 
-def keep(session: Session, asked: Asked, made: Any) -> Result:
-    """Take a finished run into the session: input and result as PNG, the result with its record."""
+def keep(session: Session, asked: Asked, made: Any, inside: Image.Image | None = None) -> Result:
+    """Take a finished run into the session: input and result as PNG, the result with its record.
+
+    Args:
+        inside: what was seen inside it.
+    """
     before = session.keep_picture(made.source, "input") if made.source is not None else None
-    stem = asked.form.get("image") or asked.form.get("condition") or "picture"
-    path = session.path(stem)
+    path = session.path(next(iter(files_of(asked.form)), "picture"))
     record = asked.record(made.record, path.name)
     records.save_image(made.image, path, record)
-    found = Result(str(path), str(before) if before else None, record, asked.command(), asked.form, asked.label)
+    shown = session.keep_picture(inside, f"{path.stem}_inside") if inside is not None else None
+    places = [None if one is None else str(one) for one in (before, shown)]
+    found = Result(str(path), places[0], record, asked.command(), asked.form, asked.label, places[1])
     session.add(found)
     return found
 
@@ -93,7 +99,7 @@ def runs(
         if session.cancelled >= ticket:
             yield panel.shown(session) | {panel.status: said(CANCELLED)}
             return
-        job = Job(work(one.plan), Watch())
+        job = Job((explained_work if one.form.get("inside") else work)(one.plan), Watch())
         session.watch = job.watch
         try:
             for progress in job.progress():
@@ -104,8 +110,20 @@ def runs(
             kind = "error" if job.error else "note"
             yield panel.shown(session) | {panel.status: said(job.error or CANCELLED, kind)}
             return
-        result = keep(session, one, job.result)
-        yield panel.shown(session) | {panel.status: said(finished(result.record, job.result.notes))}
+        made, inside = seen(job.result)
+        result = keep(session, one, made, inside)
+        yield panel.shown(session) | {panel.status: said(finished(result.record, made.notes))}
+
+
+def seen(done: Any) -> tuple[Any, Image.Image | None]:
+    """A job's result, and the sheet of its inside if that was looked at."""
+    from freectl.tasks.explain import Explained
+
+    if not isinstance(done, Explained):
+        return done, None
+    from freectl.tasks.explain_sheet import sheet
+
+    return done.result, sheet(done)
 
 
 def progressing(panel: Panel, progress: Progress, index: int, asked: Sequence[Any]) -> Updates:

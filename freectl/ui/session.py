@@ -5,6 +5,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,17 @@ from typing import Any
 from PIL import Image
 
 from freectl.files import record as records
+from freectl.ui import words
 from freectl.ui.watch import Watch
 
-PICTURES = ("image", "keep", "mask", "appearance_image", "condition")
+PICTURES = ("image", "condition", "keep", "mask", "appearance_image")
 """Values of a form that are uploaded files."""
+
+
+def files_of(form: Mapping[str, Any]) -> list[str]:
+    """Paths of the files that were uploaded for a form."""
+    values = [value for name in PICTURES if (value := form.get(name)) and not words.no_file(value)]
+    return [str(one) for value in values for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Result:
         record: as the command line prints it. command: what repeats it.
         form: values of the form's fields by name, which "use these settings" sets.
         label: under the picture.
+        inside: what was seen inside the run, PNG; None = it was not looked at.
     """
 
     path: str
@@ -35,6 +44,7 @@ class Result:
     command: str
     form: dict[str, Any]
     label: str
+    inside: str | None = None
 
 
 class Session:
@@ -80,8 +90,7 @@ class Session:
     @property
     def pictures(self) -> dict[str, str]:
         """Paths of the pictures that went into the results, by their names."""
-        found = [value for one in self.results for name, value in one.form.items() if name in PICTURES and value]
-        return {Path(path).name: str(path) for path in found}
+        return {Path(path).name: path for one in self.results for path in files_of(one.form)}
 
     @property
     def current(self) -> Result | None:

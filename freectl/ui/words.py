@@ -2,6 +2,7 @@
 
 import re
 from html import escape
+from typing import Any
 
 from freectl.errors import InputError
 
@@ -32,6 +33,17 @@ def whole_numbers(text: str, option: str = "--seed") -> list[int]:
 def values(text: str) -> list[str]:
     """The parts of a text with commas between, without empty ones."""
     return list(dict.fromkeys(part for part in (one.strip() for one in text.split(",")) if part))
+
+
+def parts(value: Any) -> tuple[str, ...]:
+    """The parts of a text with ; between; other values are their own only part."""
+    texts = value if isinstance(value, list | tuple) else str(value).split(";")
+    return tuple(part for part in (str(one).strip() for one in texts) if part)
+
+
+def no_file(value: Any) -> bool:
+    """Whether a mask is said in words, one or several, and no picture."""
+    return set(parts(value)) <= {"none", "attention"}
 
 
 def combinations(seeds: list[int], several: list[str], option: str) -> list[tuple[int, str | None]]:

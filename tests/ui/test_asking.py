@@ -13,8 +13,12 @@ from typer.testing import CliRunner
 from freectl.cli import app
 from freectl.errors import InputError
 from freectl.files.record import save_image
+from freectl.tasks import control as controlling
 from freectl.tasks import edit as editing
 from freectl.ui import asking, words
+from freectl.ui.compare_tab import planned_for
+
+SKETCH = FOX.with_name("sketch.png")
 
 
 def form(**values: Any) -> asking.Form:
@@ -89,6 +93,68 @@ def test_the_command_asks_the_command_line_for_the_same_run(
     assert plan(image, options, settings).settings == asked.plan.settings
     assert options == asked.options
     assert Path(image).name == "fox.png"
+
+
+@pytest.fixture(scope="module")
+def cube(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mesh of one triangle."""
+    path = tmp_path_factory.mktemp("mesh") / "cube.obj"
+    path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 1\nf 1 2 3\n")
+    return path
+
+
+def test_several_conditions_ask_the_command_line_for_the_same_run(cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture and a mesh, with what each has of its own; the record gives the form back."""
+    pytest.importorskip("trimesh")
+    given = form(
+        method="freecontrol",
+        image=None,
+        condition=[str(SKETCH), str(cube)],
+        prompt="a fluent fox and a noto cat",
+        concept="fox; cat",
+        preprocess="canny=50,150; depth",
+        mask="none",
+        view="10,20",
+        inside=True,
+    )
+    (asked,) = asking.controls(given)
+    taken: list[Any] = []
+    plan = controlling.plan
+    monkeypatch.setattr(
+        "freectl.cli.control._run", lambda options, settings, job: taken.append((options, settings, job))
+    )
+    folder = cube.parent
+    (folder / SKETCH.name).write_bytes(SKETCH.read_bytes())
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, shlex.split(asked.command())[1:])
+    assert done.exit_code == 0, done.output
+    options, settings, job = taken[-1]
+    assert options.condition == (SKETCH.name, "cube.obj")
+    assert options.model_copy(update={"condition": asked.options.condition}) == asked.options
+    assert job.explain == Path("inside")
+    made = plan(options.condition, options, settings)
+    assert [(one.label, [part.concept for part in one.parts]) for one in made.conditions] == [
+        ("canny", ["fox"]),
+        ("depth", ["cat"]),
+    ]
+    assert made.settings == asked.plan.settings
+    record = asked.record({"command": "control", **asked.options.model_dump(exclude={"lora"}), "settings": {}}, "a.png")
+    name, filled, missing = asking.restored(record, {SKETCH.name: str(SKETCH)})
+    assert (name, missing) == ("control", ["upload cube.obj again (condition)"])
+    assert (filled["concept"], filled["preprocess"]) == ("fox; cat", "canny=50,150; depth")
+    assert filled["condition"] == [str(SKETCH)]
+
+
+def test_settings_of_a_comparison_are_each_methods_own() -> None:
+    given = form(methods=["sdedit", "pnp"], settings="strength=0.25\n\n", more="background=black", concept="", seed=0)
+    picture, options, overrides, planned = planned_for(given)
+    assert (options.background, overrides) == ("black", {"strength": "0.25"})
+    by_name = {one.method: one for one in planned}
+    assert by_name["sdedit"].plan.settings.strength == 0.25
+    assert by_name["pnp"].notes == ["pnp has no setting strength"]
+    assert picture.image.size == Image.open(FOX).size
+    with pytest.raises(InputError, match="--set: found unknown name 'strenght'; .*did you mean 'strength'"):
+        planned_for({**given, "settings": "strenght=0.5"})
 
 
 def test_a_record_fills_the_form_that_made_it(tmp_path: Path) -> None:
