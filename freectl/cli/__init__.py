@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from freectl.cli import bases, batch, cache, control, edit, env, methods, mini, results, ui
+from freectl.cli import bases, batch, cache, control, edit, env, methods, mini, results, tour, ui
 from freectl.cli.app import App
 from freectl.cli.ending import ended
 from freectl.files.atomic import FINISHED
@@ -52,6 +52,7 @@ app.add_typer(cache.app, name="cache")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(mini.app, name="mini")
 app.command("env", epilog=env.EXAMPLES)(env.env)
+app.command("tour", epilog=tour.EXAMPLES)(tour.tour)
 app.command("ui", epilog=ui.EXAMPLES)(ui.ui)
 
 

@@ -12,10 +12,10 @@ from freectl.preprocess import mesh
 from freectl.tasks import control as controlling
 from freectl.tasks import edit as editing
 from freectl.tasks import options as config
+from freectl.tasks.command import command
 from freectl.tasks.inputs import read_input
 from freectl.tasks.options import ControlOptions, EditOptions, RunOptions
 from freectl.ui import uploads, words
-from freectl.ui.command import command
 from freectl.ui.session import PICTURES, files_of
 
 SHOWN = frozenset(

@@ -1,4 +1,4 @@
-"""The command line that repeats a run of the page."""
+"""The command line that repeats a run."""
 
 import shlex
 from typing import Any
