@@ -157,8 +157,8 @@ class Tour:
                  enumerate(zip(cases(), made, strict=True))]  # fmt: skip
         return Stop(
             "Evaluate",
-            "Six edits of drawn scenes. A classifier that no method has seen says what it sees; the outline is compared "
-            "with that of the exact answer.",
+            "Six edits of drawn scenes. A classifier that no method has seen says what it sees; the outline is compared"
+            " with that of the exact answer.",
             ["python -m eval.run --bench mini --methods freecontrol --subset 6 --out runs/six"],
             cells,
             [["changed", "asked for", "reached", "seen", "outline IoU"], *rows],
@@ -199,7 +199,7 @@ def cases() -> list[Case]:
 
 
 def judged(asked: Sequence[Case], results: Sequence[Image.Image]) -> list[list[str]]:
-    """For each case: what changed, what was asked for, whether it was reached, what is seen instead, and outline IoU."""
+    """For each case: what changed, what was asked for, whether it was reached, what is seen instead, outline IoU."""
     judge = load_judge(MODEL_DIR / "judge")
     rows = []
     for case, verdict in zip(asked, judge_pictures(judge, results), strict=True):

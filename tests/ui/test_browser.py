@@ -14,6 +14,12 @@ PATIENCE = 100_000
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("address")]
 
 
+NAME = """e => (e.getAttribute('aria-label') || [...(e.labels || [])].map(one => one.innerText).join(' ')
+  || e.innerText || e.title || '').trim()"""
+UNNAMED = f"""() => [...document.querySelectorAll('button, input, textarea, select, [role=slider]')]
+  .filter(e => e.offsetParent !== null && !e.disabled && e.type !== 'file' && !({NAME})(e)).map(e => e.outerHTML)"""
+
+
 class Tab:
     """A browser tab with the page, and what went wrong in it."""
 
@@ -135,6 +141,23 @@ def test_error_and_mask(tab: Tab) -> None:
     tab.page.locator("#edit-keep img").wait_for()
 
 
+def test_every_control_has_a_name_and_is_reached_by_keyboard(tab: Tab) -> None:
+    tab.page.get_by_role("heading", name="freectl").click()
+    reached = []
+    for _ in range(26):
+        tab.page.keyboard.press("Tab")
+        reached.append(tab.page.evaluate(f"({NAME})(document.activeElement)"))
+    wanted = ["Edit", "Control", "Compare", "Bases", "Benchmark results", "Drop an image", "Prompt", "Source prompt",
+              "Method", "Preset", "number input for Steps", "Seed", "See inside", "Edit", "Cancel", "Settings of the",
+              "Strength in a row", "Where"]  # fmt: skip
+    places = iter(reached)
+    assert all(any(one.startswith(name) for one in places) for name in wanted), reached
+    for name in ("Control", "Compare", "Bases", "Benchmark results", "Edit"):
+        tab.page.get_by_role("tab", name=name, exact=True).click()
+        tab.page.get_by_role("tab", name=name, exact=True, selected=True).wait_for()
+        assert tab.page.evaluate(UNNAMED) == []
+
+
 def test_a_run_shows_its_estimate_and_is_cancelled(tab: Tab) -> None:
     tab.fill(steps=200)  # long: a preview goes with the end of its run
     tab.press("Edit")
@@ -152,6 +175,7 @@ def test_two_tabs_do_not_mix(tab: Tab, chromium: Any, address: str) -> None:
     context = chromium.new_context(viewport={"width": 400, "height": 800})
     other = Tab(context.new_page(), address)
     tab.fill(steps=2, method="sdedit")
+    tab.page.locator("#edit-inside").get_by_role("checkbox").check()
     other.fill(steps=3, method="sdedit")
     tab.press("Edit")
     other.press("Edit")
@@ -159,7 +183,9 @@ def test_two_tabs_do_not_mix(tab: Tab, chromium: Any, address: str) -> None:
         one.status("done:")
         one.page.locator("#history img").wait_for()
         assert one.page.locator("#history img").count() == 1
-        assert one.page.locator("#command textarea").input_value().endswith(f"--steps {steps}")
+        wanted = f"--steps {steps}" + (" --explain inside" if one is tab else "")
+        assert one.page.locator("#command textarea").input_value().endswith(wanted)
+        assert one.page.locator("#inside img").count() == (one is tab)
         assert one.width() <= one.page.viewport_size["width"]
     theirs = other.page.locator("#history img").get_attribute("src")
     assert theirs != tab.page.locator("#history img").get_attribute("src")
@@ -174,10 +200,13 @@ def test_compare_bases_and_report(tab: Tab, tmp_path: Path) -> None:
     tab.page.locator("#compare-prompt textarea").fill(PROMPT)
     tab.page.get_by_label("freecontrol", exact=True).uncheck()
     tab.number("#compare-steps", 3)
+    tab.page.get_by_role("button", name="Concept, guidance, settings").click()
+    tab.page.locator("#compare-settings textarea").fill("strength=0.5")
     tab.press("Compare")
     tab.page.locator("#status").get_by_text("done", exact=True).wait_for()
     tab.page.locator("#sheet img").wait_for()
     assert tab.page.locator("#history img").count() == 2
+    assert "--set strength=0.5" in tab.page.locator("#command textarea").input_value()
 
     report = tmp_path / "report.html"
     report.write_text("<h1>Results</h1><script>try { parent.document.title = 'taken' } catch (e) {}</script>")
