@@ -22,6 +22,7 @@ CSS = """
 .unknown mark { background: #ffd54d; color: #000; padding: 0 2px; }
 .about p { font-size: 0.9em; opacity: 0.8; }
 .upload img, #preview img { width: 100%; height: 100%; object-fit: contain; }
+#inside .image-container { padding-top: 34px; }
 #history .grid-wrap { min-height: 0; height: auto; max-height: 420px; padding-top: 32px; }
 h1 { margin-bottom: 0; }
 """

@@ -8,6 +8,8 @@ import gradio as gr
 from freectl.ui.session import Session, Sessions
 
 Updates = dict[Any, Any]
+SEEN: Any = ["download", "fullscreen"]
+"""Buttons of sheets: gradio's own would also offer to publish them."""
 EMPTY = "Nothing here yet: choose a picture, say what the result shows, press the button."
 
 
@@ -46,7 +48,9 @@ class Panel:
                 label="The same on the command line", buttons=["copy"], interactive=False, lines=2, elem_id="command"
             )
             self.record = gr.JSON(label="Record", max_height=360)
-        self.inside = gr.Image(label="Inside the run", visible=False, type="filepath", format="png", elem_id="inside")
+        self.inside = gr.Image(
+            label="Inside the run", visible=False, type="filepath", format="png", elem_id="inside", buttons=SEEN
+        )
         self.dropped = gr.File(
             label="Restore: drop a result here", file_types=[".png"], height=140, elem_id="restore", buttons=[]
         )
