@@ -159,9 +159,9 @@ def test_every_control_has_a_name_and_is_reached_by_keyboard(tab: Tab) -> None:
 
 
 def test_a_run_shows_its_estimate_and_is_cancelled(tab: Tab) -> None:
-    tab.fill(steps=200)  # long: a preview goes with the end of its run
+    tab.fill(steps=400, method="sdedit")  # long: a preview goes with the end of its run
     tab.press("Edit")
-    tab.status(" of 200, about")
+    tab.status(" of 300, about")
     tab.page.locator("#preview img").wait_for()
     tab.press("Cancel")
     tab.status("cancelled; nothing was changed")
