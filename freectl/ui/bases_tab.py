@@ -135,7 +135,7 @@ def building(concept: str | None, model: str, seeds: int, features: str) -> Call
         pipe, _ = editing.opened(options, source)
         with watch.watching(pipe):
             engine = Engine(pipe, cache=Cache(), cost=Cost())
-            made = making.build(engine, concept, None, making.NUMBERS | {"seeds": seeds, "features": features}, "all")
+            made = making.build(engine, concept, None, making.NUMBERS | {"seeds": seeds, "features": features})
         found = " (already in the cache)" if engine.cost.cached["bases"] else ""
         return (
             f"{len(made)} bases of {made.metadata.get('concept')!r}, {engine.cost.row_forwards:g} row forwards{found}"

@@ -25,7 +25,14 @@ from freectl.tasks.compare import FirstEdits
 from freectl.tasks.explain_sheet import facts, masked, sheet
 from freectl.tasks.options import ControlOptions, EditOptions
 
-FEW: dict[str, Any] = {"seeds": 2, "components": 3, "seed_steps": 4, "layers": "first", "features": "keys"}
+FEW: dict[str, Any] = {
+    "seeds": 2,
+    "components": 3,
+    "seed_steps": 4,
+    "layers": "first",
+    "features": "keys",
+    "features": "keys",
+}
 STEPS = 4
 
 
