@@ -31,7 +31,6 @@ FEW: dict[str, Any] = {
     "seed_steps": 4,
     "layers": "first",
     "features": "keys",
-    "features": "keys",
 }
 STEPS = 4
 
