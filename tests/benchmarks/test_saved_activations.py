@@ -25,7 +25,8 @@ def test_saved_activations_of_a_guided_call(name, side, limit, monkeypatch, caps
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused_attention)
     with torch.device("meta"):
         unet = UNet2DConditionModel(**true_unet_config(name, full=True)).eval().half()
-        sites = families.of(unet).structure_sites(unet)
+        family = families.of(unet)
+        sites = family.structure_sites(unet, *(family.freecontrol[name] for name in ("layers", "features")))
         latents = torch.zeros(1, 4, side // 8, side // 8, dtype=torch.float16, requires_grad=True)
         inputs = {"encoder_hidden_states": torch.zeros(1, 77, unet.config.cross_attention_dim, dtype=torch.float16)}
         if name == "sdxl":
@@ -35,7 +36,8 @@ def test_saved_activations_of_a_guided_call(name, side, limit, monkeypatch, caps
             with tap(unet, sites, cut_grad=True) as seen:
                 unet(latents, 501, **inputs)
             call = saved_bytes(kept)
-            for key in seen.pop_all().values():
+            for value in seen.pop_all().values():
+                key = family.read(unet, value, (side // 8, side // 8))
                 basis = torch.zeros(COMPONENTS, key.shape[-1])
                 coordinates = key.float() @ basis.T
                 assert structure_energy(coordinates, torch.zeros_like(coordinates)).requires_grad

@@ -57,6 +57,18 @@ def loop_structure(s, ref, mask, *, weight, reduction, area) -> list[float]:
     return energies
 
 
+def test_coordinates_over_the_deviation_make_the_energy_a_share_of_the_variance():
+    """Whatever the features' scale, and however few components carry it."""
+    s, ref = coordinates(1), coordinates(2)
+    share = (s - ref).square().sum(-1).mean(-1) / 7
+    for scale in (1.0, 50.0):
+        variance = torch.tensor(7 * scale**2)
+        one, other = (normalise_coordinates(scale * x, "variance", variance) for x in (s, ref))
+        torch.testing.assert_close(structure_energy(one, other), share)
+    with pytest.raises(InputError, match="normalize"):
+        normalise_coordinates(s, "variance")
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("area", ["unmasked", "all"])
 @settings(deadline=None, max_examples=25)
