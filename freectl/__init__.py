@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from freectl.errors import FreectlError, InputError
     from freectl.pipelines.sd import FreeControlPipeline
+    from freectl.pipelines.sd3 import FreeControl3Pipeline
     from freectl.pipelines.sdxl import FreeControlXLPipeline
     from freectl.tasks.batch.run import BatchResult, batch
     from freectl.tasks.compare import compare
@@ -56,12 +57,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'freectl' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'freectl' has no attribute {name!r}")
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
