@@ -43,8 +43,8 @@ def root(
 
 
 root.__doc__ = ABOUT
-app.command("edit", epilog=edit.EXAMPLES)(edit.edit)
-app.command("control", epilog=control.EXAMPLES)(control.control)
+app.command("edit", loads=True, epilog=edit.EXAMPLES)(edit.edit)
+app.command("control", loads=True, epilog=control.EXAMPLES)(control.control)
 app.command("compare", epilog=results.EXAMPLES)(results.compare)
 app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
 app.add_typer(bases.app, name="bases")

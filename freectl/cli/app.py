@@ -6,8 +6,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from freectl.cli.late import read_late
 from freectl.cli.panels import PANELS
 from freectl.errors import InputError
+from freectl.files import collector
 
 OTHERS = "Options"
 
@@ -43,9 +45,19 @@ class OnceCommand(TyperCommand):
                     formatter.write_dl(lines)
 
 
+class LoadingCommand(OnceCommand):
+    """A command that loads one model and ends when it has used it, and is started and ended accordingly."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As click's."""
+        read_late()
+        with collector.held():
+            return super().invoke(ctx)
+
+
 class App(typer.Typer):
     """A typer application whose commands are `OnceCommand`s."""
 
-    def command(self, name: str | None = None, **options: Any) -> Any:
-        """As typer's."""
-        return super().command(name, cls=OnceCommand, **options)
+    def command(self, name: str | None = None, *, loads: bool = False, **options: Any) -> Any:
+        """As typer's; `loads` makes it a `LoadingCommand`."""
+        return super().command(name, cls=LoadingCommand if loads else OnceCommand, **options)

@@ -47,10 +47,11 @@ class Layers(StrEnum):
 
 
 @app.command(
+    loads=True,
     epilog=examples(
         "freectl bases build --concept cat",
         "freectl bases build --concept horse --features inversion --seeds 30 --output horse.safetensors",
-    )
+    ),
 )
 def build(
     concept: Annotated[

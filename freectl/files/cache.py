@@ -21,6 +21,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from freectl.files.atomic import STALE_SECONDS, atomic_write
 from freectl.files.cache_place import cache_limit, cache_root
+from freectl.files.cache_total import RunningTotal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +90,7 @@ class Cache:
         self.root = Path(root) if root is not None else cache_root()
         self.limit_bytes = cache_limit() if limit_bytes is None else limit_bytes
         self.warnings: list[str] = []
+        self._total = RunningTotal(self.root)
 
     def get(self, kind: str, key: str) -> Content | None:
         """Return the (tensors on CPU, metadata) stored under `key`, or None when absent or damaged."""
@@ -153,10 +155,12 @@ class Cache:
         for path, stat in self._files():
             if kind in (None, path.parent.parent.name) and _remove(path):
                 count, size = count + 1, size + stat.st_size
+        self._total.forget()
         return count, size
 
     def remove(self, kind: str, key: str) -> bool:
         """Remove one entry; return whether it was there."""
+        self._total.forget()
         return _remove(self._path(kind, key))
 
     def _path(self, kind: str, key: str) -> Path:
@@ -194,12 +198,12 @@ class Cache:
         try:
             for stale in path.parent.glob(f".{key}-*.tmp"):  # its writer is dead: this process holds the lock
                 stale.unlink(missing_ok=True)
+            self._make_room(path, len(payload))
             with atomic_write(path, tag=key) as stream:
                 stream.write(payload)
         except OSError as error:
             self._warn(f"cache entry {kind}/{key[:12]} was not kept: {error.strerror or error}")
             return False
-        self._evict(path)
         return True
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
@@ -209,16 +213,35 @@ class Cache:
                 found.append((path, path.stat()))
         return sorted(found, key=lambda item: (item[1].st_mtime_ns, item[0]))
 
-    def _evict(self, keep: Path) -> None:
+    def _make_room(self, path: Path, size: int) -> None:
+        """Evict what an entry of `size` bytes at `path` leaves no room for; as a rule that takes no look at any."""
+        try:
+            with self._total.held():
+                total = self._total.add(size)
+                if total is None or total > self.limit_bytes:
+                    self._total.set(self._evict(path, size))
+        except NotImplementedError:  # a folder without locks
+            self._evict(path, size)
+
+    def _evict(self, path: Path, size: int) -> int:
+        """Remove the least recently used entries beyond the limit, some at once where there are many; what is left.
+
+        Args:
+            path, size: of the entry that is about to be written.
+        """
         for temporary in self.root.glob("*/[0-9a-f][0-9a-f]/.*.tmp"):
             with suppress(OSError):
                 if time.time() - temporary.stat().st_mtime > STALE_SECONDS:
                     temporary.unlink()
-        files = self._files()
-        total = sum(stat.st_size for _, stat in files)
-        for path, stat in files:
-            if total > self.limit_bytes and path != keep and _remove(path):
+        files = [(other, stat) for other, stat in self._files() if other != path]
+        total = size + sum(stat.st_size for _, stat in files)
+        if total <= self.limit_bytes:
+            return total
+        for number, (other, stat) in enumerate(files):
+            # a few more than needed, or a full cache would be counted again at the very next write
+            if (total > self.limit_bytes or number < len(files) // 50) and _remove(other):
                 total -= stat.st_size
+        return total
 
 
 def _portable(tensors: dict[str, "Tensor"], metadata: dict[str, Any]) -> Content:

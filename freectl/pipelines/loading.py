@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freectl.errors import FreectlError, InputError, suggest, unknown
+from freectl.files import collector
 from freectl.files.data import MODEL_DIR
 from freectl.files.paths import check_file, is_file, is_folder
 from freectl.pipelines import checkpoints
@@ -171,6 +172,15 @@ def load_pipeline(
         InputError: a model of no family that is known; no weights have been read then.
         FreectlError: not in the hub's local cache while offline, or damaged.
     """
+    with collector.paused():
+        pipe = _complete(source, device, dtype, lora, textual_inversion, offload)
+    collector.settle()
+    return pipe
+
+
+def _complete(
+    source: Source, device: str, dtype: Any, lora: Sequence[str], textual_inversion: Sequence[str], offload: str
+) -> Any:
     pipe = _loaded(source, dtype)
     checkpoints.check_complete(pipe, source.path)
     for path in textual_inversion:

@@ -169,6 +169,7 @@ def test_old_temporary_files_of_other_keys_are_swept_and_fresh_ones_kept(cache):
     for path in (old, fresh):
         path.write_bytes(b"half")
     os.utime(old, (time.time() - STALE_SECONDS - 9,) * 2)
+    age_total(cache, STALE_SECONDS + 9)
     cache.put("inversion", KEY, *content())
     assert (old.exists(), fresh.exists()) == (False, True)
 
@@ -221,6 +222,60 @@ def test_least_recently_used_goes_first_and_the_new_entry_stays(cache):
     cache.limit_bytes = 0
     cache.put("bases", keys[1], *content(size=1000))
     assert [entry.key for entry in cache.entries()] == [keys[1]]
+
+
+def age_total(cache, seconds):
+    """Make the running total as old as that."""
+    path = cache.root / ".total"
+    count, counted = path.read_text().split()
+    path.write_text(f"{count} {float(counted) - seconds}")
+
+
+def bytes_in(cache):
+    return sum(path.stat().st_size for path in cache.root.rglob("*.safetensors"))
+
+
+def test_the_running_total_is_what_lies_there_and_spares_the_count(cache, monkeypatch):
+    for i in range(5):
+        cache.put("bases", content_key(i=i), *content(size=100 * i))
+    assert int((cache.root / ".total").read_text().split()[0]) == bytes_in(cache)
+    monkeypatch.setattr(Cache, "_files", lambda _: pytest.fail("every entry was looked at"))
+    cache.put("inversion", KEY, *content())
+    assert int((cache.root / ".total").read_text().split()[0]) == bytes_in(cache)
+
+
+@pytest.mark.parametrize("harm", ["damaged", "old", "cleared", "of another process"])
+def test_the_limit_holds_whatever_becomes_of_the_total(cache, harm):
+    keys = [content_key(i=i) for i in range(6)]
+    for i, key in enumerate(keys[:3]):
+        cache.put("bases", key, *content(size=1000))
+        os.utime(path_of(cache, key), (1000 + i,) * 2)
+    size = path_of(cache, keys[0]).stat().st_size
+    if harm == "damaged":
+        (cache.root / ".total").write_text("many")
+    elif harm == "old":  # and files came and went in the meantime
+        (cache.root / ".total").write_text("0 0")
+    elif harm == "cleared":
+        cache.remove("bases", keys[0])
+    else:
+        Cache(cache.root, cache.limit_bytes).put("bases", keys[5], *content(size=1000))
+    cache.limit_bytes = 2 * size + 10
+    cache.put("bases", keys[3], *content(size=1000))
+    assert bytes_in(cache) <= cache.limit_bytes
+    assert cache.get("bases", keys[3]) is not None
+
+
+def test_a_full_cache_is_not_counted_at_every_write(cache, monkeypatch):
+    counts = []
+    files = Cache._files
+    monkeypatch.setattr(Cache, "_files", lambda self: counts.append(1) or files(self))
+    keys = [content_key(i=i) for i in range(110)]
+    cache.put("bases", keys[0], *content())
+    cache.limit_bytes = 100 * path_of(cache, keys[0]).stat().st_size + 100
+    for key in keys[1:]:
+        cache.put("bases", key, *content())
+    assert len(counts) < 1 + 10
+    assert bytes_in(cache) <= cache.limit_bytes
 
 
 def test_limit_comes_from_the_environment(monkeypatch, tmp_path):
