@@ -1,36 +1,99 @@
-"""Fingerprints of networks: what a cached inversion or basis depends on."""
+"""Fingerprints of networks: what a cached inversion or basis depends on.
+
+A network that was loaded from files and not changed since has theirs, whatever dtype it was loaded in: bases fit every
+dtype, and no weight is read for it twice. Any other has that of its weights as they are now.
+"""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-_known: "WeakKeyDictionary[nn.Module, tuple[tuple, str]]" = WeakKeyDictionary()
+from freectl.files.file_digests import kept_digest
+
+_State = dict[str, tuple]
+_known: "WeakKeyDictionary[nn.Module, tuple[_State, Callable[[], str]]]" = WeakKeyDictionary()
+_WIDE = {torch.float64, torch.float32}
 
 
 def fingerprint(module: nn.Module) -> str:
-    """sha256 over names, shapes, dtypes and bytes of all weights, loaded LoRA layers included.
+    """sha256 over names, shapes and values of all weights, loaded LoRA layers included.
 
-    The digest is kept as long as no tensor was replaced or changed in place, so a second call costs next to nothing.
+    It is kept as long as no tensor was replaced or changed in place, so a second call costs next to nothing.
+
+    Raises:
+        OSError: the files that the weights came from have gone.
     """
-    tensors = _tensors(module)
-    state: tuple = tuple((name, id(t), t._version, t.dtype, _probe(t)) for name, t in tensors.items())
-    state += tuple(_adapters(module))
+    state = _state(module)
     known = _known.get(module)
-    if known is not None and known[0] == state:
-        return known[1]
-    digest = hashlib.sha256(repr(_adapters(module)).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-        digest.update(data.numpy().data)
-    _known[module] = (state, digest.hexdigest())
+    if known is not None and _alike(known[0], state):
+        return known[1]()
+    digest = _digest(sorted(_tensors(module).items()), _adapters(module))
+    _known[module] = (state, lambda: digest)
+    return digest
+
+
+def from_files(module: nn.Module, files: Sequence[Path], part: str = "") -> None:
+    """Say that a network is what these safetensors files hold, as it was loaded from them just now.
+
+    Args:
+        part: the network's name, where a file holds several.
+    """
+
+    def digest() -> str:
+        whole = kept_digest(files, "weights", lambda: _digest(_in_files(files), []))
+        return hashlib.sha256(f"{part}/{whole}".encode()).hexdigest() if part else whole
+
+    _known[module] = (_state(module), digest)
+
+
+def _digest(tensors: Iterable[tuple[str, Tensor]], adapters: list[str]) -> str:
+    digest = hashlib.sha256(repr(adapters).encode())
+    for name, tensor in tensors:
+        # 16 bits and the same values in 32 are the same weights
+        wide = tensor.detach() if not tensor.is_floating_point() or tensor.dtype in _WIDE else tensor.detach().float()
+        digest.update(f"{name}{tuple(wide.shape)}{wide.dtype}".encode())
+        digest.update(wide.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+def _in_files(files: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
+    """Name and values of every tensor of some files, by name."""
+    from safetensors import safe_open
+
+    with ExitStack() as stack:
+        opened = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
+        for name, file in sorted(((name, file) for file in opened for name in file.keys()), key=lambda one: one[0]):  # noqa: SIM118
+            yield name, file.get_tensor(name)
+
+
+def _state(module: nn.Module) -> _State:
+    tensors = _tensors(module)
+    # what sequential offload keeps outside the module is another tensor at each call
+    inside = {name for name, tensor in module.state_dict(keep_vars=True).items() if tensors.get(name) is tensor}
+    known: _State = {
+        name: (*((id(t), t._version) if name in inside else (None, None)), t.dtype, _probe(t))
+        for name, t in tensors.items()
+    }
+    return known | {"adapters": tuple(_adapters(module))}
+
+
+def _alike(before: _State, now: _State) -> bool:
+    """Whether no tensor changed; which one it is counts only where it was inside the module both times."""
+
+    def same(one: tuple, other: tuple) -> bool:
+        return one == other or (one[2:] == other[2:] and None in (one[0], other[0]))
+
+    if before.keys() != now.keys() or before["adapters"] != now["adapters"]:
+        return False
+    return all(same(before[name], now[name]) for name in before if name != "adapters")
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
     tensors = dict(module.state_dict(keep_vars=True))
     if not any(tensor.is_meta for tensor in tensors.values()):
         return tensors
@@ -39,7 +102,7 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     return dict(get_state_dict_offloaded_model(module))  # sequential offload keeps the weights outside the module
 
 
-def _probe(tensor: torch.Tensor) -> tuple[float, ...]:
+def _probe(tensor: Tensor) -> tuple[float, ...]:
     """A few entries: a change through `.data` (merged LoRAs, casts) leaves identity and version as they were."""
     row = tensor.detach()
     while row.dim() > 1 and row.numel():

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce, wraps
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -25,6 +26,7 @@ from freectl.pipelines import text_lora
 from freectl.pipelines.arguments import Call, check_call, named, settings_of
 from freectl.pipelines.call_inputs import Picture, Pictures, made_request
 from freectl.pipelines.callback_tensors import change_lane, lane_tensors
+from freectl.pipelines.parts import remember
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -123,6 +125,17 @@ class FreeControlMixin(DiffusionPipeline):
         told = {key.removeprefix(start): value for key, value in (metadata or {}).items() if key.startswith(start)}
         text_lora.inject(text_encoder, layers, alphas, adapter_name, told or None)
         scale_lora_layers(text_encoder, weight=lora_scale)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As in diffusers; networks of safetensors files are known by these in every dtype, bases fit them all."""
+        made = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if kwargs.get("use_safetensors") is False or kwargs.get("quantization_config") is not None:
+            return made
+        for name, part in made.components.items():
+            if isinstance(part, torch.nn.Module) and name not in kwargs:
+                remember(part, Path(part.config._name_or_path), kwargs.get("variant"))  # type: ignore[union-attr, arg-type]
+        return made
 
     @named
     def __call__(

@@ -203,6 +203,7 @@ def _loaded(source: Source, dtype: Any) -> Any:
             pipe = cls.from_single_file(source.path, config=location, dtype=dtype)
             checkpoints.with_own_schedule(pipe, source.path)
             pipe.load_warnings = checkpoints.unused_weights(pipe, source.path)
+            _remember(pipe, Path(source.path))
             return pipe
         folder = _fetched(location) if source.kind == "hub" else location
         return _of_folder(Path(folder), location, dtype)
@@ -210,6 +211,14 @@ def _loaded(source: Source, dtype: Any) -> Any:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise _explained(source, location, error) from error
+
+
+def _remember(pipe: Any, file: Path) -> None:
+    """Say that network and VAE are what a single file holds; text encoders may come from elsewhere."""
+    from freectl.models import families, fingerprint
+
+    for name in (families.of(families.network_of(pipe)).component, "vae"):
+        fingerprint.from_files(getattr(pipe, name), [file], name)
 
 
 def _fetched(hub_id: str) -> str:

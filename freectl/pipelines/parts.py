@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -83,7 +84,18 @@ def load_parts(folder: str, parts: list[Part], dtype: Any) -> tuple[dict[str, An
         if unused:
             notes.append(f"the file of {part.name} holds weights that its class does not use: {some(unused)}")
         made[part.name] = network
+        remember(network, Path(folder) / part.name, part.variant)
     return made, notes
+
+
+def remember(network: Any, at: Path, variant: str | None) -> None:
+    """Say that a network just loaded is what its folder's files hold; where there are no such files nothing is said."""
+    from freectl.models import fingerprint
+
+    path = dict(_variants(at)).get(variant)
+    if path is not None:
+        with suppress(InputError):
+            fingerprint.from_files(network, _files(path, f"'{at}'"))
 
 
 def _class_of(name: str, entry: Any, model: str) -> tuple[str, str]:

@@ -3,8 +3,8 @@
     git worktree add /tmp/old 4b4517f
     FREECTL_OLD=/tmp/old pytest tests/benchmarks/test_whole_process.py -m benchmark -s -n 0
 
-Runs of both alternate, each on one thread; what counts is the CPU seconds of the processes, user and system, which other
-work on the machine hardly changes.
+Runs of both alternate, each on one thread; what counts is the CPU seconds of the processes, user and system, which
+other work on the machine changes little.
 """
 
 import os
