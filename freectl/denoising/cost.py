@@ -18,10 +18,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from freectl.denoising.early import Shapes, early_share
-from freectl.denoising.taps import EarlyExit, run_until
+from freectl.denoising.shares import counted, stored_share
+from freectl.denoising.taps import EarlyExit
 from freectl.errors import FreectlError, InputError
 
 STAGES = ("load", "analysis", "synthesis")
@@ -162,8 +162,8 @@ def peak_memory_mb(device: torch.device) -> float | None:
 def truncated_share(unet: nn.Module, sites: Sequence[str], sample_shape: Sequence[int], encoder_tokens: int) -> float:
     """Return the part, in (0, 1], of a forward's multiply-adds done when the last of `sites` fires.
 
-    The same architecture is built on the meta device and run once truncated and once whole; the weights of `unet` are
-    not touched. Memoised by configuration, sites and shape.
+    Where it is not stored (`freectl.denoising.shares`) the same architecture is built on the meta device and run once
+    truncated and once whole; the weights of `unet` are not touched. Memoised by configuration, sites and shape.
 
     Args:
         unet: a diffusers UNet2DConditionModel.
@@ -180,6 +180,9 @@ def truncated_share(unet: nn.Module, sites: Sequence[str], sample_shape: Sequenc
     built_from = inspect.signature(cls.__init__).parameters
     config = {name: value for name, value in cast(Mapping, unet.config).items() if name in built_from}
     height, width = sample_shape[-2:]
+    stored = stored_share(cls.__name__, config, sites, (height, width), encoder_tokens)
+    if stored is not None:
+        return stored
     return _share(cls, json.dumps(config, sort_keys=True), tuple(sites), (height, width), encoder_tokens)
 
 
@@ -188,12 +191,8 @@ def _share(cls: Any, config_json: str, sites: tuple[str, ...], size: tuple[int, 
     config = json.loads(config_json)
     with torch.device("meta"), torch.no_grad():
         unet = cls.from_config(config).eval()
-        inputs = _meta_inputs(config, size, tokens)
-        with FlopCounterMode(display=False) as part:
-            run_until(unet, sites, **inputs)
-        with FlopCounterMode(display=False) as whole:
-            unet(**inputs)
-    return part.get_total_flops() / whole.get_total_flops()
+        part, whole = counted(unet, sites, _meta_inputs(config, size, tokens))
+    return part / whole
 
 
 def _meta_inputs(config: Mapping, size: tuple[int, int], tokens: int) -> dict[str, Any]:

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from freectl.denoising.taps import run_until
+from freectl.denoising.shares import counted, stored_share
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Name and shape of each tensor that a network was called with."""
@@ -18,7 +17,8 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 def early_share(network: nn.Module, sites: tuple[str, ...], shapes: Shapes) -> float:
     """Part, in (0, 1], of a forward's multiply-adds that are done when the last of `sites` fires.
 
-    The same architecture is built on the meta device and run once truncated and once whole; memoised.
+    Where it is not stored (`freectl.denoising.shares`) the same architecture is built on the meta device and run once
+    truncated and once whole; memoised.
 
     Raises:
         TapError: a site does not exist.
@@ -26,6 +26,10 @@ def early_share(network: nn.Module, sites: tuple[str, ...], shapes: Shapes) -> f
     cls: Any = type(network)
     built_from = inspect.signature(cls.__init__).parameters
     config = {name: value for name, value in network.config.items() if name in built_from}  # type: ignore[operator, union-attr]
+    told = dict(shapes)
+    stored = stored_share(cls.__name__, config, sites, told["hidden_states"][-2:], told["encoder_hidden_states"][1])
+    if stored is not None:
+        return stored
     return _share(cls, json.dumps(config, sort_keys=True), sites, shapes)
 
 
@@ -34,8 +38,5 @@ def _share(cls: Any, config_json: str, sites: tuple[str, ...], shapes: Shapes) -
     with torch.device("meta"), torch.no_grad():
         network = cls.from_config(json.loads(config_json)).eval()
         inputs: dict[str, Any] = {name: torch.zeros(shape) for name, shape in shapes}
-        with FlopCounterMode(display=False) as part:
-            run_until(network, sites, **inputs)
-        with FlopCounterMode(display=False) as whole:
-            network(**inputs)
-    return part.get_total_flops() / whole.get_total_flops()
+        part, whole = counted(network, sites, inputs)
+    return part / whole

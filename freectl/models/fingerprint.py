@@ -67,8 +67,9 @@ def _in_files(files: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
 
     with ExitStack() as stack:
         opened = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
-        for name, file in sorted(((name, file) for file in opened for name in file.keys()), key=lambda one: one[0]):  # noqa: SIM118
-            yield name, file.get_tensor(name)
+        held = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - not a mapping
+        for name in sorted(held):
+            yield name, held[name].get_tensor(name)
 
 
 def _state(module: nn.Module) -> _State:

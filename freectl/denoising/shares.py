@@ -1,0 +1,84 @@
+"""Executed shares of forwards that end early: stored for published architectures, so that runs measure none.
+
+The multiply-adds of a forward are a polynomial in the cells n of its latent and the tokens T of its text: layers on the
+picture go with n, its self-attention with n^2, attention between both with n T, layers on the text with T and its own
+attention with T^2; the rest does not change. `shares.json` has the coefficients, up to the last tapped layer and of the
+whole forward; `coefficients` finds them by counting.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from freectl.denoising.taps import run_until
+
+_TABLE = Path(__file__).with_name("shares.json")
+_WITHOUT_EFFECT = {"act_fn", "center_input_sample", "dropout", "flip_sin_to_cos", "freq_shift", "norm_eps",
+                   "pos_embed_max_size", "sample_size", "upcast_attention"}  # fmt: skip
+"""Entries of a configuration that change no number of multiply-adds at a given size; so does whatever is off."""
+_POINTS = ((8, 8, 1), (8, 16, 1), (16, 16, 1), (8, 8, 3), (8, 16, 3), (8, 8, 6), (16, 32, 5))
+"""Height, width and tokens at which is counted: one for each of six coefficients, and one to check them."""
+
+
+def architecture(kind: str, config: Mapping[str, Any], sites: Sequence[str]) -> str:
+    """The key of a network class, its configuration and the tapped modules in the table."""
+    told = {name: value for name, value in config.items() if value and name not in _WITHOUT_EFFECT and name[0] != "_"}
+    return hashlib.sha256(json.dumps([kind, told, list(sites)], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def stored_share(kind: str, config: Mapping[str, Any], sites: Sequence[str], size: Sequence[int], tokens: int) -> Any:
+    """The share, in (0, 1], of forwards on latents of `size` (height, width); None where it is not known.
+
+    Args:
+        kind: name of the network's class. config: its configuration. sites: where the forward ends, as `taps` takes it.
+    """
+    entry = _table().get(architecture(kind, config, sites))
+    if entry is None or any(side % entry["multiple"] for side in size):  # uneven halves have cells of their own
+        return None
+    terms = _terms(*size, tokens)
+    until, whole = (sum(a * b for a, b in zip(entry[name], terms, strict=True)) for name in ("until", "whole"))
+    return until / whole
+
+
+def counted(network: Any, sites: Sequence[str], inputs: Mapping[str, Any]) -> tuple[int, int]:
+    """Multiply-adds, times two, of a forward up to the last site and of the whole one, on the meta device."""
+    with torch.device("meta"), torch.no_grad():
+        with FlopCounterMode(display=False) as part:
+            run_until(network, sites, **inputs)
+        with FlopCounterMode(display=False) as whole:
+            network(**inputs)
+    return part.get_total_flops(), whole.get_total_flops()
+
+
+def coefficients(count: Callable[[int, int, int], tuple[int, int]]) -> dict[str, list[int]]:
+    """An entry of the table, without its "multiple".
+
+    Args:
+        count: height, width and tokens -> what `counted` gives.
+
+    Raises:
+        ValueError: the counts are no such polynomial.
+    """
+    from sympy import Matrix  # exact; comes with torch
+
+    found, terms = (Matrix(rows) for rows in ([count(*at) for at in _POINTS], [_terms(*at) for at in _POINTS]))
+    solved = terms[:-1, :].LUsolve(found[:-1, :])
+    if terms * solved != found:
+        raise ValueError("multiply-adds that are no polynomial in cells and tokens")
+    return {name: [int(value) for value in solved.col(i)] for i, name in enumerate(("until", "whole"))}
+
+
+def _terms(height: int, width: int, tokens: int) -> tuple[int, ...]:
+    cells = height * width
+    return 1, cells, cells**2, cells * tokens, tokens, tokens**2
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    return json.loads(_TABLE.read_text(encoding="utf-8"))
