@@ -179,6 +179,7 @@ class Engine:
         Raises:
             FreectlError: they are not finite.
         """
+        self._call.check()
         check_finite(latents, "latents after the last step", cause_of_step(self.schedule))
 
     def noise(self, size: tuple[int, int], generators: Sequence[torch.Generator]) -> Tensor:
@@ -263,6 +264,7 @@ class Engine:
 
         def checked() -> tuple[dict[str, Tensor], dict[str, Any]]:
             made = build()
+            self._call.check()
             for name, tensor in made[0].items():
                 check_finite(tensor, f"{kind}, {name}", cause_of_step(self.schedule))
             return made

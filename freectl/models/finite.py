@@ -1,5 +1,6 @@
 """Numbers that are none end a run where they arise, before they are cached or become a black picture."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from freectl.denoising.path import Path
 from freectl.errors import FreectlError
 
+TOGETHER = 8
+"""Calls whose numbers are looked at together where looking means waiting."""
 NO_SIGNAL = 1e-6
 """A share of the picture in a noisy latent below which it is none."""
 
@@ -52,19 +55,41 @@ def cause_of_step(path: Path) -> str:
     return "a guidance or energy weight far too large, or fp16: try smaller weights, bf16 or fp32"
 
 
+@dataclass(frozen=True)
+class _Called:
+    """What one call was given and gave, and where that was."""
+
+    network: nn.Module
+    doing: str
+    time: float | Tensor
+    latents: Tensor
+    embeds: Tensor
+    output: Tensor
+
+    def place(self) -> str:
+        """In words."""
+        time = float(torch.as_tensor(self.time).max())
+        return f"at timestep {time:g}{f' of {self.doing}' if self.doing else ''}"
+
+
 class FiniteCall:
     """A network's call (`freectl.denoising.sampler.Call`) that ends the run at the first number that is none.
+
+    To look at numbers of an accelerator is to wait for it: there several calls are looked at together, and `check`
+    looks at what is left.
 
     Args:
         call: the family's own.
         path: the schedule, which tells causes.
+        every: calls that are looked at together; None = one on the CPU, `TOGETHER` elsewhere.
 
     Attributes:
         doing: what the run does at the time, in words.
     """
 
-    def __init__(self, call: Any, path: Path) -> None:
-        self.call, self.path, self.doing = call, path, ""
+    def __init__(self, call: Any, path: Path, every: int | None = None) -> None:
+        self.call, self.path, self.every, self.doing = call, path, every, ""
+        self._open: list[_Called] = []
 
     def __call__(
         self,
@@ -78,12 +103,24 @@ class FiniteCall:
         """As the family's call.
 
         Raises:
-            FreectlError: latents, text or output hold values that are not finite.
+            FreectlError: latents, text or output hold values that are not finite, here or in a call shortly before.
         """
         output = self.call(network, latents, time, embeds, added, attention_kwargs)
-        if not is_finite(output):
-            place = f"at timestep {float(torch.as_tensor(time).max()):g}{f' of {self.doing}' if self.doing else ''}"
-            check_finite(latents, f"{place}: latents", cause_of_step(self.path))
-            check_finite(embeds, f"{place}: text embeddings", "the text encoder or a learnt word, or fp16")
-            check_finite(output, f"{place}: the network's output", cause_in(network, output.dtype))
+        self._open.append(_Called(network, self.doing, time, latents.detach(), embeds, output.detach()))
+        if len(self._open) >= (self.every or (1 if output.device.type == "cpu" else TOGETHER)):
+            self.check()
         return output
+
+    def check(self) -> None:
+        """Look at the calls that have not been looked at.
+
+        Raises:
+            FreectlError: latents, text or output of one of them, which is named, are not finite.
+        """
+        calls, self._open = self._open, []
+        if not calls or bool(torch.stack([torch.isfinite(one.output).all() for one in calls]).all()):
+            return
+        one = next(one for one in calls if not is_finite(one.output))
+        check_finite(one.latents, f"{one.place()}: latents", cause_of_step(self.path))
+        check_finite(one.embeds, f"{one.place()}: text embeddings", "the text encoder or a learnt word, or fp16")
+        check_finite(one.output, f"{one.place()}: the network's output", cause_in(one.network, one.output.dtype))

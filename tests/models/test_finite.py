@@ -10,8 +10,10 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from freectl import methods
+from freectl.denoising.path import path_of
 from freectl.errors import FreectlError
 from freectl.files.cache import Cache
+from freectl.models.finite import FiniteCall
 from freectl.pipelines.sd import FreeControlPipeline
 
 STEPS = 3
@@ -77,6 +79,25 @@ def test_clipping_does_not_pass_infinity_for_a_picture(toy_pipe, clip):
     method = methods.get("sdedit")
     with pytest.raises(FreectlError, match="zero terminal SNR"):
         pipe("a cat", picture(), num_inference_steps=STEPS, method=method, settings=method.settings(strength=1.0))
+
+
+def test_calls_that_are_looked_at_together_name_the_first_that_broke(unet):
+    """As on an accelerator, where looking at numbers means waiting for them."""
+
+    def call(network, latents, time, embeds, added, attention_kwargs):
+        return latents / (time - 3)
+
+    finite = FiniteCall(call, path_of(DDIMScheduler()), every=8)
+    finite.doing = "editing"
+    for time in (5, 4, 3, 2):
+        finite(unet, torch.ones(1), time, torch.ones(1), None, None)
+    with pytest.raises(FreectlError, match="at timestep 3 of editing: the network's output"):
+        finite.check()
+    finite.check()  # what was found is said once
+    for time in (3, *range(4, 10)):
+        finite(unet, torch.ones(1), time, torch.ones(1), None, None)
+    with pytest.raises(FreectlError, match="at timestep 3 of editing"):
+        finite(unet, torch.ones(1), 10, torch.ones(1), None, None)
 
 
 def test_a_narrow_vae_is_named(toy_pipe):
