@@ -91,6 +91,7 @@ def control(
     device: shared.Device = None,
     dtype: shared.Dtype = None,
     offload: shared.Offload = None,
+    vae_tiling: shared.VaeTiling = None,
     preset: shared.Preset = None,
     config: Annotated[
         Path | None, panels.what(help="Options from .json, .yaml, or a PNG of this command; flags override it.")

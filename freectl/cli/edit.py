@@ -112,6 +112,7 @@ def edit(
     device: shared.Device = None,
     dtype: shared.Dtype = None,
     offload: shared.Offload = None,
+    vae_tiling: shared.VaeTiling = None,
     preset: shared.Preset = None,
     config: Annotated[
         Path | None, panels.what(help="Options from .json, .yaml, or a PNG that freectl wrote; flags override it.")

@@ -63,6 +63,14 @@ LongPrompts = Annotated[
 ]
 Device = Annotated[str | None, panels.machine(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")]
 Dtype = Annotated[str | None, panels.machine(help="auto, fp32, fp16, bf16.  [default: auto]")]
+VaeTiling = Annotated[
+    bool | None,
+    panels.machine(
+        "--vae-tiling/--no-vae-tiling",
+        help="Encode and decode large pictures in tiles of 512 px, which takes less memory.",
+        show_default=False,
+    ),
+]
 Offload = Annotated[str | None, panels.machine(help="none, model, sequential.  [default: none]")]
 Preset = Annotated[str | None, panels.strong(help="Named settings of the method.  [default: default]")]
 Assignments = Annotated[

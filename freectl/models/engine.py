@@ -202,6 +202,7 @@ class Engine:
             "conditioning": self.text.key(self.micro),
             **({} if self._tokens is None else {"tokens": self._tokens}),
             **({} if self.text.pieces == 1 else {"pieces": self.text.pieces}),
+            **({"tiles": self.vae.tile_sample_min_size} if getattr(self.vae, "use_tiling", False) else {}),
             **({} if not self._latents else {"latents": [x.float().cpu().tolist() for x in self._latents.values()]}),
         }
 

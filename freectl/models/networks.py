@@ -8,8 +8,12 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from freectl.errors import InputError
+
 _locks: "WeakKeyDictionary[nn.Module, Any]" = WeakKeyDictionary()
 _making = Lock()
+_AFTER_EVERY_LAYER = {"layerwise_casting": "layerwise casting (fp8)", "group_offloading": "group offload"}
+"""Names of diffusers' hooks that change a layer's weights as soon as it has run."""
 
 
 def unwrapped(network: Any) -> Any:
@@ -28,6 +32,20 @@ def uncompiled(network: nn.Module) -> Iterator[None]:
     finally:
         for module, call in compiled.items():
             module._compiled_call_impl = call
+
+
+def check_gradients(network: nn.Module, method: str) -> None:
+    """Check that a network's weights stay what they are between a forward and its gradient.
+
+    Raises:
+        InputError: diffusers' layerwise casting or group offload changes them after every layer.
+    """
+    hooks = (getattr(module, "_diffusers_hook", None) for module in network.modules())
+    names = {name for one in hooks if one is not None for name in one.hooks}
+    for name, said in _AFTER_EVERY_LAYER.items():
+        if name in names:
+            allowed = "a network without it, model or sequential offload, or a method without gradients, such as pnp"
+            raise InputError("--method", f"{method}, which needs gradients, on a network with {said}", allowed)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from freectl.methods.local_edit import BACKGROUND, composite_tensor
 from freectl.models import families
 from freectl.models.conditioning import TextExtras
 from freectl.models.engine import Engine
-from freectl.models.networks import exclusive, uncompiled
+from freectl.models.networks import check_gradients, exclusive, uncompiled
 from freectl.pipelines import text_lora
 from freectl.pipelines.arguments import Call, check_call, named, settings_of
 from freectl.pipelines.call_inputs import Picture, Pictures, made_request
@@ -238,6 +238,8 @@ class FreeControlMixin(DiffusionPipeline):
             guidance_scale = method.guidance_scale(settings, engine.family)
         self._begin(guidance_scale, call.num_inference_steps, kwargs)
         engine.family.check_method(method.name)
+        if "gradient" in method.needs:
+            check_gradients(engine.network, method.name)
         given = {name: getattr(call, name) for name in ("concept", "mask", "appearance_image", "conditions")}
         background = isinstance(call.keep, str) and call.keep == BACKGROUND
         method.check(settings, method.used(given, background and call.keep_concept is None))
@@ -284,7 +286,6 @@ class FreeControlMixin(DiffusionPipeline):
         self, engine: Engine, request: Request, outcome: Outcome, output_type: str, settings: Any
     ) -> FreeControlPipelineOutput:
         engine.check_result(outcome.latents)
-        engine.cost.record_memory(engine.device)
         images, flagged = outcome.latents.to(engine.dtype), None
         if output_type != "latent":
             with engine.cost.stage("synthesis"):
@@ -295,6 +296,7 @@ class FreeControlMixin(DiffusionPipeline):
                 pixels, flagged = self._screened(pixels, engine)
                 normal = [True] * pixels.shape[0] if flagged is None else [not flag for flag in flagged]
                 images = self.image_processor.postprocess(pixels, output_type=output_type, do_denormalize=normal)
+        engine.cost.record_memory(engine.device)
         warnings = [*self.load_warnings, *engine.warnings, *outcome.warnings]
         return FreeControlPipelineOutput(
             images, flagged, outcome.trace, engine.cost.to_dict(), warnings, settings, request.kept or None

@@ -19,6 +19,8 @@ from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion,
 
 HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
+TILE = 512
+"""Pixels to a side of the VAE's tiles."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -132,6 +134,25 @@ def check_offload(offload: str, device: str) -> None:
     """
     if offload != "none" and device.startswith("cpu"):
         raise InputError("--offload", f"'{offload}' on a CPU, where there is nothing to offload from", "none")
+
+
+def set_vae_tiling(pipe: Any, tiled: bool) -> None:
+    """Whether pictures are encoded and decoded in tiles of at most `TILE` pixels, which blend into each other.
+
+    Raises:
+        InputError: the model's VAE has no tiles.
+    """
+    vae = pipe.vae
+    if not tiled:
+        if getattr(vae, "use_tiling", False):
+            vae.disable_tiling()
+        return
+    if not hasattr(vae, "enable_tiling"):
+        raise InputError("--vae-tiling", f"with a {type(vae).__name__}, which has no tiles", "--no-vae-tiling")
+    vae.enable_tiling()
+    if vae.tile_sample_min_size > TILE:  # the size that the model was trained at
+        vae.tile_latent_min_size = TILE * vae.tile_latent_min_size // vae.tile_sample_min_size
+        vae.tile_sample_min_size = TILE
 
 
 def check_weights(path: str, option: str) -> Path:

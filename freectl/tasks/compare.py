@@ -239,6 +239,7 @@ class CompareOptions(Settings, total=False):
     device: str
     dtype: str
     offload: str
+    vae_tiling: bool
 
 
 @python_errors

@@ -105,6 +105,7 @@ def control(
     device: str = "auto",
     dtype: str = "auto",
     offload: str = "none",
+    vae_tiling: bool = False,
     cache: bool = True,
     progress: bool = False,
     **settings: Unpack[Settings],

@@ -92,6 +92,7 @@ def edit(
     device: str = "auto",
     dtype: str = "auto",
     offload: str = "none",
+    vae_tiling: bool = False,
     cache: bool = True,
     progress: bool = False,
     **settings: Unpack[Settings],
@@ -162,7 +163,9 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
     words = options.textual_inversion
     files: list[Any] = [*(adapters.parse(one).path for one in options.lora), *words]
     stamps = tuple(stamp(path) for path in ["" if source.kind == "hub" else source.path, *files])
-    return _pipeline(source, device, dtype, options.lora, words, options.offload, stamps), notes
+    pipe = _pipeline(source, device, dtype, options.lora, words, options.offload, stamps)
+    loading.set_vae_tiling(pipe, options.vae_tiling)
+    return pipe, notes
 
 
 def run(checked: Plan, *, cache: Any = True, progress: bool = False, on_step: Any = None) -> EditResult:

@@ -48,6 +48,7 @@ class RunOptions(BaseModel):
     device: str = "auto"
     dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     offload: Literal["none", "model", "sequential"] = "none"
+    vae_tiling: bool = False
 
     @field_validator("lora", "textual_inversion", mode="before")
     @classmethod

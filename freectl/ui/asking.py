@@ -20,7 +20,7 @@ from freectl.ui.session import PICTURES, files_of
 
 SHOWN = frozenset(
     {*RunOptions.model_fields, *EditOptions.model_fields, *ControlOptions.model_fields}
-    - {"background", "lora", "textual_inversion", "device", "dtype", "offload"}
+    - {"background", "lora", "textual_inversion", "device", "dtype", "offload", "vae_tiling"}
     - {"keep_concept", "keep_alpha", "long_prompts"}
 )
 """Options that have a field; the others are lines of a text."""
