@@ -215,6 +215,7 @@ class Engine:
         evaluate_at: Level = "lower",
         guidance_scale: float = 1.0,
         prior: NoisePrior | None = None,
+        denoiser: Denoiser | None = None,
     ) -> tuple[Trajectory, str]:
         """Inversion of one picture, from the cache if it was made before, and its cache key; see `invert`.
 
@@ -222,6 +223,7 @@ class Engine:
             path: with the grid to invert on.
             guidance_scale: against an empty text; where the source prompt is one itself, there is nothing to guide.
             prior: regularises the noise that is found.
+            denoiser: one that records beside; it sees nothing of an inversion from the cache.
         """
         guided = guidance_scale != 1 and source_prompt != ""
         key = content_key(
@@ -240,7 +242,7 @@ class Engine:
             clean = self.encode_images([image])
             with self.progress(len(path.times), "inverting") as bar:
                 made = invert(
-                    self.denoiser,
+                    denoiser or self.denoiser,
                     path,
                     clean,
                     self.encode_prompt([source_prompt], [""] if guided else None),

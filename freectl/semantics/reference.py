@@ -8,6 +8,7 @@ from torch import Tensor
 from freectl.denoising.attention_maps import cross_attention_maps, running_masks
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.path import time_of
+from freectl.denoising.sampler import Denoiser, Recording
 from freectl.files.cache import content_key
 from freectl.models.engine import Engine
 from freectl.semantics.analysis import TOLERANCE, Site, features_at
@@ -53,47 +54,84 @@ def reference_coordinates(features: Mapping[Site, Tensor], bases: SemanticBases,
     return Reference({site: coordinates(bases, normalize, site, value) for site, value in features.items()})
 
 
-def reference(
-    engine: Engine,
-    trajectory: Trajectory,
-    trajectory_key: str,
-    source_prompt: str,
-    bases: SemanticBases,
-    guided: Sequence[float],
-    sites: Sequence[str],
-    normalize: Normalize,
-    concept: str | None = None,
-) -> Reference:
-    """Semantic coordinates of an inverted picture at the guided levels, cached.
+class ReferenceRecorder:
+    """Reads a picture's coordinates, and attention maps, level by level.
 
-    With a `concept`, a word of the source prompt, also its cross-attention masks, from the same forwards.
+    Its inversion passes all guided levels but the highest one: read there, they cost nothing. The same forwards are
+    made here for what is still missing, one by one, so that it does not matter where a level was read.
 
     Args:
+        source_prompt: what the picture shows.
+        guided: times of the levels.
+        concept: word of the source prompt whose cross-attention makes masks.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        source_prompt: str,
+        bases: SemanticBases,
+        guided: Sequence[float],
+        sites: Sequence[str],
+        normalize: Normalize,
+        concept: str | None = None,
+    ) -> None:
+        self.engine, self.source_prompt, self.bases, self.guided = engine, source_prompt, bases, list(guided)
+        self.sites, self.normalize = list(sites), normalize
+        self.pairs = engine.family.concept_sites(engine.network) if concept is not None else []
+        self.positions = engine.token_positions(source_prompt, concept) if concept is not None else []
+        self._read: dict[float, tuple[Reference, Tensor | None]] = {}
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The engine's, which is read from as it inverts."""
+        return Recording(self.engine.denoiser, self._tapped, self.guided, self._take)
+
+    def key(self, trajectory_key: str) -> str:
+        """The cache key of the reference."""
+        return content_key(
+            what="reference",
+            trajectory=trajectory_key,
+            bases=content_key(tensors=self.bases.tensors()),
+            guided=self.guided,
+            sites=self.sites,
+            normalize=self.normalize,
+            mask_tokens=self.positions,
+        )
+
+    def finished(self, trajectory: Trajectory) -> Reference:
+        """The reference of all guided levels; those that were not passed are read now."""
+        prompt = self.engine.encode_prompt([self.source_prompt])
+        self._read.pop(max(trajectory.levels), None)  # no inversion passes the level where it ends
+        for time in self.guided:
+            if time not in self._read:
+                found = features_at(self.engine.denoiser, trajectory, prompt, [time], self._tapped)
+                self._take(time, {site: found[time, site] for site in self._tapped})
+        coordinates = {key: value for time in self.guided for key, value in self._read[time][0].coordinates.items()}
+        maps = {time: self._read[time][1] for time in self.guided}
+        return Reference(coordinates, running_masks(maps) if self.pairs else {})  # type: ignore[arg-type]
+
+    @property
+    def _tapped(self) -> list[str]:
+        return [*self.sites, *(name for pair in self.pairs for name in pair)]
+
+    def _take(self, time: float, features: Mapping[str, Tensor]) -> None:
+        keys = {(time, site): features[site] for site in self.sites}
+        maps = None
+        if self.pairs:
+            maps = cross_attention_maps(self.engine.network, dict(features), self.pairs, self.positions)
+        self._read[time] = reference_coordinates(keys, self.bases, self.normalize), maps
+
+
+def reference(recorder: ReferenceRecorder, trajectory: Trajectory, trajectory_key: str) -> Reference:
+    """Semantic coordinates of an inverted picture at the guided levels, and masks of a concept, cached.
+
+    Args:
+        recorder: what the inversion passed, if it was not in the cache.
         trajectory_key: what `Engine.invert` returned with the trajectory.
     """
-    pairs = engine.family.concept_sites(engine.network) if concept is not None else []
-    positions = engine.token_positions(source_prompt, concept) if concept is not None else []
-    key = content_key(
-        what="reference",
-        trajectory=trajectory_key,
-        bases=content_key(tensors=bases.tensors()),
-        guided=list(guided),
-        sites=list(sites),
-        normalize=normalize,
-        mask_tokens=positions,
+    engine = recorder.engine
+    tensors = engine.cached(
+        "reference", recorder.key(trajectory_key), lambda: (recorder.finished(trajectory).to_tensors(), {})
     )
-
-    def build() -> tuple[dict[str, Tensor], dict]:
-        prompt = engine.encode_prompt([source_prompt])
-        tapped = [*sites, *(name for pair in pairs for name in pair)]
-        features = features_at(engine.denoiser, trajectory, prompt, guided, tapped)
-        keys = {(t, site): value for (t, site), value in features.items() if site in sites}
-        made = reference_coordinates(keys, bases, normalize)
-        if pairs:
-            by_time = {t: {site: features[t, site] for site in tapped} for t in guided}
-            maps = {t: cross_attention_maps(engine.network, by_time[t], pairs, positions) for t in guided}
-            made.masks.update(running_masks(maps))
-        return made.to_tensors(), {}
-
-    tensors = engine.cached("reference", key, build)
     return Reference.from_tensors({name: t.to(engine.device) for name, t in tensors.items()})

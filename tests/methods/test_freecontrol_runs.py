@@ -23,6 +23,8 @@ from freectl.models.engine import Engine
 from freectl.models.families import SD
 from freectl.pipelines.sd import FreeControlPipeline
 from freectl.semantics import store
+from freectl.semantics.analysis import features_at
+from freectl.semantics.reference import ReferenceRecorder, reference_coordinates
 
 SCALE = 4.0
 Settings = partial(FreeControlSettings, structure_strength=1.0, appearance_weight=0.1, warmup=0.0, components=5)
@@ -65,7 +67,7 @@ def test_zero_weights_are_plain_sampling_from_the_inverted_latent(pipe, cache, t
 
 
 def test_row_counts_follow_the_formula(pipe, cache):
-    """With cached bases: inversion N + reference guided x share + sibling 2 guided + synthesis 2N; then only 2N."""
+    """With cached bases: inversion N + its last level x share + sibling 2 guided + synthesis 2N; then only 2N."""
     steps, guided = 10, 6
     settings = {"window_stop": 0.6, "warmup": 0.1, "source_prompt": "a dog"}
     run(pipe, cache, steps, **settings | {"source_prompt": "a cow"})  # so that bases are there
@@ -73,7 +75,7 @@ def test_row_counts_follow_the_formula(pipe, cache):
     assert 0 < share < 1
     first = run(pipe, cache, steps, **settings).cost
     assert first["cached"] == {"bases": True, "inversion": False, "reference": False}
-    assert first["row_forwards"] == pytest.approx(steps + guided * share + 2 * steps + 2 * guided, abs=1e-4)
+    assert first["row_forwards"] == pytest.approx(steps + share + 2 * steps + 2 * guided, abs=1e-4)
     assert first["row_backwards"] == guided - 1
     again = run(pipe, cache, steps, **settings).cost
     assert again["cached"] == {"bases": True, "inversion": True, "reference": True}
@@ -85,17 +87,49 @@ def test_row_counts_follow_the_formula(pipe, cache):
 
 
 @pytest.mark.parametrize(
-    ("settings", "sibling"),
-    [({}, 30), ({"window_start": 0.2}, 30), ({"window_start": 0.6}, 0), ({"appearance_weight": 0.0}, 0)],
+    ("settings", "sibling", "reference"),
+    [
+        ({}, 30, 1),
+        ({"window_start": 0.2}, 30, 0),
+        ({"window_start": 0.6}, 0, 0),
+        ({"appearance_weight": 0.0}, 0, 1),
+        ({"inversion_at": "upper"}, 30, 30),
+    ],
 )
-def test_cost_in_words_is_the_cost(settings, sibling):
+def test_cost_in_words_is_the_cost(settings, sibling, reference):
     """The sibling runs from the first step on, also when the window starts later; the warm-up's first step is free."""
     made = Settings(**settings)
     text = FreeControl().row_forwards(50, made)
     guided = len(guided_timesteps(list(range(50)), made))
-    assert f"inversion 50 + reference {guided} x" in text
+    assert f"inversion 50 + reference {reference} x" in text
     assert f"sibling {2 * sibling} + synthesis 100 " in text
     assert f"{guided} row backwards" in text
+
+
+@pytest.mark.parametrize("mask", [None, "attention"])
+def test_a_reference_is_the_same_wherever_its_levels_are_read(pipe, tmp_path, monkeypatch, mask):
+    """Beside the inversion, or later one by one, to the bit; in batches, as bases are made, to rounding."""
+    settings = {"source_prompt": "a cat", "mask": mask}
+    kept = []
+    finished = ReferenceRecorder.finished
+    monkeypatch.setattr(
+        ReferenceRecorder, "finished", lambda self, t: kept.append((self, t, finished(self, t))) or kept[-1][2]
+    )
+    beside, later = Cache(tmp_path / "beside"), Cache(tmp_path / "later")
+    first = run(pipe, beside, 10, **settings)
+    run(pipe, later, 10, **settings)
+    later.clear("reference")
+    again = run(pipe, later, 10, **settings)
+    assert again.cost["cached"] == {"bases": True, "inversion": True, "reference": False}
+    assert torch.equal(again.images, first.images)
+    recorder, trajectory, made = kept[-1]
+    prompt = recorder.engine.encode_prompt([recorder.source_prompt])
+    together = features_at(recorder.engine.denoiser, trajectory, prompt, recorder.guided, recorder.sites)
+    expected = reference_coordinates(together, recorder.bases, recorder.normalize).coordinates
+    for one in (made, kept[0][2]):
+        assert list(one.coordinates) == list(expected)
+        assert all(torch.allclose(one.coordinates[key], expected[key], atol=1e-4) for key in expected)
+        assert bool(one.masks) == (mask is not None)
 
 
 def test_rows_in_stable_diffusions_layout():

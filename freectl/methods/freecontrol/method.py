@@ -87,7 +87,10 @@ class FreeControl(Method[FreeControlSettings]):
         sibling = 0 if settings.appearance_weight == 0 or not guided else 2 * through
         idle = settings.window_start == 0 and round(settings.warmup * steps) > 0
         inversion = steps if settings.inversion_steps is None else settings.inversion_steps
+        # an inversion at the lower level passes all guided levels but the one that it ends at
+        last = int(inversion == steps and settings.window_start == 0 and guided > 0)
+        reference = guided if settings.inversion_at == "upper" else last
         return (
-            f"inversion {inversion} + reference {guided} x executed share + sibling {sibling} + synthesis {2 * steps} "
-            f"(+ {max(0, guided - idle)} row backwards; a repeat has the synthesis alone)"
+            f"inversion {inversion} + reference {reference} x executed share + sibling {sibling} "
+            f"+ synthesis {2 * steps} (+ {max(0, guided - idle)} row backwards; a repeat has the synthesis alone)"
         )

@@ -23,7 +23,7 @@ from freectl.models.engine import Engine
 from freectl.semantics import lookup, store
 from freectl.semantics.analysis import Site, features_at
 from freectl.semantics.bases import SemanticBases
-from freectl.semantics.reference import Reference, coordinates
+from freectl.semantics.reference import Reference, ReferenceRecorder, coordinates
 from freectl.semantics.reference import reference as make_reference
 
 STORED_COMPONENTS = 64
@@ -171,22 +171,29 @@ class Analyser:
         """
         engine, settings = self.engine, self.settings
         bases = self._bases_of(concept)
-        trajectory, key = self._invert(image, source)
         word = concept if mask == "attention" else None
-        reference = make_reference(
-            engine, trajectory, key, source, bases, self.guided, self.sites, settings.normalize, word
-        )
+        recorder = ReferenceRecorder(engine, source, bases, self.guided, self.sites, settings.normalize, word)
+        trajectory, key = self._invert(image, source, recorder)
+        reference = make_reference(recorder, trajectory, key)
         if isinstance(mask, Image.Image) and reference.coordinates:
             tokens = next(iter(reference.coordinates.values())).shape[1]
             given = attention_maps.picture_mask(mask, tokens, self.request.size).to(engine.device)
             reference = replace(reference, masks=dict.fromkeys(self.guided, given))
         return Analysed(trajectory, bases, reference)
 
-    def _invert(self, image: Image.Image, source: str) -> tuple[Trajectory, str]:
-        """The picture's trajectory on the sampling grid, and the cache key of its inversion."""
+    def _invert(
+        self, image: Image.Image, source: str, recorder: ReferenceRecorder | None = None
+    ) -> tuple[Trajectory, str]:
+        """The picture's trajectory on the sampling grid, and the cache key of its inversion.
+
+        Args:
+            recorder: reads the levels that are passed, if the network is told the level that it sees.
+        """
         pair, engine = (image.tobytes(), source), self.engine
         if pair not in self._inverted:
-            whole, key = engine.invert(image, source, self.fine, evaluate_at=self.settings.inversion_at)
+            at = self.settings.inversion_at
+            denoiser = recorder.denoiser if recorder is not None and at == "lower" else None
+            whole, key = engine.invert(image, source, self.fine, evaluate_at=at, denoiser=denoiser)
             levels = {time: whole.levels[time] for time in self.path.times}
             self._inverted[pair] = Trajectory(whole.clean, levels), key
         return self._inverted[pair]
