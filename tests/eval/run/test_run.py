@@ -260,6 +260,22 @@ def test_what_cannot_be_loaded_or_written_ends_a_run_at_once(tmp_path: Path, mon
         shop.do((bench.cases[0].key, "sdedit"))
 
 
+def test_waiting_takes_wall_seconds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = load_mini()
+    plan = Plan(("mini", None, None), tuple(variants("sdedit", [], [], [])), steps=2)
+
+    def run(_self: Any, case: Any) -> Made:
+        time.sleep(0.2)
+        return Made(case.picture(), {}, {})
+
+    monkeypatch.setattr(DiffusionRunner, "run", run)
+    monkeypatch.setattr("eval.run.runners.load_model", lambda *_args, **_named: None)
+    shop = Workshop(plan, Store(tmp_path), bench, lambda _case, _image: Scored({}))
+    done = shop.do((bench.cases[0].key, "sdedit"))
+    assert done["seconds"] >= 0.2
+    assert 0 <= done["cpu_seconds"] < 0.2
+
+
 def test_rescoring_loses_nothing_where_a_network_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, store = load_mini(), Store(tmp_path)
     store.write_about({"format": "freectl-eval/1", "commands": [], **about(bench)})
