@@ -49,7 +49,7 @@ def structure_distance(
     request = Request([], Prompt(torch.empty(0)), [""], [], results[0].size, steps=GRID)
     sites = engine.family.structure_sites(engine.network, settings.layers, settings.features)
     analyser = Analyser(engine, request, settings, sites)
-    each = [[analyser.analysed(one, "", None, None) for one in several] for several in (pictures, results)]
+    each = [analyser.analysed([(one, "") for one in several], None, None) for several in (pictures, results)]
     inputs, outputs = (stacked(one).coordinates for one in each)
     return float(torch.stack([structure_energy(outputs[site], inputs[site]).mean() for site in inputs]).mean())
 

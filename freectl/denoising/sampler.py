@@ -4,7 +4,7 @@ A lane is one trajectory of latents (the edit, its sibling, the source). A row i
 lane under classifier-free guidance has two. Methods steer the loop through a `Controller`; none of them owns a loop.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -13,7 +13,6 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from freectl.denoising.path import Path, number
-from freectl.denoising.taps import tap
 
 Half = Literal["uncond", "cond"]
 
@@ -159,29 +158,12 @@ class Denoiser:
         return self.call(self.network, latents.to(embeds.dtype), timestep, embeds, added, self.attention_kwargs)
 
 
-Take = Callable[[float, Mapping[str, Tensor]], None]
-
-
-class Recording(Denoiser):
-    """A denoiser that also reads features at some times, from the forwards that are made anyway.
-
-    Args:
-        inner: what it is otherwise. sites: tapped modules. times: at which they are read.
-        take: called with the time and site -> features (rows, tokens, C).
-    """
-
-    def __init__(self, inner: Denoiser, sites: Sequence[str], times: Collection[float], take: Take) -> None:
-        super().__init__(inner.network, inner.call, inner.attention_kwargs, inner.read)
-        self.sites, self.times, self.take = sites, frozenset(times), take
-
-    def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
-        """As `Denoiser.rows`."""
-        if timestep not in self.times:
-            return super().rows(lanes, keys, timestep)
-        with tap(self.network, self.sites) as seen:
-            outputs = super().rows(lanes, keys, timestep)
-        self.take(timestep, self.features(seen.pop_all(), lanes[keys[0][0]].latents))
-        return outputs
+def stacked(prompts: Sequence[Prompt]) -> Prompt:
+    """Prompts of one length, all with an unconditional half or none, as one of their rows together."""
+    first = prompts[0]
+    uncond = None if first.uncond is None else torch.cat([one.half("uncond") for one in prompts])
+    added = {half: _stack_added([one.added[half] for one in prompts]) or {} for half in first.added}
+    return Prompt(torch.cat([one.cond for one in prompts]), uncond, added)
 
 
 def _stack_added(added: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:

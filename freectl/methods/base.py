@@ -20,6 +20,7 @@ from freectl.methods.local_edit import Keeping, changing, straight_levels
 from freectl.methods.observer import NOBODY, Observer
 from freectl.models.engine import Engine
 from freectl.models.families.base import Family
+from freectl.models.inverting import Inverter
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -206,7 +207,7 @@ def inverted(
 ) -> Trajectory:
     """Stacked inversions of the request's pictures, each with its text, at the levels of the sampling grid.
 
-    Equal pictures with equal texts are inverted once.
+    Equal pictures with equal texts are inverted once, others together.
 
     Args:
         inversion_steps: steps of a finer grid to invert on; None = the sampling grid.
@@ -218,12 +219,10 @@ def inverted(
     """
     fine = finer_grid(engine, request.steps, inversion_steps)
     pairs = [(image.tobytes(), text) for image, text in zip(request.images, texts, strict=True)]
-    found: dict[tuple[bytes, str], Trajectory] = {}
-    for image, pair in zip(request.images, pairs, strict=True):
-        if pair not in found:
-            found[pair], _ = engine.invert(
-                image, pair[1], fine, evaluate_at=evaluate_at, guidance_scale=guidance_scale, prior=prior
-            )
+    images = dict(zip(pairs, request.images, strict=True))
+    inverter = Inverter(engine, fine, evaluate_at, guidance_scale, prior)
+    once = inverter.each([(image, text) for (_, text), image in images.items()])
+    found = {pair: trajectory for pair, (trajectory, _) in zip(images, once, strict=True)}
     each = [found[pair] for pair in pairs]
     levels = {time: torch.cat([one.levels[time] for one in each]) for time in engine.timesteps(request.steps)}
     return Trajectory(torch.cat([one.clean for one in each]), levels)

@@ -10,15 +10,16 @@ from PIL import Image
 from torch import Tensor
 
 from freectl.denoising.cost import Cost
-from freectl.denoising.inversion import Level, Trajectory, invert
+from freectl.denoising.inversion import Level, Trajectory
 from freectl.denoising.noise_prior import NoisePrior
-from freectl.denoising.path import Path, path_of, time_of
+from freectl.denoising.path import Path, path_of
 from freectl.denoising.sampler import Denoiser, Prompt
 from freectl.errors import InputError
-from freectl.files.cache import Cache, content_key
+from freectl.files.cache import Cache
 from freectl.models import families, fingerprint
 from freectl.models.conditioning import MicroConditioning
 from freectl.models.finite import FiniteCall, cause_of_step, check_finite
+from freectl.models.inverting import Inverter
 from freectl.models.networks import unwrapped
 from freectl.models.vae_codec import VaeCodec
 
@@ -215,48 +216,9 @@ class Engine:
         evaluate_at: Level = "lower",
         guidance_scale: float = 1.0,
         prior: NoisePrior | None = None,
-        denoiser: Denoiser | None = None,
     ) -> tuple[Trajectory, str]:
-        """Inversion of one picture, from the cache if it was made before, and its cache key; see `invert`.
-
-        Args:
-            path: with the grid to invert on.
-            guidance_scale: against an empty text; where the source prompt is one itself, there is nothing to guide.
-            prior: regularises the noise that is found.
-            denoiser: one that records beside; it sees nothing of an inversion from the cache.
-        """
-        guided = guidance_scale != 1 and source_prompt != ""
-        key = content_key(
-            what="inversion",
-            evaluate_at=evaluate_at,
-            model=self.model_key(),
-            image=image.tobytes(),
-            size=list(image.size),
-            prompt=source_prompt,
-            timesteps=list(path.times),
-            **({} if prior is None else {"prior": prior.key()}),
-            **({"guidance": guidance_scale} if guided else {}),
-        )
-
-        def build() -> tuple[dict[str, Tensor], dict]:
-            clean = self.encode_images([image])
-            with self.progress(len(path.times), "inverting") as bar:
-                made = invert(
-                    denoiser or self.denoiser,
-                    path,
-                    clean,
-                    self.encode_prompt([source_prompt], [""] if guided else None),
-                    path.times,
-                    lambda _: bar.update(),
-                    evaluate_at=evaluate_at,
-                    guidance_scale=guidance_scale if guided else 1.0,
-                    adjust=None if prior is None else prior.adjustment(),
-                )
-            return {"clean": made.clean, **{str(t): x for t, x in made.levels.items()}}, {"prompt": source_prompt}
-
-        tensors = self.cached("inversion", key, build)
-        clean = tensors.pop("clean").to(self.device)
-        return Trajectory(clean, {time_of(t): x.to(self.device) for t, x in tensors.items()}), key
+        """Inversion of one picture, from the cache if it was made before, and its cache key; see `Inverter`."""
+        return Inverter(self, path, evaluate_at, guidance_scale, prior).each([(image, source_prompt)])[0]
 
     def cached(self, kind: str, key: str, build: Build) -> dict[str, Tensor]:
         """Tensors of a cache entry, built if missing; the cost record says which."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from freectl.denoising.attention_maps import cross_attention_maps, running_masks
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.path import time_of
-from freectl.denoising.sampler import Denoiser, Recording
+from freectl.denoising.recording import Recording
 from freectl.files.cache import content_key
 from freectl.models.engine import Engine
 from freectl.semantics.analysis import TOLERANCE, Site, features_at
@@ -82,11 +82,6 @@ class ReferenceRecorder:
         self.positions = engine.token_positions(source_prompt, concept) if concept is not None else []
         self._read: dict[float, tuple[Reference, Tensor | None]] = {}
 
-    @property
-    def denoiser(self) -> Denoiser:
-        """The engine's, which is read from as it inverts."""
-        return Recording(self.engine.denoiser, self._tapped, self.guided, self._take)
-
     def key(self, trajectory_key: str) -> str:
         """The cache key of the reference."""
         return content_key(
@@ -105,22 +100,39 @@ class ReferenceRecorder:
         self._read.pop(max(trajectory.levels), None)  # no inversion passes the level where it ends
         for time in self.guided:
             if time not in self._read:
-                found = features_at(self.engine.denoiser, trajectory, prompt, [time], self._tapped)
-                self._take(time, {site: found[time, site] for site in self._tapped})
+                found = features_at(self.engine.denoiser, trajectory, prompt, [time], self.tapped)
+                self.take(time, {site: found[time, site] for site in self.tapped})
         coordinates = {key: value for time in self.guided for key, value in self._read[time][0].coordinates.items()}
         maps = {time: self._read[time][1] for time in self.guided}
         return Reference(coordinates, running_masks(maps) if self.pairs else {})  # type: ignore[arg-type]
 
     @property
-    def _tapped(self) -> list[str]:
+    def tapped(self) -> list[str]:
+        """The modules that are read."""
         return [*self.sites, *(name for pair in self.pairs for name in pair)]
 
-    def _take(self, time: float, features: Mapping[str, Tensor]) -> None:
+    def take(self, time: float, features: Mapping[str, Tensor]) -> None:
+        """Read a level from features (1, tokens, C) of the tapped modules."""
         keys = {(time, site): features[site] for site in self.sites}
         maps = None
         if self.pairs:
             maps = cross_attention_maps(self.engine.network, dict(features), self.pairs, self.positions)
         self._read[time] = reference_coordinates(keys, self.bases, self.normalize), maps
+
+
+def recording(recorders: Sequence[ReferenceRecorder], numbers: Sequence[int]) -> Recording:
+    """The engine's denoiser, from which recorders read their pictures as these are inverted together.
+
+    Args:
+        recorders: of the same levels, sites and kind of masks. numbers: those of the pictures, in their order.
+    """
+    first = recorders[numbers[0]]
+
+    def take(time: float, features: Mapping[str, Tensor]) -> None:
+        for i, number in enumerate(numbers):
+            recorders[number].take(time, {site: value[i : i + 1] for site, value in features.items()})
+
+    return Recording(first.engine.denoiser, first.tapped, first.guided, take)
 
 
 def reference(recorder: ReferenceRecorder, trajectory: Trajectory, trajectory_key: str) -> Reference:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from freectl.methods.base import Request, finer_grid, progress_reporter
 from freectl.methods.freecontrol.guide import Target, appearance_vectors, guided_timesteps, ramp
 from freectl.methods.freecontrol.settings import FreeControlSettings
 from freectl.models.engine import Engine
+from freectl.models.inverting import Inverter, Pair
 from freectl.semantics import lookup, store
 from freectl.semantics.analysis import Site, features_at
 from freectl.semantics.bases import SemanticBases
-from freectl.semantics.reference import Reference, ReferenceRecorder, coordinates
+from freectl.semantics.reference import Reference, ReferenceRecorder, coordinates, recording
 from freectl.semantics.reference import reference as make_reference
 
 STORED_COMPONENTS = 64
@@ -66,11 +68,11 @@ class Analyser:
             pairs = list(zip(request.images, request.source_prompts, strict=True))
             for _, source in pairs:
                 self._check_mask(request.mask, request.concept, source)
-            each = [self.analysed(*pair, request.concept, request.mask) for pair in pairs]
+            each = self.analysed(pairs, request.concept, request.mask)
             return self._start([one.trajectory for one in each]), [Target(each[0].bases, stacked(each))]
         for one in request.conditions:
             self._check_mask(one.mask, one.concept, one.source_prompt)
-        each = [self.analysed(one.image, one.source_prompt, one.concept, one.mask) for one in request.conditions]
+        each = [self.analysed([(c.image, c.source_prompt)], c.concept, c.mask)[0] for c in request.conditions]
         start = self._start([one.trajectory for one in each], len(request.texts))
         return start, [Target(one.bases, one.reference) for one in each]
 
@@ -109,7 +111,9 @@ class Analyser:
             target.appearance = {**target.appearance, (time_of(timestep), site): vectors.to(self.engine.device)}
 
     def _picture(self, wanted: Sequence[float]) -> tuple[dict[str, Any], Any]:
-        trajectory, key = self._invert(self.request.appearance_image, "")  # type: ignore[arg-type]
+        image: Any = self.request.appearance_image
+        self._invert([(image, "")])
+        trajectory, key = self._inverted[image.tobytes(), ""]
         prompt = self.engine.encode_prompt([""])
 
         def build() -> Mapping[Site, Tensor]:
@@ -163,40 +167,48 @@ class Analyser:
                 raise InputError("--mask", "attention without a concept", "--concept with a word of the source prompt")
             self.engine.token_positions(source, concept)
 
-    def analysed(self, image: Image.Image, source: str, concept: str | None, mask: Mask) -> Analysed:
-        """One guidance picture in the bases of `concept`.
+    def analysed(self, pairs: Sequence[Pair], concept: str | None, mask: Mask) -> list[Analysed]:
+        """Guidance pictures in the bases of `concept`.
 
         Args:
-            image: at the working size. source: what it shows. mask: picture of that size, "attention" or None.
+            pairs: each at the working size, and what it shows; equal ones are analysed once.
+            mask: picture of the working size, "attention" or None.
         """
-        engine, settings = self.engine, self.settings
-        bases = self._bases_of(concept)
-        word = concept if mask == "attention" else None
-        recorder = ReferenceRecorder(engine, source, bases, self.guided, self.sites, settings.normalize, word)
-        trajectory, key = self._invert(image, source, recorder)
-        reference = make_reference(recorder, trajectory, key)
-        if isinstance(mask, Image.Image) and reference.coordinates:
-            tokens = next(iter(reference.coordinates.values())).shape[1]
-            given = attention_maps.picture_mask(mask, tokens, self.request.size).to(engine.device)
-            reference = replace(reference, masks=dict.fromkeys(self.guided, given))
-        return Analysed(trajectory, bases, reference)
+        engine, normalize = self.engine, self.settings.normalize
+        bases, word = self._bases_of(concept), concept if mask == "attention" else None
+        once = {(image.tobytes(), source): (image, source) for image, source in pairs}
+        recorders = {
+            pair: ReferenceRecorder(engine, pair[1], bases, self.guided, self.sites, normalize, word) for pair in once
+        }
+        self._invert(list(once.values()), recorders)
+        made: dict[tuple[bytes, str], Analysed] = {}
+        for pair, recorder in recorders.items():
+            trajectory, key = self._inverted[pair]
+            reference = make_reference(recorder, trajectory, key)
+            if isinstance(mask, Image.Image) and reference.coordinates:
+                tokens = next(iter(reference.coordinates.values())).shape[1]
+                given = attention_maps.picture_mask(mask, tokens, self.request.size).to(engine.device)
+                reference = replace(reference, masks=dict.fromkeys(self.guided, given))
+            made[pair] = Analysed(trajectory, bases, reference)
+        return [made[image.tobytes(), source] for image, source in pairs]
 
     def _invert(
-        self, image: Image.Image, source: str, recorder: ReferenceRecorder | None = None
-    ) -> tuple[Trajectory, str]:
-        """The picture's trajectory on the sampling grid, and the cache key of its inversion.
+        self, pairs: Sequence[Pair], recorders: Mapping[tuple[bytes, str], ReferenceRecorder] | None = None
+    ) -> None:
+        """Find the trajectories of different pictures on the sampling grid, and the cache keys of their inversions.
 
         Args:
-            recorder: reads the levels that are passed, if the network is told the level that it sees.
+            recorders: read the levels that are passed, if the network is told the level that it sees.
         """
-        pair, engine = (image.tobytes(), source), self.engine
-        if pair not in self._inverted:
-            at = self.settings.inversion_at
-            denoiser = recorder.denoiser if recorder is not None and at == "lower" else None
-            whole, key = engine.invert(image, source, self.fine, evaluate_at=at, denoiser=denoiser)
+        new = {(image.tobytes(), source): (image, source) for image, source in pairs}
+        new = {pair: given for pair, given in new.items() if pair not in self._inverted}
+        at = self.settings.inversion_at
+        reading = recorders is not None and at == "lower"
+        record = partial(recording, [recorders[pair] for pair in new]) if reading else None
+        found = Inverter(self.engine, self.fine, at).each(list(new.values()), record)
+        for pair, (whole, key) in zip(new, found, strict=True):
             levels = {time: whole.levels[time] for time in self.path.times}
             self._inverted[pair] = Trajectory(whole.clean, levels), key
-        return self._inverted[pair]
 
     def _start(self, trajectories: Sequence[Trajectory], copies: int = 1) -> Tensor:
         request, engine = self.request, self.engine

@@ -1,0 +1,32 @@
+"""Features read from forwards that are made anyway."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from torch import Tensor
+
+from freectl.denoising.sampler import Denoiser, Lane, RowKey
+from freectl.denoising.taps import tap
+
+Take = Callable[[float, Mapping[str, Tensor]], None]
+
+
+class Recording(Denoiser):
+    """A denoiser that also reads features at some times, from the forwards that are made anyway.
+
+    Args:
+        inner: what it is otherwise. sites: tapped modules. times: at which they are read.
+        take: called with the time and site -> features (rows, tokens, C).
+    """
+
+    def __init__(self, inner: Denoiser, sites: Sequence[str], times: Collection[float], take: Take) -> None:
+        super().__init__(inner.network, inner.call, inner.attention_kwargs, inner.read)
+        self.sites, self.times, self.take = sites, frozenset(times), take
+
+    def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
+        """As `Denoiser.rows`."""
+        if timestep not in self.times:
+            return super().rows(lanes, keys, timestep)
+        with tap(self.network, self.sites) as seen:
+            outputs = super().rows(lanes, keys, timestep)
+        self.take(timestep, self.features(seen.pop_all(), lanes[keys[0][0]].latents))
+        return outputs
