@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce, wraps
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -26,7 +25,7 @@ from freectl.pipelines import text_lora
 from freectl.pipelines.arguments import Call, check_call, named, settings_of
 from freectl.pipelines.call_inputs import Picture, Pictures, made_request
 from freectl.pipelines.callback_tensors import change_lane, lane_tensors
-from freectl.pipelines.parts import remember
+from freectl.pipelines.parts import remembered
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,13 +128,7 @@ class FreeControlMixin(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """As in diffusers; networks of safetensors files are known by these in every dtype, bases fit them all."""
-        made = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if kwargs.get("use_safetensors") is False or kwargs.get("quantization_config") is not None:
-            return made
-        for name, part in made.components.items():
-            if isinstance(part, torch.nn.Module) and name not in kwargs:
-                remember(part, Path(part.config._name_or_path), kwargs.get("variant"))  # type: ignore[union-attr, arg-type]
-        return made
+        return remembered(super().from_pretrained(pretrained_model_name_or_path, **kwargs), kwargs)
 
     @named
     def __call__(

@@ -88,6 +88,17 @@ def load_parts(folder: str, parts: list[Part], dtype: Any) -> tuple[dict[str, An
     return made, notes
 
 
+def remembered(pipe: Any, given: dict[str, Any]) -> Any:
+    """A pipeline that was loaded from a folder with the arguments `given`, its networks known by their files."""
+    from torch import nn
+
+    if given.get("use_safetensors") is not False and given.get("quantization_config") is None:
+        for name, part in pipe.components.items():
+            if isinstance(part, nn.Module) and name not in given:
+                remember(part, Path(part.config._name_or_path), given.get("variant"))  # type: ignore[union-attr, arg-type]
+    return pipe
+
+
 def remember(network: Any, at: Path, variant: str | None) -> None:
     """Say that a network just loaded is what its folder's files hold; where there are no such files nothing is said."""
     from freectl.models import fingerprint
