@@ -56,7 +56,7 @@ def counted(network: Any, sites: Sequence[str], inputs: Mapping[str, Any]) -> tu
     return part.get_total_flops(), whole.get_total_flops()
 
 
-def coefficients(count: Callable[[int, int, int], tuple[int, int]]) -> dict[str, list[int]]:
+def coefficients(count: Callable[[int, int, int], tuple[int, int]]) -> dict[str, list[float]]:
     """An entry of the table, without its "multiple".
 
     Args:
@@ -71,7 +71,8 @@ def coefficients(count: Callable[[int, int, int], tuple[int, int]]) -> dict[str,
     solved = terms[:-1, :].LUsolve(found[:-1, :])
     if terms * solved != found:
         raise ValueError("multiply-adds that are no polynomial in cells and tokens")
-    return {name: [int(value) for value in solved.col(i)] for i, name in enumerate(("until", "whole"))}
+    # deep levels have few cells, so that a coefficient may be a fraction of a power of two: exact as a float
+    return {name: [float(value) for value in solved.col(i)] for i, name in enumerate(("until", "whole"))}
 
 
 def _terms(height: int, width: int, tokens: int) -> tuple[int, ...]:
