@@ -27,16 +27,17 @@ _POINTS = ((8, 8, 1), (8, 16, 1), (16, 16, 1), (8, 8, 3), (8, 16, 3), (8, 8, 6),
 
 
 def architecture(kind: str, config: Mapping[str, Any], sites: Sequence[str]) -> str:
-    """The key of a network class, its configuration and the tapped modules in the table."""
+    """The key in the table of a network class, its configuration and the last of the tapped modules."""
     told = {name: value for name, value in config.items() if value and name not in _WITHOUT_EFFECT and name[0] != "_"}
-    return hashlib.sha256(json.dumps([kind, told, list(sites)], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([kind, told, sites[-1]], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def stored_share(kind: str, config: Mapping[str, Any], sites: Sequence[str], size: Sequence[int], tokens: int) -> Any:
     """The share, in (0, 1], of forwards on latents of `size` (height, width); None where it is not known.
 
     Args:
-        kind: name of the network's class. config: its configuration. sites: where the forward ends, as `taps` takes it.
+        kind: name of the network's class. config: its configuration.
+        sites: tapped modules in execution order: the forward ends behind the last one.
     """
     entry = _table().get(architecture(kind, config, sites))
     if entry is None or any(side % entry["multiple"] for side in size):  # uneven halves have cells of their own
