@@ -17,6 +17,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from freectl.denoising.grad import run_again
 from freectl.errors import FreectlError
 
 Edit = Callable[[Tensor], Tensor]
@@ -204,9 +205,15 @@ def _resolve(network: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
 def _check_last_site(network: nn.Module, sites: Sequence[str], cut_grad: bool) -> None:
     if not sites:
         raise TapError("stop_after and cut_grad need at least one site")
-    if cut_grad and getattr(network, "is_gradient_checkpointing", False):
+    if cut_grad and any(_checkpoints(module) for module in network.modules()):
         # recomputation would run with gradients on and differ from the forward
         raise TapError("cut_grad does not work with gradient checkpointing: call disable_gradient_checkpointing()")
+
+
+def _checkpoints(module: nn.Module) -> bool:
+    """Whether a block is run again for its gradient in another way than ours, which ends where the gradient ends."""
+    on = bool(getattr(module, "gradient_checkpointing", False))
+    return on and module._gradient_checkpointing_func is not run_again
 
 
 def _is_fused(attention: nn.Module, leaf: str) -> bool:

@@ -25,6 +25,7 @@ class Settings(TypedDict, total=False):
     blend: str
     blend_start: float
     blend_threshold: float
+    checkpointing: str
     components: int
     cross_stop: float
     cross_words: str

@@ -85,9 +85,22 @@ class FreeControlGuide(Controller):
         self.relative = settings.update == "relative"
         self.structure_weight = 1.0 if self.relative else settings.structure_weight or 0.0
         self.appearance_weight = settings.appearance_weight or 0.0
-        self.trace: list[dict[str, float]] = []
-        self.non_finite = 0
+        self._energies_seen: list[tuple[float, Tensor, Tensor]] = []
+        self._finite: list[tuple[float, Tensor]] = []
         self._change: Tensor | None = None
+
+    @property
+    def trace(self) -> list[dict[str, float]]:
+        """Energies of each guided step, means over the batch; to read them is to wait for the device."""
+        return [{"timestep": t, "structure": float(s), "appearance": float(a)} for t, s, a in self._energies_seen]
+
+    @property
+    def non_finite(self) -> int:
+        """Steps whose gradient was not finite, which are told of; to ask is to wait for the device."""
+        broken = [time for time, finite in self._finite if not finite]
+        for time in broken:
+            logger.warning("non-finite gradient at timestep %d: step left unguided", time)
+        return len(broken)
 
     def guided(self, step: Step) -> bool:
         """Whether this step carries a gradient: inside the window, with a strength or weight above zero."""
@@ -126,11 +139,10 @@ class FreeControlGuide(Controller):
             (gradient,) = torch.autograd.grad(energy.sum(), latents)
         if self.cost is not None:
             self.cost.add_backward(latents.shape[0])
-        if not torch.isfinite(gradient).all():
-            self.non_finite += 1
-            logger.warning("non-finite gradient at timestep %d: step left unguided", step.timestep)
-            gradient = torch.zeros_like(gradient)
-        return output.detach(), self._made(step, gradient, energy.detach())
+        finite = torch.isfinite(gradient).all()
+        self._finite.append((step.timestep, finite))
+        gradient = torch.where(finite, gradient, torch.zeros_like(gradient))
+        return output.detach(), self._made(step, gradient, torch.where(finite, energy.detach(), 0))
 
     def _made(self, step: Step, gradient: Tensor, energy: Tensor) -> Tensor:
         """The change of the latents, or of the noise, from the gradient (B, C, h, w) of energies (B,)."""
@@ -147,13 +159,7 @@ class FreeControlGuide(Controller):
         parts = [self._energies(target, (step.timestep, site), keys) for target in self.targets
                  for site, keys in features.items()]  # fmt: skip
         g_s, g_a = (torch.stack(each).sum(0) / len(features) for each in zip(*parts, strict=True))
-        self.trace.append(
-            {
-                "timestep": step.timestep,
-                "structure": float(g_s.detach().mean()),
-                "appearance": float(g_a.detach().mean()),
-            }
-        )
+        self._energies_seen.append((step.timestep, g_s.detach().mean(), g_a.detach().mean()))
         return self.structure_weight * g_s + self.appearance_weight * g_a
 
     def _energies(self, target: Target, site: Site, keys: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from freectl.denoising.grad import checkpointed, frozen, is_wanted
 from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise
@@ -49,7 +50,9 @@ class FreeControl(Method[FreeControlSettings]):
                     analyser.path, settings, targets, sites, cost=engine.cost, observer=self.observer
                 )
                 lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
-                latents = denoise(engine, request, lanes, analyser.path.times, guide)
+                again = is_wanted(settings.checkpointing, engine.device)
+                with frozen(engine.network), checkpointed(engine.network, again):
+                    latents = denoise(engine, request, lanes, analyser.path.times, guide)
         warnings = []
         if guide.non_finite:
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")

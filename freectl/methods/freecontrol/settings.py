@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from freectl.denoising.grad import Checkpointing
 from freectl.denoising.inversion import Level
 from freectl.errors import InputError
 from freectl.methods.setting import inversion_level, setting
@@ -170,6 +171,13 @@ class FreeControlSettings(BaseModel):
     )
     seeds: int = setting(
         20, "N_s: seed pictures that a basis is made of", ge=1, le=1000, unit="pictures", source="section 4: 20"
+    )
+    checkpointing: Checkpointing = setting(
+        "auto",
+        "keep the inputs of blocks alone for the gradient and run them again: less memory, more time, the same "
+        "picture; auto = where a GPU has less than 8 GiB left",
+        unit="choice",
+        source="arXiv 1604.06174; all is kept in the code",
     )
     bases: str | None = setting(
         None,
