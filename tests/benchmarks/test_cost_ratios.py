@@ -306,7 +306,7 @@ def test_rows_at_full_size(report: Callable, family: Family, config: dict):
     for steps in (50, 200):
         guided = round(0.6 * steps)
         figures |= {
-            f"first_at_{steps}_steps": steps + guided * share + 2 * guided + 2 * steps,
+            f"first_at_{steps}_steps": steps + share + 2 * guided + 2 * steps,
             f"repeat_at_{steps}_steps": 2 * steps,
         }
     report(f"row forwards, {family.name}", **figures, published=PUBLISHED_ROWS)

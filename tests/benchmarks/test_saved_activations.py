@@ -52,3 +52,39 @@ def test_saved_activations_of_a_guided_call(name, side, limit, monkeypatch, caps
     assert call < saved_bytes(plain)
     if limit is not None:
         assert whole <= limit * GIB
+
+
+@pytest.mark.parametrize(("name", "side", "limit"), [("sd1", 512, 0.15), ("sdxl", 1024, 0.6)])
+def test_saved_activations_where_blocks_are_run_again(name, side, limit, monkeypatch, capsys):
+    """Inputs of the blocks, and what is in the largest of them while its own gradient is taken."""
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", fused_attention)
+    largest = [0]
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**true_unet_config(name, full=True)).eval().half()
+        sites = families.of(unet).structure_sites(unet)
+        latents = torch.zeros(1, 4, side // 8, side // 8, dtype=torch.float16, requires_grad=True)
+        inputs = {"encoder_hidden_states": torch.zeros(1, 77, unet.config.cross_attention_dim, dtype=torch.float16)}
+        if name == "sdxl":
+            added = {"text_embeds": torch.zeros(1, 1280), "time_ids": torch.zeros(1, 6)}
+            inputs["added_cond_kwargs"] = {key: value.half() for key, value in added.items()}
+        with saved_tensors(unet) as kept, frozen(unet):
+
+            def block(module, *given):
+                kept.update({x.untyped_storage()._cdata: x for x in given if isinstance(x, torch.Tensor)})
+                with saved_tensors(unet) as inside:
+                    output = module(*given)
+                largest[0] = max(largest[0], saved_bytes(inside))
+                return output
+
+            monkeypatch.setattr("freectl.denoising.taps.run_again", block)
+            unet.enable_gradient_checkpointing(block)
+            with tap(unet, sites, cut_grad=True):
+                unet(latents, 501, **inputs)
+    whole = saved_bytes(kept) + largest[0]
+    weights = sum(parameter.numel() for parameter in unet.parameters()) * 2
+    with capsys.disabled():
+        print(  # noqa: T201
+            f"{name} at {side} px, blocks run again: {whole / GIB:.3f} GiB, of which {largest[0] / GIB:.3f} in the "
+            f"largest block; the network's weights {weights / GIB:.2f}"
+        )
+    assert whole <= limit * GIB
