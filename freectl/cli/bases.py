@@ -46,13 +46,13 @@ class Layers(StrEnum):
     first = "first"
 
 
-@app.command(
-    loads=True,
-    epilog=examples(
-        "freectl bases build --concept cat",
-        "freectl bases build --concept horse --features inversion --seeds 30 --output horse.safetensors",
-    ),
+BUILD = examples(
+    "freectl bases build --concept cat",
+    "freectl bases build --concept horse --features inversion --seeds 30 --output horse.safetensors",
 )
+
+
+@app.command(loads=True, epilog=BUILD)
 def build(
     concept: Annotated[
         str | None,

@@ -15,7 +15,11 @@ ENOUGH = 8 * 2**30
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Parameters without gradient inside, as before outside: autograd then saves nothing for weight gradients."""
+    """Parameters without gradient inside, as before outside: autograd then saves nothing for weight gradients.
+
+    For guided calls alone: products round differently with weights that take no gradient, and unguided steps are
+    diffusers' own to the bit.
+    """
     trainable = [p for p in module.parameters() if p.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)

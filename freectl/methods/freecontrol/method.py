@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from freectl.denoising.grad import checkpointed, frozen, is_wanted
+from freectl.denoising.grad import checkpointed, is_wanted
 from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise
@@ -51,7 +51,7 @@ class FreeControl(Method[FreeControlSettings]):
                 )
                 lanes = {"edit": Lane(start, request.prompt, request.guidance_scale)}
                 again = is_wanted(settings.checkpointing, engine.device)
-                with frozen(engine.network), checkpointed(engine.network, again):
+                with checkpointed(engine.network, again):
                     latents = denoise(engine, request, lanes, analyser.path.times, guide)
         warnings = []
         if guide.non_finite:
