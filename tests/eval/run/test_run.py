@@ -271,14 +271,11 @@ def test_waiting_takes_wall_seconds_alone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(DiffusionRunner, "run", run)
     monkeypatch.setattr("eval.run.runners.load_model", lambda *_args, **_named: None)
 
-    class Nothing:
-        networks: dict[str, str] = {}
-        notes: list[str] = []
+    def scorer(_case: Any, _image: Any) -> Scored:
+        return Scored({})
 
-        def __call__(self, _case: Any, _image: Any) -> Scored:
-            return Scored({})
-
-    shop = Workshop(plan, Store(tmp_path), bench, Nothing())
+    scorer.networks, scorer.notes = {}, []
+    shop = Workshop(plan, Store(tmp_path), bench, scorer)
     done = shop.do((bench.cases[0].key, "sdedit"))
     assert done["seconds"] >= 0.2
     assert 0 <= done["cpu_seconds"] < 0.2
