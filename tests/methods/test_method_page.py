@@ -45,10 +45,10 @@ def test_presets_of_other_methods_are_told_as_they_are():
         for name, sets, _ in rows("method and preset")
     }
     made = {
-        (name, preset): {f"{key}={value}" for key, value in values.items()}
-        for name in methods.REGISTRY
-        if name != "freecontrol"
-        for preset, values in methods.get(name).presets.items()
+        (method.name, preset): {f"{key}={value}" for key, value in values.items()}
+        for method in methods.available()
+        if method.name != "freecontrol"
+        for preset, values in method.presets.items()
         if values
     }
     assert told == made
