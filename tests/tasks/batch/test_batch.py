@@ -188,3 +188,15 @@ def test_a_file_of_others_in_the_folder_is_left(batch):
     assert Image.open("out/a_0.png").size == (9, 9)
     assert lines()[0]["output"] == "a_0_2.png"
     assert "holds something else" in lines()[0]["warnings"][-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_processes_make_what_one_makes(batch, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    rows = [{"image": f"{name}.png", "seed": [0, 1]} for name in "abc"]
+    assert batch(rows, "one", batch_size=2).made == 6
+    assert batch([*rows, {"image": "no.png"}], "two", batch_size=2, workers=2).made == 6
+    assert files("one") == files("two")
+    for name in files("one") - {"results.jsonl"}:
+        assert np.array_equal(pixels(f"one/{name}"), pixels(f"two/{name}")), name

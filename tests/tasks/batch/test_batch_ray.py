@@ -48,18 +48,19 @@ def slow_worker(folder, item):
 def test_an_actor_that_is_killed_costs_no_item(tmp_path):
     from freectl.tasks.batch.on_ray import answers_of_actors
 
-    killed = []
+    killed, told = [], tmp_path / "told"
+    told.mkdir()
 
     def kill():
         while not killed:
-            found = [path.name for path in tmp_path.iterdir()]
+            found = [path.name for path in told.iterdir()]
             if found:
                 killed.append(int(found[0].partition("-")[2]))
                 os.kill(killed[0], signal.SIGKILL)
             time.sleep(0.2)
 
     threading.Thread(target=kill, daemon=True).start()
-    found = list(answers_of_actors(partial(partial, slow_worker, str(tmp_path)), list(range(6)), 2))
+    found = list(answers_of_actors(partial(partial, slow_worker, str(told)), list(range(6)), 2))
     assert sorted(item for item, _ in found) == list(range(6))
     assert all(answer[0] == item for item, answer in found)
     assert killed[0] not in {answer[1] for _, answer in found}
