@@ -41,7 +41,8 @@ def draw(size: tuple[int, int], people: Sequence[Joints]) -> Image.Image:
             if min(joints[start][2], joints[end][2]) < JOINT_SCORE:
                 continue
             red, green, blue = (round(255 * c) for c in colorsys.hsv_to_rgb(number / len(BONES), 1, 1))
-            pen.line([joints[start][:2], joints[end][:2]], (red, green, blue), width)
+            line = [(float(x), float(y)) for x, y, *_ in (joints[start], joints[end])]
+            pen.line(line, (red, green, blue), width)
     return picture
 
 
