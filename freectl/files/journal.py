@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from freectl.errors import FreectlError, InputError
 from freectl.files.atomic import atomic_write
+from freectl.files.paths import is_file
 from freectl.files.record import dumps
 
 Line = dict[str, Any]
@@ -65,7 +66,7 @@ def lines(path: Path, whole: Callable[[Line], bool]) -> tuple[list[Line], bool]:
     Args:
         whole: whether a line has what it must; what it raises for odd values counts as no.
     """
-    if not path.exists():
+    if not is_file(path):
         return [], False
     *ended, rest = path.read_bytes().split(b"\n")
     good, damaged = [], bool(rest)

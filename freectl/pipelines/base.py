@@ -128,7 +128,7 @@ class FreeControlMixin(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """As in diffusers; networks of safetensors files are known by these in every dtype, bases fit them all."""
-        return remembered(super().from_pretrained(pretrained_model_name_or_path, **kwargs), kwargs)
+        return remembered(super().from_pretrained, pretrained_model_name_or_path, kwargs)
 
     @named
     def __call__(

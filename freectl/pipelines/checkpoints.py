@@ -8,7 +8,7 @@ from typing import Any
 
 from freectl.errors import FreectlError, InputError
 from freectl.pipelines.accounts import missing_in_single_file, some, unused_of_single_file, without_weights
-from freectl.pipelines.parts import parts_of
+from freectl.pipelines.parts import MAKING, parts_of
 
 ALLOWED = "Stable Diffusion 3.x, 1.x, 2.x or XL"
 _UNET = "model.diffusion_model."
@@ -101,7 +101,7 @@ def lacking(path: Path | str, location: str) -> list[str]:
 
     parts = {}
     for name, cls in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
-        with init_empty_weights():
+        with MAKING, init_empty_weights():
             parts[name] = cls.from_config(cls.load_config(location, subfolder=name))
     return missing_in_single_file(parts, shapes(path))
 
@@ -146,7 +146,7 @@ def family_of(location: str, name: str) -> Any:
     kind = _network(index, f"'{name}', a {index.get('_class_name')}")
     cls = getattr(diffusers, kind)
     config = cls.load_config(location, subfolder=families.networks()[kind])
-    with init_empty_weights():
+    with MAKING, init_empty_weights():
         return families.of(cls.from_config(config))
 
 

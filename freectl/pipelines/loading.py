@@ -14,7 +14,7 @@ from freectl.files.paths import check_file, is_file, is_folder
 from freectl.pipelines import checkpoints
 from freectl.pipelines import lora as adapters
 from freectl.pipelines.accounts import some
-from freectl.pipelines.parts import load_parts, parts_of
+from freectl.pipelines.parts import MAKING, load_parts, parts_of
 from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
 
 HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -193,7 +193,7 @@ def load_pipeline(
         InputError: a model of no family that is known; no weights have been read then.
         FreectlError: not in the hub's local cache while offline, or damaged.
     """
-    with collector.paused():
+    with MAKING, collector.paused():
         pipe = _complete(source, device, dtype, lora, textual_inversion, offload)
     collector.settle()
     return pipe

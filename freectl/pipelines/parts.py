@@ -1,11 +1,12 @@
 """The parts that a model folder names: checked by their headers alone, then loaded with an account of every weight."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from freectl.errors import FreectlError, InputError
@@ -22,6 +23,10 @@ _NEEDED = {
 }
 """Files of what has no weights, by the end of its class name; one of these sets."""
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
+MAKING = RLock()
+"""Held while networks are loaded or made empty. accelerate's `init_empty_weights`, which diffusers' loaders use too,
+swaps a function of torch for the whole process; two threads at once leave it swapped, and no network has weights any
+more."""
 _STEMS = ("diffusion_pytorch_model", "model")
 
 
@@ -88,10 +93,12 @@ def load_parts(folder: str, parts: list[Part], dtype: Any) -> tuple[dict[str, An
     return made, notes
 
 
-def remembered(pipe: Any, given: dict[str, Any]) -> Any:
-    """A pipeline that was loaded from a folder with the arguments `given`, its networks known by their files."""
+def remembered(load: Callable[..., Any], model: Any, given: dict[str, Any]) -> Any:
+    """A pipeline loaded from a folder or hub id with the arguments `given`, its networks known by their files."""
     from torch import nn
 
+    with MAKING:
+        pipe = load(model, **given)
     if given.get("use_safetensors") is not False and given.get("quantization_config") is None:
         for name, part in pipe.components.items():
             if isinstance(part, nn.Module) and name not in given:

@@ -9,6 +9,7 @@ from PIL import Image
 from freectl.errors import FreectlError, InputError
 from freectl.files.paths import is_file, is_folder
 from freectl.pipelines.loading import HUB_ID
+from freectl.pipelines.parts import MAKING
 from freectl.preprocess.registry import OPTION, Preprocess
 
 MAX_SIDE = 1024
@@ -53,7 +54,8 @@ def load_model(given: str, model_class: Any, device: str, purpose: str, label: s
     folder = is_folder(source)
     try:
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-        model = model_class.from_pretrained(source, use_safetensors=True)
+        with MAKING:
+            model = model_class.from_pretrained(source, use_safetensors=True)
     except OSError as error:
         if folder:
             raise FreectlError(f"{label}: cannot be loaded from safetensors ({_first_line(error)})") from error

@@ -14,6 +14,7 @@ from freectl.files.paths import stamp
 from freectl.pipelines import loading
 from freectl.pipelines import lora as adapters
 from freectl.pipelines.loading import Source, load_pipeline, resolve_device, resolve_dtype, resolve_model
+from freectl.pipelines.parts import MAKING
 from freectl.tasks import hints, memory, outside
 from freectl.tasks import options as config
 from freectl.tasks.inputs import read_input
@@ -163,7 +164,8 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
     words = options.textual_inversion
     files: list[Any] = [*(adapters.parse(one).path for one in options.lora), *words]
     stamps = tuple(stamp(path) for path in ["" if source.kind == "hub" else source.path, *files])
-    pipe = _pipeline(source, device, dtype, options.lora, words, options.offload, stamps)
+    with MAKING:  # two threads with one model load it once
+        pipe = _pipeline(source, device, dtype, options.lora, words, options.offload, stamps)
     loading.set_vae_tiling(pipe, options.vae_tiling)
     return pipe, notes
 

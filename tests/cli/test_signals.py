@@ -44,6 +44,14 @@ def sdedit(cli, model):
     return lambda *args: cli("edit", *usual, "--format", "json", *args)
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Ctrl-C as a terminal's programs know it: what a script starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def stopped(sdedit, monkeypatch):
     """An edit that is sent a signal at a point."""

@@ -182,7 +182,7 @@ def test_a_first_edit_costs_what_is_counted(pipe, run):
     share = early_share(engine.network, tuple(engine.family.structure_sites(engine.network)), shapes)
     assert 0.2 < share < 0.6
     sibling = 2 * (engine.timesteps(STEPS).index(min(guided)) + 1)
-    expected = STEPS + share * len(guided) + sibling + 2 * STEPS
+    expected = STEPS + share + sibling + 2 * STEPS  # the inversion passes all guided levels but the noisiest
     assert made.cost["row_forwards"] == pytest.approx(expected, abs=1e-3)
     assert made.cost["row_backwards"] == len(guided)
     formula = FreeControl().row_forwards(STEPS, made.settings)

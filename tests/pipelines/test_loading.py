@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from toy import TEXT_WIDTH
 
 import freectl
 from freectl.errors import FreectlError, InputError
+from freectl.models import families
 from freectl.models.engine import Engine
 from freectl.pipelines import checkpoints, loading
 from freectl.pipelines.loading import check_adapters, load_pipeline, resolve_device, resolve_dtype, resolve_model
@@ -267,3 +269,14 @@ def test_noise_is_drawn_on_the_cpu_whatever_the_device(true_pipes):
     other.device = torch.device("meta")
     assert other.noise((64, 64), seeds).device.type == "meta"
     assert seeds[0].get_state().ne(torch.Generator().manual_seed(3).get_state()).any()  # drawn here, then moved
+
+
+def test_families_found_in_four_threads_leave_networks_with_weights(true_pipes, tmp_path):
+    """Each looks at a network without weights, for which a function of torch is swapped meanwhile."""
+    true_pipes["sd1"].save_config(tmp_path)
+    true_pipes["sd1"].unet.save_config(tmp_path / "unet")
+    before = torch.nn.Module.register_parameter
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: checkpoints.family_of(str(tmp_path), "model"), range(16)))
+    assert all(one is families.SD for one in found)
+    assert torch.nn.Module.register_parameter is before

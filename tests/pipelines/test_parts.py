@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from toy import toy_text_encoder
 
 import freectl
+from freectl import methods
 from freectl.errors import FreectlError, InputError
 from freectl.models import families
 from freectl.pipelines.loading import check_adapters, load_pipeline, resolve_model
@@ -123,7 +124,7 @@ def test_a_file_that_lacks_weights_is_refused_and_one_with_more_is_said(folder, 
     save_file(tensors | more, path, {"format": "pt"})
     pipe = load(folder)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    out = pipe("a cat", image, num_inference_steps=2, structure_strength=0.0)
+    out = pipe("a cat", image, num_inference_steps=2, method=methods.get("sdedit"))
     assert f"the file of {path.parent.name} holds weights that its class does not use: extra.weight" in out.warnings
 
 
@@ -170,7 +171,7 @@ def test_a_folder_in_half_precision_runs_where_no_dtype_is_asked(true_pipes, tmp
     pipe = cls.from_pretrained(tmp_path)
     pipe.set_progress_bar_config(disable=True)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    out = pipe("a cat", image, num_inference_steps=2, structure_strength=0.0, output_type="pt")
+    out = pipe("a cat", image, num_inference_steps=2, method=methods.get("sdedit"), output_type="pt")
     assert torch.isfinite(out.images).all()
 
 
