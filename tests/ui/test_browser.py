@@ -185,6 +185,8 @@ def test_two_tabs_do_not_mix(tab: Tab, chromium: Any, address: str) -> None:
         assert one.page.locator("#history img").count() == 1
         wanted = f"--steps {steps}" + (" --explain inside" if one is tab else "")
         assert one.page.locator("#command textarea").input_value().endswith(wanted)
+        if one is tab:
+            one.page.locator("#inside img").wait_for()
         assert one.page.locator("#inside img").count() == (one is tab)
         assert one.width() <= one.page.viewport_size["width"]
     theirs = other.page.locator("#history img").get_attribute("src")
@@ -205,6 +207,7 @@ def test_compare_bases_and_report(tab: Tab, tmp_path: Path) -> None:
     tab.press("Compare")
     tab.page.locator("#status").get_by_text("done", exact=True).wait_for()
     tab.page.locator("#sheet img").wait_for()
+    tab.page.locator("#history img").nth(1).wait_for()  # pictures come one by one
     assert tab.page.locator("#history img").count() == 2
     assert "--set strength=0.5" in tab.page.locator("#command textarea").input_value()
 
