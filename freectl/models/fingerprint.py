@@ -6,7 +6,8 @@ dtype, and no weight is read for it twice. Any other has that of its weights as 
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -17,7 +18,18 @@ from freectl.files.file_digests import kept_digest
 
 _State = dict[str, tuple]
 _known: "WeakKeyDictionary[nn.Module, tuple[_State, Callable[[], str]]]" = WeakKeyDictionary()
+_seen: ContextVar[dict[nn.Module, str] | None] = ContextVar("fingerprints of this run", default=None)
 _WIDE = {torch.float64, torch.float32}
+
+
+@contextmanager
+def looked_at_once() -> Iterator[None]:
+    """Take networks to stay as they are inside, as in one run, so that each is looked at once."""
+    token = _seen.set({})
+    try:
+        yield
+    finally:
+        _seen.reset(token)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -28,6 +40,15 @@ def fingerprint(module: nn.Module) -> str:
     Raises:
         OSError: the files that the weights came from have gone.
     """
+    seen = _seen.get()
+    if seen is None:
+        return _found(module)
+    if module not in seen:
+        seen[module] = _found(module)
+    return seen[module]
+
+
+def _found(module: nn.Module) -> str:
     state = _state(module)
     known = _known.get(module)
     if known is not None and _alike(known[0], state):

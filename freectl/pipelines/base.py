@@ -17,7 +17,7 @@ from freectl.denoising.sampler import Lane, Step
 from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method, Outcome, Request
 from freectl.methods.local_edit import BACKGROUND, composite_tensor
-from freectl.models import families
+from freectl.models import families, fingerprint
 from freectl.models.conditioning import TextExtras
 from freectl.models.engine import Engine
 from freectl.models.networks import check_gradients, exclusive, uncompiled
@@ -58,7 +58,7 @@ def alone(call: F) -> F:
 
     @wraps(call)
     def held(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with exclusive(self), uncompiled(families.network_of(self)):
+        with exclusive(self), uncompiled(families.network_of(self)), fingerprint.looked_at_once():
             return call(self, *args, **kwargs)
 
     return held  # type: ignore[return-value]
