@@ -9,7 +9,6 @@ whole forward; `coefficients` finds them by counting.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,11 @@ def counted(network: Any, sites: Sequence[str], inputs: Mapping[str, Any]) -> tu
     """Multiply-adds, times two, of a forward up to the last site and of the whole one.
 
     Args:
-        network, inputs: on the meta device. A small network is counted on the CPU, where an operation takes a fifth.
+        network, inputs: on the meta device. A small network is moved to the CPU, where an operation takes a fifth.
     """
     device = "meta"
     if sum(weight.numel() for weight in network.parameters()) <= _SMALL:
-        device, network, inputs = "cpu", _zeros(deepcopy(network)), tree_map(_zeros, dict(inputs))
+        device, network, inputs = "cpu", _zeros(network), tree_map(_zeros, dict(inputs))
     reached: dict[str, int] = {}
 
     def reach(site: str, output: Tensor) -> Tensor:

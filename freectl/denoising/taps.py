@@ -190,16 +190,22 @@ def run_until(
 
 
 def _resolve(network: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:
-    modules = dict(network.named_modules())
-    for site in sites:
-        if site not in modules or site == "":
-            near = difflib.get_close_matches(site, modules, n=3)
-            hint = f"; close: {', '.join(near)}" if near else ""
-            raise TapError(f"no module '{site}' in {type(network).__name__}{hint}")
-        parent, _, leaf = site.rpartition(".")
-        if _is_fused(modules[parent], leaf):
-            raise TapError(f"site '{site}' never fires while projections are fused: call unfuse_qkv_projections()")
-    return {site: modules[site] for site in sites}
+    return {site: _module(network, site) for site in sites}
+
+
+def _module(network: nn.Module, site: str) -> nn.Module:
+    parent, _, leaf = site.rpartition(".")
+    try:
+        module, around = network.get_submodule(site), network.get_submodule(parent)
+    except AttributeError:
+        module = network
+    if module is network:
+        near = difflib.get_close_matches(site, [name for name, _ in network.named_modules()], n=3)
+        hint = f"; close: {', '.join(near)}" if near else ""
+        raise TapError(f"no module '{site}' in {type(network).__name__}{hint}")
+    if _is_fused(around, leaf):
+        raise TapError(f"site '{site}' never fires while projections are fused: call unfuse_qkv_projections()")
+    return module
 
 
 def _check_last_site(network: nn.Module, sites: Sequence[str], cut_grad: bool) -> None:

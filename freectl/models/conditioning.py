@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -78,6 +79,10 @@ class TextConditioner:
     def __init__(self, pipe: Any, lora_scale: float | None = None, dtype: torch.dtype | None = None) -> None:
         self.pipe, self.lora_scale, self.dtype = pipe, lora_scale, dtype
         self.long, self.pieces = False, 1
+
+    @cached_property
+    def _device(self) -> torch.device:
+        return self.pipe._execution_device  # asks every module of the pipeline
 
     @property
     def encoders(self) -> list[Any]:
@@ -226,7 +231,7 @@ class TextConditioner:
         return tuple(None if embeds is None else embeds.to(dtype=self.dtype) for embeds in found)
 
     def _options(self, negative: Sequence[str] | None) -> dict[str, Any]:
-        options: dict[str, Any] = {"device": self.pipe._execution_device, "num_images_per_prompt": 1}
+        options: dict[str, Any] = {"device": self._device, "num_images_per_prompt": 1}
         options |= {"do_classifier_free_guidance": negative is not None, "lora_scale": self.lora_scale}
         if negative is not None:
             options["negative_prompt"] = list(negative)
