@@ -46,7 +46,8 @@ def stored_share(kind: str, config: Mapping[str, Any], sites: Sequence[str], siz
     entry = _table().get(architecture(kind, config, sites))
     if entry is None or any(side % entry["multiple"] for side in size):  # uneven halves have cells of their own
         return None
-    terms = _terms(*size, tokens)
+    height, width = size
+    terms = _terms(height, width, tokens)
     until, whole = (sum(a * b for a, b in zip(entry[name], terms, strict=True)) for name in ("until", "whole"))
     return until / whole
 
