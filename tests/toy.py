@@ -38,8 +38,8 @@ def toy_unet(
 ) -> UNet2DConditionModel:
     """UNet of three levels with the family's block names; in every family `up_blocks.1` has self-attention.
 
-    `up_blocks.1` holds three attentions, as in Stable Diffusion. For sdxl `up_blocks.0` has them too, with two
-    transformer blocks each, and the text width is that of both encoders together.
+    One layer a block fewer than is published, but in sdxl's `up_blocks.0`, which holds three attentions with two
+    transformer blocks each; there the text width is that of both encoders together.
     """
     xl = family == "sdxl"
     down = ["DownBlock2D"] + ["CrossAttnDownBlock2D"] * 2 if xl else ["CrossAttnDownBlock2D"] * 2 + ["DownBlock2D"]
@@ -53,7 +53,7 @@ def toy_unet(
     return UNet2DConditionModel(
         sample_size=sample_size,
         block_out_channels=(8, 16, 16),
-        layers_per_block=2,
+        layers_per_block=(1, 1, 2) if xl else 1,
         down_block_types=tuple(down),
         up_block_types=tuple(name.replace("Down", "Up") for name in reversed(down)),
         attention_head_dim=2,  # diffusers reads it as the number of heads

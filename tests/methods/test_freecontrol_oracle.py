@@ -18,7 +18,7 @@ from freectl.pipelines.sd import FreeControlPipeline
 
 STEPS = {"official": 20, "paper": 10}
 """The code's weights grow over the first twentieth of the steps, which has to be one."""
-TOTAL, GUIDED = 40, 5
+TOTAL, GUIDED = 40, 3
 SEED = 4
 SEED_PROMPT = "a cat"  # of the family that the toy belongs to, with its scale of 4 and no negative prompt
 SOURCE, PROMPT = "a cat on a mat", "a red cat"
@@ -72,7 +72,7 @@ def states_of(pipe: FreeControlPipeline, preset: str, mask: str | None, count: i
 @pytest.mark.parametrize("mask", [None, "attention"])
 @pytest.mark.parametrize("preset", ["official", "paper"])
 def test_preset_is_the_published_form(pipe, oracles, preset, mask):
-    """Five guided steps; the code's first step has weight 0."""
+    """Three guided steps; the code's first step has weight 0."""
     code = preset == "official"
     oracle, count = oracles[code], GUIDED + code
     # letters are the toy tokenizer's tokens: "a", then "c" "a" "t", behind the start token

@@ -142,15 +142,14 @@ def test_a_batch_is_its_pictures_one_by_one(run, name):
     assert all(entry["structure"] > 0 for entry in both.trace)
     for i in range(2):
         close(both.images[i : i + 1], run(name, prompts[i], pictures[i], negative_prompt=negative[i]).images)
-    free = run(name, **FREE).images
-    assert (run(name).images - free).abs().max() > 1e-3
+    free = run(name, prompts[0], pictures[0], negative_prompt="", **FREE).images
+    assert (both.images[:1] - free).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("name", "dtype", "tolerance"),
-    [("sd1", torch.float16, 0.1), ("sd2", torch.bfloat16, 0.3),
-     ("sdxl", torch.float16, 0.1), ("sdxl", torch.bfloat16, 0.3)],
-)  # fmt: skip
+    [("sd1", torch.bfloat16, 0.3), ("sdxl", torch.float16, 0.1)],
+)
 def test_half_precision_stays_near_single(true_pipes, run, name, dtype, tolerance):
     """Random networks amplify rounding; bf16 has three bits fewer than fp16."""
     narrow = wrap(type(true_pipes[name])(**copy.deepcopy(parts_of(true_pipes[name])), **no_checker(name)).to(dtype))
@@ -174,7 +173,7 @@ def no_checker(name: str) -> dict[str, Any]:
 # The model afterwards
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["sd2", "sdxl"])
 def test_users_lora_and_gradient_flags_are_left_alone(true_pipes, run, name):
     """A trainable LoRA on the UNet: followed, and as it was after a call and after one that failed."""
     pipe = wrap(true_pipes[name])
@@ -212,7 +211,7 @@ def state_of(unet: Any) -> tuple:
     return hooks, processors, [weight.requires_grad for weight in unet.parameters()], unet.training
 
 
-@pytest.mark.parametrize(("name", "how"), [("sd1", "model"), ("sdxl", "model"), ("sdxl", "sequential")])
+@pytest.mark.parametrize(("name", "how"), [("sd1", "sequential"), ("sdxl", "model")])
 def test_offload_gives_the_same_picture(true_pipes, run, name, how):
     pipe = wrap(type(true_pipes[name])(**copy.deepcopy(parts_of(true_pipes[name])), **no_checker(name)))
     if how == "model":
@@ -258,7 +257,7 @@ def test_xl_takes_second_prompts_and_sizes(true_pipes, run):
     expected = plain("a cat", width=SIZE[0], height=SIZE[1], guidance_scale=5.0, **shared, **own).images
     got = run("sdxl", **FREE, **shared, **own).images
     close(got, expected, 1e-6)
-    for name in ("prompt_2", "negative_prompt_2", "original_size", "negative_target_size"):
+    for name in ("prompt_2", "negative_target_size"):
         left_out = {key: value for key, value in own.items() if key != name}
         assert not torch.equal(run("sdxl", **FREE, **shared, **left_out).images, got), name
 
