@@ -17,9 +17,9 @@ from time import perf_counter
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from freectl.denoising.early import Shapes, early_share
+from freectl.denoising.early import Inputs, described, early_share
 from freectl.denoising.shares import counted, stored_share
 from freectl.denoising.taps import EarlyExit
 from freectl.errors import FreectlError, InputError
@@ -27,6 +27,8 @@ from freectl.errors import FreectlError, InputError
 STAGES = ("load", "analysis", "synthesis")
 CACHED = ("bases", "inversion", "reference")
 _MIB = 2**20
+_LATENTS = ("sample", "hidden_states", "x")
+"""What networks call the latents that they are given."""
 _TERM = re.compile(r"[a-z][a-z -]*? (?P<count>[0-9]+(\.[0-9]+)?)(?P<share> x executed share)?")
 # (sites, (height, width) of the latent, encoder tokens)
 _Truncated = tuple[tuple[str, ...], tuple[int, int], int]
@@ -81,20 +83,20 @@ class Cost:
         the hot path), forwards that fail count nothing.
         """
         truncated: Counter[_Truncated] = Counter()
-        early: Counter[tuple[tuple[str, ...], Shapes]] = Counter()
+        early: Counter[tuple[tuple[str, ...], Inputs]] = Counter()
 
         def count(_network: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
-            sample: Tensor = args[0] if args else kwargs["sample" if "sample" in kwargs else "hidden_states"]
+            sample = args[0] if args else next(kwargs[name] for name in _LATENTS if name in kwargs)
             error = sys.exception()
             if output is not None:
-                self.row_forwards += sample.shape[0]
-            elif isinstance(error, EarlyExit) and "hidden_states" in kwargs:
-                shapes = tuple((name, tuple(x.shape)) for name, x in kwargs.items() if isinstance(x, Tensor))
-                early[error.sites, shapes] += sample.shape[0]
+                self.row_forwards += len(sample)
+            elif isinstance(error, EarlyExit) and not args and "sample" not in kwargs:
+                inputs = tuple((name, described(x)) for name, x in kwargs.items() if not isinstance(x, dict))
+                early[error.sites, inputs] += len(sample)
             elif isinstance(error, EarlyExit):
                 encoder = args[2] if len(args) > 2 else kwargs["encoder_hidden_states"]
                 height, width = sample.shape[-2:]
-                truncated[error.sites, (height, width), encoder.shape[1]] += sample.shape[0]
+                truncated[error.sites, (height, width), encoder.shape[1]] += len(sample)
 
         handle = network.register_forward_hook(count, with_kwargs=True, always_call=True)
         try:
@@ -103,8 +105,8 @@ class Cost:
             handle.remove()
             for (sites, size, tokens), rows in truncated.items():
                 self.row_forwards += rows * truncated_share(network, sites, size, tokens)
-            for (sites, shapes), rows in early.items():
-                self.row_forwards += rows * early_share(network, sites, shapes)
+            for (sites, inputs), rows in early.items():
+                self.row_forwards += rows * early_share(network, sites, inputs)
 
     def add_backward(self, rows: int) -> None:
         """Count a backward pass through the network for `rows` rows."""

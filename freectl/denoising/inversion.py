@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from freectl.denoising.path import Path, number
-from freectl.denoising.sampler import Denoiser, Lane, Prompt, row_keys
+from freectl.denoising.sampler import Denoiser, Lane, Prompt, of_lane, row_keys
 
 Split = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Model output -> (clean latents, noise)."""
@@ -79,7 +79,7 @@ def invert(
         given = time if evaluate_at == "upper" else path.told(below)
         lane = Lane(latents, prompt, guidance_scale)
         outputs = denoiser.rows({"picture": lane}, row_keys({"picture": lane}), given)
-        output = lane.combine({half: outputs["picture", half] for half in lane.halves}).to(latents.dtype)
+        output = denoiser.guided(lane, of_lane(outputs, "picture")).to(latents.dtype)
         if adjust is not None:
             output = adjust(output, partial(path.split, latents=latents, time=below))
         latents = path.mixed(*path.split(output, latents, below), time)

@@ -19,7 +19,7 @@ class Recording(Denoiser):
     """
 
     def __init__(self, inner: Denoiser, sites: Sequence[str], times: Collection[float], take: Take) -> None:
-        super().__init__(inner.network, inner.call, inner.attention_kwargs, inner.read)
+        super().__init__(inner.network, inner.call, inner.attention_kwargs, inner.read, inner.rescale)
         self.sites, self.times, self.take = sites, frozenset(times), take
 
     def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:

@@ -11,10 +11,13 @@ from typing import Any, Literal, Protocol
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from freectl.denoising.path import Path, number
 
 Half = Literal["uncond", "cond"]
+TEXT_MASK = "text_mask"
+"""The added input (rows, tokens) that says which tokens are of the text: texts of several lengths share a forward."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Prompt:
 
     Attributes:
         cond: (B, tokens, channels).
-        uncond: the same shape, or None for no classifier-free guidance.
+        uncond: the same shape, or another number of tokens where masks tell them; None for no classifier-free guidance.
         added: further inputs of the network by half, for models that have them (SDXL: text_embeds, time_ids).
     """
 
@@ -60,11 +63,12 @@ class Lane:
         """The rows this lane needs for its guided prediction."""
         return ("cond",) if self.prompt.uncond is None else ("uncond", "cond")
 
-    def combine(self, outputs: Mapping[Half, Tensor]) -> Tensor:
-        """Classifier-free guidance of the two halves' outputs."""
+    def combine(self, outputs: Mapping[Half, Tensor], rescale: "Rescale | None" = None) -> Tensor:
+        """Classifier-free guidance of the two halves' outputs, rescaled where the family asks for it."""
         if "uncond" not in outputs:
             return outputs["cond"]
-        return outputs["uncond"] + self.guidance_scale * (outputs["cond"] - outputs["uncond"])
+        guided = outputs["uncond"] + self.guidance_scale * (outputs["cond"] - outputs["uncond"])
+        return guided if rescale is None else rescale(guided, outputs["cond"])
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,11 @@ class Step:
 
 
 RowKey = tuple[str, Half]
+
+
+def of_lane(outputs: Mapping[RowKey, Tensor], name: str) -> dict[Half, Tensor]:
+    """Of the outputs of rows those of one lane, by half."""
+    return {half: output for (lane, half), output in outputs.items() if lane == name}
 
 
 def row_keys(lanes: Mapping[str, Lane]) -> list[RowKey]:
@@ -113,6 +122,8 @@ class Call(Protocol):
 
 
 Read = Callable[[nn.Module, Tensor, tuple[int, int]], Tensor]
+Rescale = Callable[[Tensor, Tensor], Tensor]
+"""(guided output, that of the conditional half), (B, C, h, w) -> the guided output that is used."""
 
 
 class Denoiser:
@@ -124,6 +135,7 @@ class Denoiser:
         attention_kwargs: passed on to the attention processors, as in diffusers.
         read: what is captured at a structure site -> features (rows, tokens, C), given the network and the latents'
             (height, width); None = they are that already.
+        rescale: of guided outputs; None = they are used as they are.
     """
 
     def __init__(
@@ -132,8 +144,10 @@ class Denoiser:
         call: Call,
         attention_kwargs: dict[str, Any] | None = None,
         read: Read | None = None,
+        rescale: Rescale | None = None,
     ) -> None:
         self.network, self.call, self.attention_kwargs, self.read = network, call, attention_kwargs, read
+        self.rescale = rescale
 
     def features(self, captured: Mapping[str, Tensor], latents: Tensor) -> dict[str, Tensor]:
         """What was captured at structure sites, for latents (rows, C, h, w), as features (rows, tokens, C)."""
@@ -145,11 +159,15 @@ class Denoiser:
     def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
         """The network's outputs (B, C, h, w) of the rows `keys`, stacked in that order."""
         latents = torch.cat([lanes[name].latents for name, _ in keys])
-        embeds = torch.cat([lanes[name].prompt.half(half) for name, half in keys])
-        added = [lanes[name].prompt.added.get(half) for name, half in keys]
-        output = self.forward(latents, timestep, embeds, _stack_added(added))
+        halves = [(lanes[name].prompt.half(half), lanes[name].prompt.added.get(half)) for name, half in keys]
+        embeds, added = zip(*of_one_length(halves), strict=True)
+        output = self.forward(latents, timestep, torch.cat(embeds), _stack_added(added))
         parts = output.split([lanes[name].latents.shape[0] for name, _ in keys])
         return dict(zip(keys, parts, strict=True))
+
+    def guided(self, lane: Lane, outputs: Mapping[Half, Tensor]) -> Tensor:
+        """A lane's guided output from those of its halves, (B, C, h, w)."""
+        return lane.combine({half: outputs[half] for half in lane.halves}, self.rescale)
 
     def forward(
         self, latents: Tensor, timestep: float | Tensor, embeds: Tensor, added: dict[str, Tensor] | None = None
@@ -164,6 +182,22 @@ def stacked(prompts: Sequence[Prompt]) -> Prompt:
     uncond = None if first.uncond is None else torch.cat([one.half("uncond") for one in prompts])
     added = {half: _stack_added([one.added[half] for one in prompts]) or {} for half in first.added}
     return Prompt(torch.cat([one.cond for one in prompts]), uncond, added)
+
+
+EncodedHalf = tuple[Tensor, Mapping[str, Tensor] | None]
+"""Embeddings (B, tokens, C) of one half of a prompt, and its added inputs."""
+
+
+def of_one_length(halves: Sequence[EncodedHalf]) -> list[EncodedHalf]:
+    """The same with as many tokens each: zeros, which no mask tells, behind the shorter ones that have a mask."""
+    longest = max(embeds.shape[1] for embeds, _ in halves)
+    return [_lengthened(*half, longest - half[0].shape[1]) for half in halves]
+
+
+def _lengthened(embeds: Tensor, added: Mapping[str, Tensor] | None, more: int) -> EncodedHalf:
+    if not more or added is None or TEXT_MASK not in added:
+        return embeds, added
+    return pad(embeds, (0, 0, 0, more)), {**added, TEXT_MASK: pad(added[TEXT_MASK], (0, more))}
 
 
 def _stack_added(added: Sequence[Mapping[str, Tensor] | None]) -> dict[str, Tensor] | None:
@@ -190,7 +224,7 @@ class Controller:
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
         """Guided model output of each active lane."""
         outputs = denoiser.rows(lanes, row_keys(lanes), step.timestep)
-        return {name: lane.combine({h: outputs[name, h] for h in lane.halves}) for name, lane in lanes.items()}
+        return {name: denoiser.guided(lane, of_lane(outputs, name)) for name, lane in lanes.items()}
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
         """Noise that a stochastic step adds to a lane, (B, C, h, w), unit variance."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from freectl.denoising.inversion import Level, Trajectory
 from freectl.denoising.noise_prior import NoisePrior
 from freectl.denoising.path import Path
-from freectl.denoising.sampler import Controller, Half, Lane, OnStep, Prompt, Step, sample
+from freectl.denoising.sampler import Controller, Lane, OnStep, Prompt, Step, of_one_length, sample
 from freectl.errors import InputError
 from freectl.methods.description import Description
 from freectl.methods.local_edit import Keeping, changing, straight_levels
@@ -176,8 +176,8 @@ def source_beside(engine: Engine, request: Request) -> Prompt:
 
 
 def _equal_halves(prompt: Prompt) -> bool:
-    halves: tuple[Half, Half] = ("cond", "uncond")
-    inputs = [[prompt.half(half), *dict(sorted(prompt.added.get(half, {}).items())).values()] for half in halves]
+    halves = of_one_length([(prompt.half(half), prompt.added.get(half)) for half in ("cond", "uncond")])
+    inputs = [[embeds, *dict(sorted((added or {}).items())).values()] for embeds, added in halves]
     return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*inputs, strict=True))
 
 

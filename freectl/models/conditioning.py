@@ -47,7 +47,8 @@ class TextExtras:
     """What a call may give beyond Stable Diffusion's: embeddings in place of texts, and SDXL's own arguments.
 
     Attributes:
-        embeds, negative_embeds: (N, tokens, C). pooled, negative_pooled: (N, C), SDXL only.
+        embeds, negative_embeds: (N, tokens, C).
+        pooled, negative_pooled: (N, C), SDXL and Stable Diffusion 3; masks (N, tokens) of families that take those.
         second, negative_second: texts of SDXL's second encoder; None = those of the first.
         micro: sizes, SDXL only.
     """
@@ -221,14 +222,19 @@ class TextConditioner:
         return Prompt(cond, uncond)
 
     def _encoded(self, texts: Sequence[str], options: dict[str, Any]) -> tuple[Any, ...]:
+        self._check_encoders()
+        found = self.pipe.encode_prompt(list(texts), **options)
+        return tuple(None if embeds is None else self._settled(embeds) for embeds in found)
+
+    def _check_encoders(self) -> None:
         if not self.encoders:
             allowed = "prompt_embeds, and a method that needs no other text, such as sdedit"
             raise InputError("prompt", "text for a model without text encoders", allowed)
-        found = self.pipe.encode_prompt(list(texts), **options)
-        for embeds in found:
-            if embeds is not None:
-                check_finite(embeds, "the encoded text", "the text encoder's weights, a learnt word or a LoRA")
-        return tuple(None if embeds is None else embeds.to(dtype=self.dtype) for embeds in found)
+
+    def _settled(self, embeds: Tensor) -> Tensor:
+        """Embeddings that are numbers, in the network's dtype."""
+        check_finite(embeds, "the encoded text", "the text encoder's weights, a learnt word or a LoRA")
+        return embeds.to(dtype=self.dtype)
 
     def _options(self, negative: Sequence[str] | None) -> dict[str, Any]:
         options: dict[str, Any] = {"device": self._device, "num_images_per_prompt": 1}

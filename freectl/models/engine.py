@@ -21,7 +21,7 @@ from freectl.models.conditioning import MicroConditioning
 from freectl.models.finite import FiniteCall, cause_of_step, check_finite
 from freectl.models.inverting import Inverter
 from freectl.models.networks import unwrapped
-from freectl.models.vae_codec import VaeCodec
+from freectl.models.vae_codec import VaeCodec, tile_of
 
 Build = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]
 
@@ -62,7 +62,9 @@ class Engine:
         self.family = families.of(self.network)
         self.schedule = path_of(pipe.scheduler)
         self._call = FiniteCall(self.family.call, self.schedule)
-        self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs, self.family.read)
+        self.denoiser = Denoiser(
+            self.network, self._call, cross_attention_kwargs, self.family.read, self.family.rescaled
+        )
         self.device, self.dtype = pipe._execution_device, self.network.dtype
         self.text = self.family.text(pipe, (cross_attention_kwargs or {}).get("scale"), self.dtype)
         if long_prompts:
@@ -203,7 +205,7 @@ class Engine:
             "conditioning": self.text.key(self.micro),
             **({} if self._tokens is None else {"tokens": self._tokens}),
             **({} if self.text.pieces == 1 else {"pieces": self.text.pieces}),
-            **({"tiles": self.vae.tile_sample_min_size} if getattr(self.vae, "use_tiling", False) else {}),
+            **({"tiles": tile_of(self.vae)} if getattr(self.vae, "use_tiling", False) else {}),
             **({} if not self._latents else {"latents": [x.float().cpu().tolist() for x in self._latents.values()]}),
         }
 

@@ -29,6 +29,11 @@ class VaeCodec:
         """Pixels to a latent's side."""
         return factor_of(self.vae)
 
+    @property
+    def of_videos(self) -> bool:
+        """Whether the VAE takes films (B, C, frames, H, W), of which a picture is one of a single frame."""
+        return _halvings_in_time(self.vae) is not None
+
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
         """Pictures of one size to scaled latents (B, C, h, w): the posterior's mode, so that inversion repeats.
@@ -38,9 +43,10 @@ class VaeCodec:
         """
         with self._safe_precision():
             pixels = self.pipe.image_processor.preprocess(list(images)).to(self.device, self.vae.dtype)
-            encoded = self.vae.encode(pixels)
+            encoded = self.vae.encode(pixels[:, :, None] if self.of_videos else pixels)
             # a distilled VAE has no distribution
             latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+            latents = latents[:, :, 0] if self.of_videos else latents
         self._check(latents, "the encoded picture")
         shift, scale = self._statistics(latents)
         # pixels come channels-last; a cached inversion does not, and kernels of the two layouts round differently
@@ -56,7 +62,9 @@ class VaeCodec:
         with self._safe_precision():
             latents = latents.to(self.vae.dtype)
             shift, scale = self._statistics(latents)
-            pixels = self.vae.decode(latents / scale + shift).sample
+            latents = latents / scale + shift
+            pixels = self.vae.decode(latents[:, :, None] if self.of_videos else latents).sample
+            pixels = pixels[:, :, 0] if self.of_videos else pixels
         self._check(pixels, "the decoded picture")
         return pixels
 
@@ -70,8 +78,9 @@ class VaeCodec:
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
         if mean is None or deviation is None:
             return config.get("shift_factor") or 0.0, config.scaling_factor
+        scale = config.get("scaling_factor", 1.0)
         mean, deviation = (torch.tensor(list(x)).view(1, -1, 1, 1).to(latents) for x in (mean, deviation))
-        return mean, config.scaling_factor / deviation
+        return mean, scale / deviation
 
     @contextmanager
     def _safe_precision(self) -> Iterator[None]:
@@ -86,6 +95,17 @@ class VaeCodec:
                 self.vae.to(dtype=torch.float16)
 
 
+def tile_of(vae: Any) -> int:
+    """Pixels to a side of the tiles of a VAE that has such."""
+    return vae.tile_sample_min_height if hasattr(vae, "tile_sample_min_height") else vae.tile_sample_min_size
+
+
 def factor_of(vae: Any) -> int:
     """Pixels to a latent's side."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    halvings = _halvings_in_time(vae)
+    return 2 ** (len(vae.config.block_out_channels) - 1 if halvings is None else len(halvings))
+
+
+def _halvings_in_time(vae: Any) -> Any:
+    """For each halving of the side whether a film's frames are halved too; None in a VAE of pictures."""
+    return vae.config.get("temperal_downsample")

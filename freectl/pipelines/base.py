@@ -1,7 +1,7 @@
 """What the pipelines share: the call, its callbacks and its output."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce, wraps
 from typing import Any, ClassVar, TypeVar
@@ -73,10 +73,14 @@ class FreeControlMixin(DiffusionPipeline):
 
     Attributes:
         plain_class: the diffusers class whose folders these are; `save_pretrained` names it.
+        text_arguments: further arguments of the call -> the field of `TextExtras` that each is.
+        kwargs_argument: what the diffusers class calls the keyword arguments for attention processors.
         load_warnings: what was not used of the files that it was loaded from; every output repeats it.
     """
 
     plain_class: ClassVar[str]
+    text_arguments: ClassVar[Mapping[str, str]] = {}
+    kwargs_argument: ClassVar[str] = "cross_attention_kwargs"
     load_warnings: tuple[str, ...] = ()
     image_processor: Any
     _callback_tensor_inputs: ClassVar[list[str]]
@@ -200,7 +204,10 @@ class FreeControlMixin(DiffusionPipeline):
             InputError: an argument cannot be used; nothing has run then.
         """
         given = locals()
-        return self.run(Call(extras=TextExtras(), **{name: value for name, value in given.items() if name != "self"}))
+        extras = TextExtras(**{field: overrides.pop(name, None) for name, field in self.text_arguments.items()})
+        if (kwargs := overrides.pop(self.kwargs_argument, None)) is not None:
+            given["cross_attention_kwargs"] = kwargs
+        return self.run(Call(extras=extras, **{name: value for name, value in given.items() if name != "self"}))
 
     def commanded(self, *args: Any, **kwargs: Any) -> FreeControlPipelineOutput | tuple:
         """`__call__` whose input errors name the options of commands."""
@@ -230,7 +237,8 @@ class FreeControlMixin(DiffusionPipeline):
         if guidance_scale is None:
             guidance_scale = method.guidance_scale(settings, engine.family)
         self._begin(guidance_scale, call.num_inference_steps, kwargs)
-        engine.family.check_method(method.name)
+        family = engine.family
+        family.check_method(method.name, few_steps=family.few_steps(self.config, self.scheduler.config))
         if "gradient" in method.needs:
             check_gradients(engine.network, method.name)
         given = {name: getattr(call, name) for name in ("concept", "mask", "appearance_image", "conditions")}
@@ -297,4 +305,4 @@ class FreeControlMixin(DiffusionPipeline):
 
     def _screened(self, pixels: Tensor, engine: Engine) -> tuple[Tensor, list[bool] | None]:
         """Decoded pictures, and which of them the model's safety checker has blacked out, if it has one."""
-        raise TypeError(f"{type(self).__name__} does not implement _screened()")
+        return pixels, None

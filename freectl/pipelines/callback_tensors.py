@@ -5,15 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from freectl.denoising.sampler import Half, Lane, Prompt
+from freectl.denoising.sampler import TEXT_MASK, Half, Lane, Prompt
 from freectl.errors import InputError
 
 ADDED = {
     "add_text_embeds": "text_embeds",
     "add_time_ids": "time_ids",
     "pooled_prompt_embeds": "pooled_projections",
+    "prompt_embeds_mask": TEXT_MASK,
 }
-"""Names of added inputs in diffusers' callbacks: SDXL's, and Stable Diffusion 3's."""
+"""Names of added inputs in diffusers' callbacks: SDXL's, Stable Diffusion 3's, and of texts of several lengths."""
 HALVES: tuple[Half, ...] = ("cond", "uncond")
 
 

@@ -150,6 +150,15 @@ def family_of(location: str, name: str) -> Any:
         return families.of(cls.from_config(config))
 
 
+def few_steps(location: str, family: Any) -> bool:
+    """Whether a folder or hub id is distilled to a few steps, by its configuration alone; raises as `family_of`."""
+    import diffusers
+
+    index = diffusers.DiffusionPipeline.load_config(location)
+    scheduler = getattr(diffusers, index["scheduler"][1])
+    return family.few_steps(index, scheduler.load_config(location, subfolder="scheduler"))
+
+
 def pipeline_class(location: str, name: str) -> Any:
     """The pipeline class of a folder or hub id, which its model family names; as `family_of`."""
     module, _, attribute = family_of(location, name).pipeline.partition(":")

@@ -117,11 +117,12 @@ def check_method(source: Source, method: Any, long_prompts: bool = False) -> Non
     try:
         location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
         family = checkpoints.family_of(location, source.path)
+        few_steps = checkpoints.few_steps(location, family)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError):
         return
-    family.check_method(method.name)
+    family.check_method(method.name, few_steps=few_steps)
     if long_prompts:
         family.check_long_prompts()
 
@@ -142,6 +143,8 @@ def set_vae_tiling(pipe: Any, tiled: bool) -> None:
     Raises:
         InputError: the model's VAE has no tiles.
     """
+    from freectl.models.vae_codec import tile_of
+
     vae = pipe.vae
     if not tiled:
         if getattr(vae, "use_tiling", False):
@@ -150,7 +153,7 @@ def set_vae_tiling(pipe: Any, tiled: bool) -> None:
     if not hasattr(vae, "enable_tiling"):
         raise InputError("--vae-tiling", f"with a {type(vae).__name__}, which has no tiles", "--no-vae-tiling")
     vae.enable_tiling()
-    if vae.tile_sample_min_size > TILE:  # the size that the model was trained at
+    if tile_of(vae) > TILE:  # the size that the model was trained at
         vae.tile_latent_min_size = TILE * vae.tile_latent_min_size // vae.tile_sample_min_size
         vae.tile_sample_min_size = TILE
 

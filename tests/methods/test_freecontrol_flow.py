@@ -177,9 +177,10 @@ def test_a_first_edit_costs_what_is_counted(pipe, run):
     engine = Engine(pipe)
     engine.size = SIZE
     guided = guided_timesteps(engine.timesteps(STEPS), made.settings, engine.path(STEPS))
-    shapes = (("hidden_states", (1, 4, 12, 16)), ("timestep", (1,)), ("encoder_hidden_states", (1, 333, 32)),
-              ("pooled_projections", (1, 32)))  # fmt: skip
-    share = early_share(engine.network, tuple(engine.family.structure_sites(engine.network)), shapes)
+    shapes = {"hidden_states": (1, 4, 12, 16), "timestep": (1,), "encoder_hidden_states": (1, 333, 32),
+              "pooled_projections": (1, 32)}  # fmt: skip
+    inputs = tuple((name, torch.Size(shape)) for name, shape in shapes.items())
+    share = early_share(engine.network, tuple(engine.family.structure_sites(engine.network)), inputs)
     assert 0.2 < share < 0.6
     sibling = 2 * (engine.timesteps(STEPS).index(min(guided)) + 1)
     expected = STEPS + share + sibling + 2 * STEPS  # the inversion passes all guided levels but the noisiest

@@ -11,7 +11,7 @@ from torch import Tensor
 from freectl.denoising.cost import Cost
 from freectl.denoising.grad import frozen
 from freectl.denoising.path import Path
-from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
+from freectl.denoising.sampler import Controller, Denoiser, Lane, Step, of_lane
 from freectl.denoising.taps import tap
 from freectl.methods.freecontrol.settings import FreeControlSettings
 from freectl.methods.observer import NOBODY, Observer
@@ -116,7 +116,7 @@ class FreeControlGuide(Controller):
         plain = [(n, h) for n, lane in lanes.items() for h in lane.halves if (n, h) != ("edit", "cond")]
         outputs = denoiser.rows(lanes, plain, step.timestep) if plain else {}
         outputs["edit", "cond"], self._change = self._edit_row(step, lanes["edit"], denoiser)
-        guided = {n: lane.combine({h: outputs[n, h] for h in lane.halves}) for n, lane in lanes.items()}
+        guided = {name: denoiser.guided(lane, of_lane(outputs, name)) for name, lane in lanes.items()}
         if self.settings.update == "paper":
             guided["edit"] = self._through_noise(step, lanes["edit"], guided["edit"])
         return guided

@@ -130,7 +130,7 @@ class NullTextOptimiser(Controller):
             for taken in range(self.settings.steps + 1):
                 fitted = {PIVOT: replace(lane, prompt=replace(lane.prompt, uncond=embedding))}
                 uncond = denoiser.rows(fitted, [(PIVOT, "uncond")], step.timestep)[PIVOT, "uncond"]
-                guided = lane.combine({"uncond": uncond, "cond": cond}).to(lane.latents.dtype)
+                guided = denoiser.guided(lane, {"uncond": uncond, "cond": cond}).to(lane.latents.dtype)
                 below = self.path.step(guided, lane.latents, step.timestep)
                 loss = (below - self.targets[step.timestep]).float().square().mean()
                 allowed = TOLERANCE + TOLERANCE_END * step.index / step.count

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from freectl.denoising.cost import Cost
 from freectl.denoising.grad import frozen
 from freectl.denoising.injection import EDIT, SOURCE, SourceInjector, projections, row_places
-from freectl.denoising.sampler import Denoiser, Half, Lane, Prompt, RowKey, Step, row_keys
+from freectl.denoising.sampler import Denoiser, Half, Lane, Prompt, RowKey, Step, of_lane, row_keys
 from freectl.denoising.taps import tap
 
 
@@ -61,7 +61,7 @@ class CrossAttentionGuide(SourceInjector):
         probes = halves_apart(edit, latents)
         found = denoiser.rows(probes, row_keys(probes), step.timestep)
         outputs |= {(EDIT, half): found[half, "cond"] for half in edit.halves}
-        return {n: lane.combine({h: outputs[n, h] for h in lane.halves}) for n, lane in lanes.items()}
+        return {name: denoiser.guided(lane, of_lane(outputs, name)) for name, lane in lanes.items()}
 
     def _moved(
         self, step: Step, edit: Lane, denoiser: Denoiser, kept: Mapping[RowKey, Mapping[str, Tensor]]

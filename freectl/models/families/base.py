@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from freectl.errors import InputError
 from freectl.models.conditioning import TextConditioner
 
+ON_FEW_STEPS = ("sdedit", "flowedit", "ddpm-inversion")
+"""Methods that follow no trajectory of a picture: all that few-step models run."""
 Pair = tuple[str, str]
 """Sites of an attention layer's queries and keys."""
 
@@ -135,6 +137,18 @@ class Family(ABC):
         """Further arguments of the scheduler's `set_timesteps`, for latents of `size` (height, width)."""
         return {}
 
+    def rescaled(self, guided: Tensor, cond: Tensor) -> Tensor:
+        """The guided output that is used, (B, C, h, w), given that of the conditional half."""
+        return guided
+
+    def few_steps(self, index: Mapping[str, Any], schedule: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint is distilled to a few steps, on which no inversion leads back to its picture.
+
+        Args:
+            index: the pipeline's configuration. schedule: its scheduler's.
+        """
+        return False
+
     def patch(self, network: Any) -> int:
         """Latent cells to a token's side: what the latents' height and width must be multiples of."""
         return 1
@@ -147,12 +161,18 @@ class Family(ABC):
         """Latent cells of the longest side that the network has places for; None = any."""
         return None
 
-    def check_method(self, name: str) -> None:
+    def check_method(self, name: str, *, few_steps: bool = False) -> None:
         """Check that the family runs a method.
+
+        Args:
+            few_steps: whether the checkpoint is distilled to a few steps.
 
         Raises:
             InputError: it does not; the message lists those that it runs.
         """
+        if few_steps and name not in ON_FEW_STEPS:
+            found = f"{name} on a {self.name} model distilled to a few steps, which inversion does not follow"
+            raise InputError("--method", found, f"{', '.join(ON_FEW_STEPS)}, or the model that it was distilled from")
         if self.methods is not None and name not in self.methods:
             raise InputError("--method", f"{name}, which does not run on {self.name} models", ", ".join(self.methods))
 
