@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from freectl.errors import FreectlError, InputError
+    from freectl.pipelines.pixart import FreeControlPixArtPipeline
     from freectl.pipelines.sd import FreeControlPipeline
     from freectl.pipelines.sd3 import FreeControl3Pipeline
     from freectl.pipelines.sdxl import FreeControlXLPipeline
@@ -36,6 +37,7 @@ _LAZY = {
     "EditResult": "freectl.tasks.edit",
     "FreeControlPipeline": "freectl.pipelines.sd",
     "FreeControl3Pipeline": "freectl.pipelines.sd3",
+    "FreeControlPixArtPipeline": "freectl.pipelines.pixart",
     "FreeControlXLPipeline": "freectl.pipelines.sdxl",
     "FreectlError": "freectl.errors",
     "InputError": "freectl.errors",
@@ -46,6 +48,7 @@ __all__ = [
     "EditResult",
     "FreeControl3Pipeline",
     "FreeControlPipeline",
+    "FreeControlPixArtPipeline",
     "FreeControlXLPipeline",
     "FreectlError",
     "InputError",

@@ -5,12 +5,13 @@ from typing import Any
 from freectl.errors import InputError
 from freectl.models.families.base import Family
 from freectl.models.families.mini import MINI
+from freectl.models.families.pixart import PIXART
 from freectl.models.families.sd import SD
 from freectl.models.families.sd3 import SD3
 from freectl.models.families.sdxl import SDXL
 from freectl.models.networks import unwrapped
 
-FAMILIES: list[Family] = [SD, SDXL, MINI, SD3]
+FAMILIES: list[Family] = [SD, SDXL, MINI, SD3, PIXART]
 
 
 def of(network: Any) -> Family:

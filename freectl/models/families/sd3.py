@@ -5,7 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from freectl.models.families.transformer import FLOW_FREECONTROL, TransformerFamily, shift_of, times_of
+from freectl.models.families.transformer import (
+    FLOW_FREECONTROL,
+    TransformerFamily,
+    shift_of,
+    structure_blocks,
+    times_of,
+)
 from freectl.models.joint_text import JointTextConditioner
 
 
@@ -64,17 +70,6 @@ class SD3Family(TransformerFamily):
         blocks = structure_blocks(network.config.num_layers)  # type: ignore[union-attr, arg-type]
         sites = [_keys(network, f"transformer_blocks.{block}") for block in blocks]
         return {"all": sites, "first": sites[:1], "last": sites[-1:]}[layers]
-
-
-def structure_blocks(depth: int) -> range:
-    """The blocks that carry layout: 5 to 9 of 24, 16 to 24 of 38, and the like share of other depths.
-
-    Word maps are best there (arXiv 2508.07519, on SD3-medium, 3.5-medium and 3.5-large).
-    """
-    if depth == 38:
-        return range(16, 25)
-    first, last = depth * 5 // 24, depth * 9 // 24
-    return range(first, last + 1)
 
 
 def _keys(network: nn.Module, block: str) -> str:

@@ -77,6 +77,17 @@ class TransformerFamily(Family):
         raise InputError("--method", f"ctrlx on {self.name}, which has no residual blocks", "another method")
 
 
+def structure_blocks(depth: int) -> range:
+    """The blocks that carry layout: 5 to 9 of 24, 16 to 24 of 38, and the like share of other depths.
+
+    Word maps are best there (arXiv 2508.07519, on SD3-medium, 3.5-medium and 3.5-large).
+    """
+    if depth == 38:
+        return range(16, 25)
+    first, last = depth * 5 // 24, depth * 9 // 24
+    return range(first, last + 1)
+
+
 def pooled(features: Tensor, grid: tuple[int, int]) -> Tensor:
     """Features (rows, tokens, C) of a grid (height, width), its 2 x 2 means taken while a side has over `FINEST`."""
     while max(grid) > FINEST:

@@ -1,0 +1,87 @@
+"""Texts of one encoder, of any length, with a mask by which texts of several lengths share a forward."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from freectl.denoising.sampler import TEXT_MASK, Half, Prompt
+from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
+
+
+class MaskedTextConditioner(TextConditioner):
+    """Embeddings of each half with `text_mask` (B, tokens), true where a token is of the text.
+
+    The masks stay on the CPU, where asking whether one is needed at all costs no waiting.
+
+    Attributes:
+        most: tokens of a text that are read.
+        before: tokens of the template that stand in front of a text and count among them.
+    """
+
+    takes_pieces = False
+    most: ClassVar[int]
+    before: ClassVar[int] = 0
+
+    @abstractmethod
+    def _read(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, tokens, C) of texts and their mask (B, tokens)."""
+
+    @property
+    def reads(self) -> int:
+        """A fixed number."""
+        return self.most
+
+    def unseen(self, text: str) -> str:
+        """The end of a text that is longer than what is read."""
+        if not text or self.pipe.tokenizer is None:
+            return ""
+        ids = self.pipe.tokenizer(text, truncation=False, add_special_tokens=False).input_ids
+        return self.pipe.tokenizer.decode(ids[self.most - self.before :]).strip()
+
+    def lengthened(self, embeds: Tensor, tokens: int) -> Tensor:
+        """As they are: masks let texts of several lengths share a forward."""
+        return embeds
+
+    @torch.no_grad()
+    def encode(
+        self,
+        texts: Sequence[str],
+        negative: Sequence[str] | None,
+        working: Size,
+        micro: MicroConditioning,
+        second: Sequence[str] | None = None,
+        negative_second: Sequence[str] | None = None,
+    ) -> Prompt:
+        """As `TextConditioner.encode`; there is no second encoder."""
+        self._check_encoders()
+        cond, mask = self._read(list(texts))
+        if negative is None:
+            return self.assembled(self._settled(cond), None, mask, None, working, micro)
+        uncond, negative_mask = self._read(list(negative))
+        return self.assembled(self._settled(cond), self._settled(uncond), mask, negative_mask, working, micro)
+
+    def assembled(
+        self,
+        cond: Tensor,
+        uncond: Tensor | None,
+        pooled: Tensor | None,
+        negative_pooled: Tensor | None,
+        working: Size,
+        micro: MicroConditioning,
+    ) -> Prompt:
+        """Embeddings as a prompt.
+
+        Args:
+            pooled, negative_pooled: masks (B, tokens), 0 and 1; None = every token is of the text.
+        """
+        added: dict[Half, dict[str, Tensor]] = {"cond": {TEXT_MASK: _mask(cond, pooled)}}
+        if uncond is not None:
+            added["uncond"] = {TEXT_MASK: _mask(uncond, negative_pooled)}
+        return Prompt(cond, uncond, added)
+
+
+def _mask(embeds: Tensor, mask: Tensor | None) -> Tensor:
+    return torch.ones(embeds.shape[:2], dtype=torch.bool) if mask is None else mask.bool().cpu()

@@ -1,0 +1,247 @@
+"""PixArt-Sigma, Qwen-Image and Z-Image against diffusers' own pipelines, on tiny random models of their topology."""
+
+import copy
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.normalization import RMSNorm
+from dit_toys import SIZE, TOYS, Toy
+from PIL import Image
+
+from freectl import methods
+from freectl.denoising.sampler import Lane, Prompt, Step
+from freectl.denoising.taps import tap
+from freectl.errors import InputError
+from freectl.files.cache import Cache
+from freectl.methods.base import Condition
+from freectl.methods.freecontrol.guide import FreeControlGuide, Target
+from freectl.methods.freecontrol.settings import FreeControlSettings as Settings
+from freectl.models.engine import Engine
+from freectl.pipelines.loading import load_pipeline, resolve_model
+from freectl.semantics.bases import Basis, SemanticBases
+from freectl.semantics.reference import Reference
+
+STEPS = 3
+SHARED = {"num_inference_steps": STEPS, "guidance_scale": 4.0, "negative_prompt": "grey"}
+FEW = {"seeds": 2, "seed_steps": STEPS, "components": 3, "concept": "cat"}
+
+
+def picture(seed: int = 0, size: tuple[int, int] = SIZE) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module", params=TOYS)
+def world(request, tmp_path_factory) -> SimpleNamespace:
+    toy: Toy = TOYS[request.param]
+    plain = toy.build(tmp_path_factory.mktemp(request.param))
+    pipe = toy.wrap(plain)
+    engine = Engine(pipe)
+    engine.size = SIZE
+    return SimpleNamespace(toy=toy, plain=plain, pipe=pipe, engine=engine, cache=Cache())
+
+
+def sdedit(pipe: Any, prompt: Any = "a cat", image: Any = None, strength: float = 1.0, **options: Any) -> Any:
+    given = SHARED | {"output_type": "latent", "method": methods.get("sdedit"), "strength": strength} | options
+    return pipe(prompt, image or picture(), **given).images
+
+
+def close(got: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=tolerance * max(1.0, float(expected.abs().max())))
+
+
+def start(world: SimpleNamespace) -> torch.Tensor:
+    """Latents that SDEdit at strength 1 begins with for the noise of `Toy.noise`: on VP paths not the noise alone."""
+    clean, path = world.engine.encode_images([picture()]), world.engine.path(STEPS)
+    return path.noised(clean, world.toy.noise(), path.times[0])
+
+
+def test_text_to_image_is_diffusers_own(world):
+    """From the same latents, not square; pictures too."""
+    expected = world.toy.sampled(world.plain, start(world), STEPS, 4.0)
+    assert expected.shape == (1, 4, *world.toy.cells)
+    close(sdedit(world.pipe, latents=world.toy.noise()), expected)
+    shown = world.toy.sampled(world.plain, start(world), STEPS, 4.0, output_type="np")
+    got = sdedit(world.pipe, latents=world.toy.noise(), output_type="np")
+    assert got.shape == (1, SIZE[1], SIZE[0], 3)
+    np.testing.assert_allclose(got, shown, atol=1e-5)
+
+
+def test_image_to_image_is_diffusers_own(world):
+    drawn = torch.randn(1, 4, *world.toy.cells, generator=torch.Generator().manual_seed(3))
+    clean = world.engine.encode_images([picture()])
+    expected = world.toy.changed(world.plain, clean, drawn, STEPS + 1, 0.5, 4.0)
+    got = sdedit(world.pipe, strength=0.5, latents=drawn, num_inference_steps=STEPS + 1)
+    close(got, expected)
+
+
+def test_texts_of_unequal_length_make_one_batch(world):
+    """Rows of a batch are the single pictures, also where one text is longer than the other."""
+    prompts, pictures = ["a cat", "a red dog sitting on grass"], [picture(0), picture(1)]
+    given = {"source_prompt": "a dog", "output_type": "latent"} | SHARED
+    for name in ("sdedit", "flowedit", "ddpm-inversion"):
+
+        def run(which: list[int], name: str = name) -> torch.Tensor:
+            generators = [torch.Generator().manual_seed(i) for i in which]
+            texts, images = [prompts[i] for i in which], [pictures[i] for i in which]
+            return world.pipe(texts, images, generator=generators, method=methods.get(name), **given).images
+
+        both = run([0, 1])
+        for i in range(2):
+            close(both[i : i + 1], run([i]), 2e-5)
+
+
+def test_freecontrol_pulls_towards_structure_in_batches_too(world):
+    run = partial(world.pipe, num_inference_steps=STEPS, cache=world.cache, output_type="latent", guidance_scale=3.0,
+                  source_prompt="a dog", appearance_weight=0.1, **FEW)  # fmt: skip
+    prompts, pictures = ["a cat", "a red dog sitting on grass"], [picture(0), picture(1)]
+    both = run(prompts, pictures)
+    assert all(entry["structure"] > 0 for entry in both.trace)
+    for i in range(2):
+        close(both.images[i : i + 1], run(prompts[i], pictures[i]).images, 2e-4)
+    free, guided = (run("a cat", picture(), structure_strength=w, start="noise",
+                        generator=torch.Generator().manual_seed(0)) for w in (1e-9, 1.0))  # fmt: skip
+    assert guided.trace[-1]["structure"] < free.trace[-1]["structure"]
+    made = run("a cat", conditions=[Condition(picture(), "a dog", "cat")], source_prompt="", concept=None,
+               generator=torch.Generator().manual_seed(0))  # fmt: skip
+    assert torch.isfinite(made.images).all()
+
+
+def test_bf16_is_diffusers_own(world):
+    """At 4 times the rounding of a value: random networks amplify it."""
+    narrow = copy.deepcopy(world.plain).to(torch.bfloat16)
+    wrapped = world.toy.wrap(narrow)
+    engine = Engine(wrapped)
+    engine.size = SIZE
+    clean, path = engine.encode_images([picture()]), engine.path(STEPS)
+    noise = world.toy.noise()
+    expected = world.toy.sampled(narrow, world.toy.dtype_of(path.noised(clean, noise.bfloat16(), path.times[0])),
+                                 STEPS, 4.0)  # fmt: skip
+    got = sdedit(wrapped, latents=noise)
+    assert got.dtype == torch.bfloat16
+    assert (got.float() - expected.float()).norm() <= 0.03 * expected.float().norm()
+
+
+def test_inversion_error_shrinks_with_steps(world):
+    """Sampling without guidance from the inverted latents comes back to the picture, nearer with more steps."""
+    engine, errors = world.engine, []
+    clean, prompt = engine.encode_images([picture()]), engine.encode_prompt(["a dog"])
+    for steps in (12, 36):
+        path = engine.path(steps)
+        latents = engine.invert(picture(), "a dog", path)[0].start
+        with torch.no_grad():
+            for time in path.times:
+                output = engine.denoiser.forward(latents, time, prompt.cond, dict(prompt.added["cond"]))
+                latents = path.step(output, latents, time)
+        errors.append(float((latents - clean).square().mean().sqrt() / clean.std()))
+    assert errors[0] > 2 * errors[1]
+
+
+def wide_norm(module: RMSNorm, x: torch.Tensor) -> torch.Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + module.eps) * module.weight
+
+
+def test_the_gradient_is_that_of_finite_differences(world, monkeypatch):
+    """In float64, of both energies, through attention to the text and positions."""
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)  # rotations are taken in fp32 otherwise
+    wide = world.toy.wrap(copy.deepcopy(world.plain)).to(torch.float64)
+    for module in wide.transformer.modules():
+        if isinstance(module, RMSNorm):
+            module.forward = partial(wide_norm, module)
+    engine, generator = Engine(wide), torch.Generator().manual_seed(0)
+    sites, path = engine.family.structure_sites(engine.network), engine.path(STEPS)
+    time, step = path.times[1], Step(1, STEPS, path.times[1])
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    latents, prompt = noise(1, 4, 8, 12), engine.encode_prompt(["a cat"])
+    width = features(engine, sites, latents, prompt, time)[sites[0]].shape[-1]
+    basis = {(time, site): Basis(noise(width), torch.linalg.qr(noise(width, 3))[0].T, torch.ones(3)) for site in sites}
+    reference = Reference({key: noise(1, 24, 3) for key in basis})
+    target = Target(SemanticBases(basis), reference, {key: noise(1, 2, width) for key in basis})
+    window = {"window_level": 0.1} if engine.family.flow else {"window_stop": 1.0}
+    settings = Settings(update="official", structure_weight=3.0, appearance_weight=2.0, normalize="none",
+                        appearance_gate="sigmoid", warmup=0.0, **window)  # fmt: skip
+    guide = FreeControlGuide(path, settings, [target], sites)
+    _, change = guide._edit_row(step, Lane(latents, prompt), engine.denoiser)
+    gradient = change / path.guidance_length(time)
+    for place in ((0, 0, 0, 0), (0, 2, 5, 7), (0, 3, 7, 11)):
+        nudge = torch.zeros_like(latents)
+        nudge[place] = 1e-5
+        up, down = (
+            float(guide._energy(step, features(engine, sites, latents + sign * nudge, prompt, time)).sum())
+            for sign in (1, -1)
+        )
+        assert float(gradient[place]) == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-9)
+
+
+def features(engine: Engine, sites: list[str], latents: torch.Tensor, prompt: Prompt, time: float) -> dict:
+    with torch.no_grad(), tap(engine.network, sites) as seen:
+        engine.denoiser.rows({"edit": Lane(latents, prompt)}, [("edit", "cond")], time)
+        return engine.denoiser.features(seen.pop_all(), latents)
+
+
+def test_an_exception_leaves_the_network_as_it_was(world):
+    before = state_of(world.pipe.transformer)
+
+    def fail(_pipe, _index, _timestep, _tensors):
+        raise RuntimeError("from the callback")
+
+    for name in ("sdedit", "freecontrol"):
+        with pytest.raises(RuntimeError, match="from the callback"):
+            world.pipe("a cat", picture(), num_inference_steps=STEPS, method=methods.get(name), cache=world.cache,
+                       callback_on_step_end=fail, **(FEW if name == "freecontrol" else {}))  # fmt: skip
+    assert state_of(world.pipe.transformer) == before
+
+
+def state_of(network: Any) -> tuple:
+    hooks = [(dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in network.modules()]
+    processors = [id(m.processor) for m in network.modules() if hasattr(m, "processor")]
+    return hooks, processors, [weight.requires_grad for weight in network.parameters()]
+
+
+def test_callbacks_and_embeddings(world):
+    """Callbacks see both halves; embeddings with their masks stand for texts."""
+    seen = []
+
+    def watch(_pipe, _index, _timestep, tensors):
+        seen.append({name: tuple(value.shape) for name, value in tensors.items()})
+        return tensors
+
+    plain = sdedit(world.pipe, latents=world.toy.noise())
+    got = sdedit(world.pipe, latents=world.toy.noise(), callback_on_step_end=watch,
+                 callback_on_step_end_tensor_inputs=["latents", "prompt_embeds"])  # fmt: skip
+    close(got, plain)
+    assert len(seen) == STEPS
+    assert seen[0]["latents"] == (1, 4, *world.toy.cells)
+    assert seen[0]["prompt_embeds"][0] == 2
+    prompt = world.engine.encode_prompt(["a cat"], ["grey"])
+    masks = {name: prompt.added[half]["text_mask"].long()
+             for name, half in zip(world.pipe.text_arguments, ("cond", "uncond"), strict=True)}  # fmt: skip
+    given = {"prompt_embeds": prompt.cond, "negative_prompt_embeds": prompt.uncond, "negative_prompt": None}
+    close(sdedit(world.pipe, None, latents=world.toy.noise(), **given, **masks), plain)
+
+
+def test_it_saves_and_opens_by_either_class_and_by_model(world, tmp_path):
+    world.pipe.save_pretrained(tmp_path)
+    assert type(type(world.plain).from_pretrained(tmp_path)) is type(world.plain)
+    opened = load_pipeline(resolve_model(str(tmp_path)), device="cpu", dtype=torch.float32)
+    assert type(opened) is type(world.pipe)
+    opened.set_progress_bar_config(disable=True)
+    close(sdedit(opened, latents=world.toy.noise()), sdedit(world.pipe, latents=world.toy.noise()))
+
+
+def test_what_it_cannot_do_is_refused_in_one_line(world):
+    name = world.engine.family.name
+    multiple = 2 * world.engine.codec.factor
+    with pytest.raises(InputError, match=f"width: found {SIZE[0] + multiple // 2}; allowed: a multiple of {multiple}"):
+        sdedit(world.pipe, width=SIZE[0] + multiple // 2)
+    with pytest.raises(InputError, match=f"method: found pix2pix-zero, which does not run on {name} models"):
+        world.pipe("a cat", picture(), method=methods.get("pix2pix-zero"))
+    with pytest.raises(InputError, match=f"long_prompts: found a {name} model"):
+        sdedit(world.pipe, long_prompts=True)
