@@ -1,16 +1,17 @@
 """What a model is, found out before its weights are read: layout, pipeline class, family, source of configuration."""
 
 import json
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from freectl.errors import FreectlError, InputError
+from freectl.pipelines import refused
 from freectl.pipelines.accounts import missing_in_single_file, some, unused_of_single_file, without_weights
 from freectl.pipelines.parts import MAKING, parts_of
 
-ALLOWED = "Stable Diffusion 3.x, 1.x, 2.x or XL"
+ALLOWED = "Stable Diffusion 1.x, 2.x, XL or 3.x, or PixArt-Sigma"
 _UNET = "model.diffusion_model."
 _TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
 _VAE = "first_stage_model."
@@ -24,6 +25,7 @@ def check_folder(folder: Path, model: str) -> None:
     """
     path = folder / "model_index.json"
     if not path.exists():
+        _check_modular(folder, model)
         raise InputError("--model", f"folder '{model}' without model_index.json", f"a folder of {ALLOWED}")
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
@@ -55,6 +57,7 @@ def check_file(path: Path, model: str) -> None:
     needed = {"UNet": (_UNET,), "VAE": (_VAE,), "text encoder": _TEXT}
     missing = [what for what, prefixes in needed.items() if not any(name.startswith(prefixes) for name in names)]
     if missing:
+        refused.check_kind(shapes(path), f"file '{model}'", ALLOWED)
         allowed = f"a whole checkpoint of {ALLOWED} in its original layout, or a folder"
         raise InputError("--model", f"file '{model}' without {', '.join(missing)}", allowed)
 
@@ -76,11 +79,11 @@ def configuration(path: Path | str) -> str:
     beside = Path(path).with_suffix("")
     if (beside / "model_index.json").exists():
         return str(beside)
-    from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS, infer_diffusers_model_type
+    from diffusers.loaders.single_file_utils import DIFFUSERS_DEFAULT_PIPELINE_PATHS
 
     from freectl.models import families
 
-    kind = infer_diffusers_model_type({name: SimpleNamespace(shape=shape) for name, shape in shapes(path).items()})
+    kind = refused.check_kind(shapes(path), f"file '{path}'", ALLOWED)
     if not any(kind in family.single_files for family in families.FAMILIES):
         raise InputError("--model", f"file '{path}' of kind '{kind}'", ALLOWED)
     return DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]["pretrained_model_name_or_path"]
@@ -186,8 +189,26 @@ def _network(index: dict[str, Any], found: str) -> str:
     """Class of the denoising network of a folder with this index."""
     from freectl.models import families
 
+    refused.check_name(index.get("_class_name"), found, ALLOWED)
     for kind, component in families.networks().items():
         entry = index.get(component)
         if isinstance(entry, list | tuple) and kind in entry:
             return kind
-    raise InputError("--model", found, f"a model of {ALLOWED}")
+    names = [index[name] for name in ("transformer", "unet") if isinstance(index.get(name), list | tuple)]
+    network = next((str(name[1])[:100] for name in names if len(name) > 1), None)
+    said = found if network is None else f"{found}, whose network, a {network}, is none that freectl opens"
+    raise InputError("--model", said, f"a model of {ALLOWED}")
+
+
+def _check_modular(folder: Path, model: str) -> None:
+    """Refuse a folder of modular blocks, by its index alone."""
+    path = folder / "modular_model_index.json"
+    if not path.exists():
+        return
+    kind = None
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        index = json.loads(path.read_text(encoding="utf-8"))
+        kind = index.get("_blocks_class_name") or index.get("_class_name")
+    refused.check_name(kind, f"folder '{model}' of a {kind}", ALLOWED)
+    found = f"folder '{model}' of modular blocks, which may be code of its own"
+    raise InputError("--model", found, f"a folder with a model_index.json of {ALLOWED}")

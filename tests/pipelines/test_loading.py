@@ -129,7 +129,7 @@ def test_a_files_family_is_read_off_its_header(tmp_path, extra, found):
     if "/" in found:
         assert checkpoints.configuration(path) == found
     else:
-        with pytest.raises(InputError, match=f"--model: found .*{found}.*2.x or XL"):
+        with pytest.raises(InputError, match=f"--model: found .*{found}: an inpainting model.*; allowed: .*--keep"):
             load(path)
 
 
@@ -157,7 +157,7 @@ def test_files_that_are_no_whole_model(tmp_path, names, found):
 )
 def test_folders_of_other_models(tmp_path, index, found):
     (tmp_path / "model_index.json").write_text(index)
-    with pytest.raises(InputError, match=f"--model: found folder.*{found}.*2.x or XL"):
+    with pytest.raises(InputError, match=f"--model: found folder.*{found}.*allowed: .* of Stable Diffusion 1.x"):
         resolve_model(str(tmp_path))
 
 
