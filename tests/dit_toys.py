@@ -26,6 +26,9 @@ class Toy:
         cells: latent cells (height, width) of a picture of `SIZE`.
         plain: arguments of diffusers' call for a guidance scale of ours.
         changed: diffusers' image-to-image: pipeline, encoded picture, noise, steps, strength, guidance -> latents.
+        full: the transformer of the published configuration.
+        keys: where structure is read in it: the name of a layer with the block's number left open, the blocks, and the
+            number of all blocks. parameters: of it, in billions as published.
         packed: whether diffusers' latents are packed, 2 x 2 cells to a token.
         wide_latents: whether diffusers keeps latents in fp32 whatever the network is in.
     """
@@ -35,6 +38,9 @@ class Toy:
     cells: tuple[int, int]
     plain: Callable[[float], dict[str, Any]]
     changed: Callable[..., torch.Tensor]
+    full: Callable[[], Any]
+    keys: tuple[str, range, int]
+    parameters: float
     packed: bool = False
     wide_latents: bool = False
 
@@ -129,4 +135,21 @@ def _pixart_plain(guidance: float) -> dict[str, Any]:
     return {"guidance_scale": guidance, "use_resolution_binning": False, "clean_caption": False}
 
 
-TOYS = {"pixart": Toy(pixart_pipeline, "FreeControlPixArtPipeline", (16, 24), _pixart_plain, _pixart_changed)}
+def _pixart_full() -> PixArtTransformer2DModel:
+    return PixArtTransformer2DModel(
+        sample_size=128, caption_channels=4096, use_additional_conditions=False, interpolation_scale=2
+    )
+
+
+TOYS = {
+    "pixart": Toy(
+        pixart_pipeline,
+        "FreeControlPixArtPipeline",
+        (16, 24),
+        _pixart_plain,
+        _pixart_changed,
+        _pixart_full,
+        ("transformer_blocks.{}.attn1.to_k", range(5, 11), 28),
+        0.61,
+    ),
+}

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce, wraps
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput, scale_lora_layers
-from PIL import Image
+from diffusers.utils import scale_lora_layers
 from torch import Tensor
 
 from freectl.denoising.cost import Cost
@@ -25,32 +24,10 @@ from freectl.pipelines import text_lora
 from freectl.pipelines.arguments import Call, check_call, named, settings_of
 from freectl.pipelines.call_inputs import Picture, Pictures, made_request
 from freectl.pipelines.callback_tensors import change_lane, lane_tensors
+from freectl.pipelines.output import FreeControlPipelineOutput
 from freectl.pipelines.parts import remembered
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass
-class FreeControlPipelineOutput(BaseOutput):
-    """Output of the pipeline.
-
-    Attributes:
-        images: B PIL pictures, or an array or tensor as `output_type` says.
-        nsfw_content_detected: one flag a picture where the model has a safety checker, else None.
-        trace: energies (mean over the batch) at each guided step.
-        cost: the cost record, as in the command line's JSON.
-        warnings: what went less than well.
-        settings: the method's settings as they were used.
-        kept: "L" masks of the working size, white where the input's pixels were kept; None = nowhere.
-    """
-
-    images: list[Image.Image] | Any
-    nsfw_content_detected: list[bool] | None
-    trace: list[dict[str, float]]
-    cost: dict[str, Any]
-    warnings: list[str]
-    settings: Any
-    kept: list[Image.Image] | None = None
 
 
 def alone(call: F) -> F:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import init_empty_weights
 from diffusers.models.normalization import RMSNorm
 from dit_toys import SIZE, TOYS, Toy
 from PIL import Image
@@ -20,6 +21,7 @@ from freectl.files.cache import Cache
 from freectl.methods.base import Condition
 from freectl.methods.freecontrol.guide import FreeControlGuide, Target
 from freectl.methods.freecontrol.settings import FreeControlSettings as Settings
+from freectl.models import families
 from freectl.models.engine import Engine
 from freectl.pipelines.loading import load_pipeline, resolve_model
 from freectl.semantics.bases import Basis, SemanticBases
@@ -58,6 +60,23 @@ def start(world: SimpleNamespace) -> torch.Tensor:
     """Latents that SDEdit at strength 1 begins with for the noise of `Toy.noise`: on VP paths not the noise alone."""
     clean, path = world.engine.encode_images([picture()]), world.engine.path(STEPS)
     return path.noised(clean, world.toy.noise(), path.times[0])
+
+
+def test_published_transformers_have_exactly_these_layers(world):
+    """At full size, without weights; the toy has the same family, and its latents the pipeline's own number."""
+    with init_empty_weights():
+        network = world.toy.full()
+    family, (name, blocks, depth) = families.of(network), world.toy.keys
+    assert family is world.engine.family
+    assert family.structure_sites(network) == [name.format(block) for block in blocks]
+    assert family.structure_sites(network, "last") == [name.format(blocks[-1])]
+    assert set(family.structure_sites(network)) <= dict(network.named_modules()).keys()
+    assert (
+        len([layer for layer in family.self_attentions(network) if layer.startswith(name.partition(".")[0])]) == depth
+    )
+    total = sum(weight.numel() for weight in network.parameters())
+    assert total == pytest.approx(world.toy.parameters * 1e9, rel=0.01)
+    assert family.latent_shape(network)[1:] == (128, 128)
 
 
 def test_text_to_image_is_diffusers_own(world):
