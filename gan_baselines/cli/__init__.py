@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from gan_baselines.cli import data, use
+from gan_baselines.cli.export import export
 from gan_baselines.cli.sample import sample
 from gan_baselines.cli.train import settings, train
 from gan_baselines.cli.translate import translate
@@ -47,6 +48,7 @@ app.command("translate")(translate)
 app.command("sample")(sample)
 app.command("evaluate")(use.evaluate)
 app.command("convert")(use.convert)
+app.command("export")(export)
 app.add_typer(data.app, name="data")
 
 

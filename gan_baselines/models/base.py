@@ -128,6 +128,10 @@ class GanModel(nn.Module, ABC):
                 raise InputError(option, f"'{value}' for a {self.config.name}", "nothing: it draws from noise alone")
         return None
 
+    def some_condition(self) -> Tensor | None:
+        """A condition (numbers,) that the model knows, for whoever needs its shape; None where it takes none."""
+        return None
+
     def conditions(self, marks: dict[str, Tensor]) -> Tensor | None:
         """Conditions (N, numbers) of the classes or captions of N pictures, as they come in a batch."""
         return None

@@ -54,6 +54,10 @@ class CvaeGanModel(GanModel):
         super().condition(None, prompt, code)
         return self._one_hot(torch.tensor(class_index(label, self.config.classes)))
 
+    def some_condition(self) -> Tensor:
+        """The first class."""
+        return self.condition(self.config.classes[0], None, None)
+
     def conditions(self, marks: dict[str, Tensor]) -> Tensor:
         """The classes."""
         return self._one_hot(marks["class"])

@@ -61,6 +61,10 @@ class InfoGanModel(GanModel):
             codes[config.categories :] = torch.tensor(code)
         return codes
 
+    def some_condition(self) -> Tensor:
+        """The first category, and continuous codes of 0."""
+        return self.condition("0", None, [0.0] * self.config.continuous)
+
     def generate(self, batch: Batch, progress: float) -> Batch:
         """Pictures and their codes."""
         config, real = self.config, batch["picture"]

@@ -60,6 +60,10 @@ class StackGanModel(GanModel):
             raise InputError("--prompt", "nothing", f"a sentence of {', '.join(self.config.words)}")
         return word_ids(prompt, self.config.words, self.config.length).float()
 
+    def some_condition(self) -> Tensor:
+        """The first word."""
+        return self.condition(None, self.config.words[0], None)
+
     def conditions(self, marks: dict[str, Tensor]) -> Tensor:
         """The numbers of the captions' words."""
         return marks["words"].float()
