@@ -11,7 +11,8 @@ class CycleGan(Model):
     """CycleGAN (arXiv 1703.10593). `lambda_identity` is relative to `lambda_cycle`; 0 saves two of six passes.
 
     `one_discriminator` judges both collections (tells neither from the other, only real from made).
-    `cycles` forward keeps |F(G(a)) - a| alone, backward |G(F(b)) - b| (its table 4).
+    `cycles` forward keeps |F(G(a)) - a| alone, backward |G(F(b)) - b| (its table 4). `lambda_latent` weighs a cycle of
+    codes, |z_F(G(a)) - z_G(a)|, z being the middle of a generator; ours, after the lectures' outlook.
     """
 
     name: Literal["cyclegan"] = "cyclegan"
@@ -22,6 +23,7 @@ class CycleGan(Model):
     cycle_norm: Literal["l1", "l2"] = "l1"
     lambda_cycle: float = Field(default=10.0, ge=0)
     lambda_identity: float = Field(default=0.5, ge=0)
+    lambda_latent: float = Field(default=0.0, ge=0)
     one_discriminator: bool = False
     cycles: Literal["both", "forward", "backward"] = "both"
     pool: int = Field(default=50, ge=0)

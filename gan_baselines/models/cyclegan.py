@@ -53,7 +53,7 @@ class CycleGanModel(GanModel):
         return terms
 
     def generator_terms(self, batch: Batch, fakes: Batch, progress: float) -> Terms:
-        """Adversarial, cycle and identity terms of both directions."""
+        """Adversarial, cycle, latent and identity terms of both directions."""
         terms: Terms = {}
         for source, target in SIDES:
             judgement = self.discriminators[target](fakes[target])
@@ -61,6 +61,10 @@ class CycleGanModel(GanModel):
             if self.config.cycles in ("both", "forward" if source == "A" else "backward"):
                 cycle = self.generators[target + source](fakes[target])
                 terms[f"cycle_{source}"] = self.cycle_term(source, batch[source], cycle, judgement, progress)
+            if self.config.lambda_latent:
+                there, back = self.generators[source + target], self.generators[target + source]
+                moved = l1(back.code(fakes[target]), there.code(batch[source]))
+                terms[f"latent_{source}"] = self.config.lambda_latent * moved.mean()
             if weight := self._identity_weight():
                 terms[f"identity_{target}"] = weight * l1(fakes["same_" + target], batch[target]).mean()
         return terms

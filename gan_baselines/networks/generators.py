@@ -49,6 +49,7 @@ class ResnetGenerator(nn.Module):
         for _ in range(2):
             layers += block(Conv2d(w, 2 * w, 3, stride=2, padding=1, bias=bias), 2 * w, [])
             w *= 2
+        self.coded = len(layers) + blocks // 2
         layers += [ResidualBlock(w, norm, pad, dropout) for _ in range(blocks)]
         for _ in range(2):
             if up == "resize":
@@ -63,6 +64,10 @@ class ResnetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to the same."""
         return self.layers(x)
+
+    def code(self, x: Tensor) -> Tensor:
+        """What half of the residual blocks make of a picture, (N, 4 w, H / 4, W / 4)."""
+        return self.layers[: self.coded](x)
 
 
 class UnetGenerator(nn.Module):
@@ -109,6 +114,12 @@ class UnetGenerator(nn.Module):
             skip = kept.pop()
             x = torch.cat([skip, x], 1) if self.skips else x
         return self.ups[-1](x)
+
+    def code(self, x: Tensor) -> Tensor:
+        """The innermost map of a picture, (N, C, H / 2**downs, W / 2**downs); of networks without latent numbers."""
+        for down in self.downs:
+            x = down(x)
+        return x
 
 
 def with_planes(x: Tensor, z: Tensor) -> Tensor:

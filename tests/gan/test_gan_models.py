@@ -52,6 +52,27 @@ def test_cyclegan_l2_and_without_identity():
     assert not [name for name in terms if name.startswith("identity")]
 
 
+@pytest.mark.parametrize("kind", ["resnet", "unet"])
+def test_the_cycle_of_codes_is_the_distance_of_the_generators_middles(kind):
+    """Middles by hooks: behind half of the residual blocks, or behind the innermost halving."""
+    sets = ["model.lambda_latent=2", f"model.generator.kind={kind}", "model.generator.blocks=2"]
+    net, x = model("cyclegan", *sets, *(["model.generator.downs=3"] if kind == "unet" else [])), batch()
+    g, f = net.generators["AB"], net.generators["BA"]
+    seen = {}
+    for name, part in (("g", g), ("f", f)):
+        blocks = [layer for layer in part.modules() if type(layer).__name__ == "ResidualBlock"]
+        middle = blocks[0] if kind == "resnet" else part.downs[-1]
+        middle.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
+    terms = net.generator_terms(x, net.generate(x, 0.0), 0.0)
+    for side, first, second in (("A", g, f), ("B", f, g)):
+        fake = first(x[side])
+        one = seen["g" if first is g else "f"]
+        second(fake)
+        other = seen["f" if first is g else "g"]
+        assert one.shape[-1] == (8 if kind == "resnet" else 4)
+        torch.testing.assert_close(terms[f"latent_{side}"], 2 * (other - one).abs().mean())
+
+
 @pytest.mark.parametrize("quality", ["none", "fake", "real"])
 def test_modified_cycle_is_the_papers_bracket(quality):
     net, x = model("modified-cyclegan", f"model.quality={quality}", "model.alpha_start=0.1"), batch()
