@@ -13,6 +13,8 @@ from diffusers import (
 from toy import TEXT_WIDTH, toy_text_encoder, toy_tokenizer
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
+import freectl
+
 JOINT = 2 * TEXT_WIDTH
 CHANNELS = 4
 WORDS = ("a", "cat", "dog", "red", "grey", "sitting", "on", "grass")
@@ -53,7 +55,9 @@ def toy_t5(seed: int = 0) -> tuple[T5EncoderModel, T5TokenizerFast]:
     return T5EncoderModel(config).eval(), tokenizer
 
 
-def sd3_transformer(qk_norm: str | None = "rms_norm", dual: int = 4, seed: int = 0) -> SD3Transformer2DModel:
+def sd3_transformer(
+    qk_norm: str | None = "rms_norm", dual: int = 4, seed: int = 0, depth: int = SD3_DEPTH
+) -> SD3Transformer2DModel:
     """SD3.5-medium's topology; without norms and dual blocks SD3-medium's, without dual blocks alone 3.5-large's."""
     torch.manual_seed(seed)
     network = SD3Transformer2DModel(
@@ -61,7 +65,7 @@ def sd3_transformer(qk_norm: str | None = "rms_norm", dual: int = 4, seed: int =
         patch_size=2,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        num_layers=SD3_DEPTH,
+        num_layers=depth,
         attention_head_dim=8,
         num_attention_heads=4,
         joint_attention_dim=JOINT,
@@ -80,6 +84,15 @@ def lively(network: Any, seed: int = 1) -> Any:
     with torch.no_grad():
         network.proj_out.weight.copy_(0.3 * torch.randn(network.proj_out.weight.shape, generator=generator))
     return network
+
+
+def small_sd3(folder: Path, **network: Any) -> Any:
+    """A pipeline of ours of half the depth and with few tokens of text, for tests of methods."""
+    network = {"dual": 2, "depth": 4} | network
+    parts = sd3_pipeline(folder, **network).components
+    pipe = freectl.FreeControl3Pipeline(**parts, max_sequence_length=16)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 def sd3_pipeline(folder: Path, *, third: bool = True, **network: Any) -> StableDiffusion3Pipeline:

@@ -9,8 +9,12 @@ import torch
 from PIL import Image
 from toy import toy_inputs
 
+from freectl import methods
+from freectl.models.families import SD
 from freectl.pipelines.sd import FreeControlPipeline
 from freectl.pipelines.sdxl import FreeControlXLPipeline
+
+ON_UNETS = [name for name in methods.REGISTRY if SD.runs(name)]
 
 
 def picture(seed: int = 0) -> Image.Image:

@@ -18,7 +18,8 @@ def run_methods(image: Any, options: Any, overrides: dict[str, Any], job: Job) -
     from freectl.tasks import compare as comparing
     from freectl.tasks.inputs import read_input
 
-    names = comparing.chosen(options.method, overrides, appearance=options.appearance_image is not None)
+    given = options.appearance_image is not None
+    names = comparing.chosen(options.method, overrides, appearance=given, model=options.model)
     places = {name: job.place(name) for name in names}
     if job.sheet:
         job.place("compare", ".png")

@@ -21,6 +21,7 @@ PURPOSES = {
     "p2p": "another word in the same sentence, or more or less of it; wants --source-prompt",
     "masactrl": "another pose or action of what is there, with its looks; wants --source-prompt",
     "pix2pix-zero": "one known word for another (cat, dog) in the same structure; slow",
+    "rf-inversion": "on flow models: edits near the input that differ from seed to seed, without attention",
     "ddpm-inversion": "edits near the input that differ from seed to seed",
     "flowedit": "larger changes of shape, without inversion; differs from seed to seed",
     "ctrlx": "the structure of one picture with the appearance of another; without gradients",
@@ -61,15 +62,25 @@ def _overview(facts: list[dict[str, Any]], steps: int) -> str:
 
 
 def _where(facts: list[dict[str, Any]]) -> str:
-    """On which model families the methods run, those with fewer by name."""
+    """On which model families the methods run: those that lack the same ones together."""
+    names = [one["name"] for one in facts if one["families"]]
     runs: dict[str, list[str]] = {}
     for one in facts:
         for family in one["families"]:
             runs.setdefault(family, []).append(one["name"])
-    most = max(map(len, runs.values()))
-    every = ", ".join(family for family, names in runs.items() if len(names) == most)
-    some = "".join(f"; {family} runs {', '.join(names)}" for family, names in runs.items() if len(names) < most)
-    return f"model families: {every} run every method{some}."
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for family, own in runs.items():
+        alike.setdefault(tuple(own), []).append(family)
+    return f"model families: {'; '.join(_runs(families, list(own), names) for own, families in alike.items())}."
+
+
+def _runs(families: list[str], own: list[str], names: list[str]) -> str:
+    """What some families run, by whichever list is shorter."""
+    lacking = [name for name in names if name not in own]
+    told = ", ".join(own)
+    if len(lacking) < len(own):
+        told = f"all but {', '.join(lacking)}" if lacking else "every method"
+    return f"{', '.join(families)} {'runs' if len(families) == 1 else 'run'} {told}"
 
 
 def _page(facts: dict[str, Any], steps: int) -> str:
@@ -104,7 +115,7 @@ def _facts(method: Any, steps: int) -> dict[str, Any]:
     from freectl.models.families import FAMILIES
 
     settings = method.settings()
-    able = [one.name for one in FAMILIES if one.methods is None or method.name in one.methods]
+    able = [one.name for one in FAMILIES if one.runs(method.name)]
     families = [] if method.name in OUTSIDE else able
     formula = method.row_forwards(steps, settings)
     return {

@@ -1,7 +1,8 @@
-"""Where a word is in a picture: cross-attention of its tokens (arXiv 2312.07536, section 3.2; the code's threshold)."""
+"""Where a word is in a picture: attention to its tokens (arXiv 2312.07536, section 3.2; the code's threshold)."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
+from freectl.denoising.attention_layers import AttentionLayer
 from freectl.errors import InputError
 
 THRESHOLD = 0.3
@@ -16,20 +18,40 @@ FLAT = 1e-5
 """A map whose range is below this share of its maximum says nothing of where the word is."""
 
 
-def token_positions(tokenizer: Any, prompt: str | Sequence[str], words: str, option: str = "--concept") -> list[int]:
-    """Positions of all sub-tokens of all occurrences of `words` in the encoded prompt, the start token counted.
+@dataclass(frozen=True)
+class TextSequence:
+    """A stretch of encoded text that is one tokenizer's.
+
+    Attributes:
+        length: tokens of it. start: special tokens in front of the text's own; one more ends it.
+    """
+
+    tokenizer: Any
+    length: int
+    start: int = 1
+
+    def ids(self, text: str) -> list[int]:
+        """Numbers of a text's tokens that are read, special ones included."""
+        return self.tokenizer(text, truncation=True, max_length=self.length).input_ids
+
+
+def token_positions(
+    tokenizer: Any, prompt: str | Sequence[str], words: str, option: str = "--concept", start: int = 1
+) -> list[int]:
+    """Positions of all sub-tokens of all occurrences of `words` in the encoded prompt, special tokens counted.
 
     Args:
         prompt: the text, or its pieces where each is encoded by itself and they lie one behind the other.
+        start: special tokens in front of the text's own.
 
     Raises:
         InputError: the words are not in the prompt; its tokens are listed.
     """
     pieces = [prompt] if isinstance(prompt, str) else list(prompt)
-    each = [tokenizer(piece, truncation=True).input_ids[1:-1] for piece in pieces]
+    each = [tokenizer(piece, truncation=True).input_ids[start:-1] for piece in pieces]
     ids = [number for own in each for number in own]
-    places = [i * tokenizer.model_max_length + k for i, own in enumerate(each) for k in range(1, len(own) + 1)]
-    wanted = tokenizer(words).input_ids[1:-1]
+    places = [i * tokenizer.model_max_length + k for i, own in enumerate(each) for k in range(start, len(own) + start)]
+    wanted = tokenizer(words).input_ids[start:-1]
     found = [
         places[position + offset]
         for position in range(len(ids) - len(wanted) + 1)
@@ -40,22 +62,6 @@ def token_positions(tokenizer: Any, prompt: str | Sequence[str], words: str, opt
         tokens = ", ".join(tokenizer.convert_ids_to_tokens(ids)) or "(none)"
         raise InputError(option, f"'{words}', which is not in '{' '.join(pieces)}'", f"words of its tokens: {tokens}")
     return found
-
-
-def attention_maps(attention: nn.Module, queries: Tensor, keys: Tensor, positions: Sequence[int]) -> Tensor:
-    """Attention that each picture token pays to the tokens at `positions`, summed over them, mean over heads.
-
-    Args:
-        attention: the diffusers `Attention` layer that queries and keys belong to.
-        queries: (B, tokens, C). keys: (B, text tokens, C), both before the head split.
-
-    Returns:
-        (B, tokens), 0 to 1.
-    """
-    heads = attention.heads
-    q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (queries, keys))
-    scores = (q @ k.transpose(-1, -2)) * float(attention.scale)  # type: ignore[arg-type]
-    return scores.softmax(-1)[..., list(positions)].sum(-1).mean(1)
 
 
 def word_mask(
@@ -115,7 +121,7 @@ class WordMaps:
         self._counts: dict[str, int] = {}
 
     def add(self, name: str, maps: Tensor) -> None:
-        """Add one layer's maps (B, tokens) at one step, as `attention_maps` gives them."""
+        """Add one layer's maps (B, tokens) at one step, as `AttentionLayer.word_map` gives them."""
         total = self._sums.get(name)
         self._sums[name] = maps if total is None else total + maps
         self._counts[name] = self._counts.get(name, 0) + 1
@@ -152,16 +158,20 @@ def running_masks(maps: Mapping[float, Tensor], threshold: float = THRESHOLD) ->
     return masks
 
 
-def cross_attention_maps(
-    network: nn.Module, captured: Mapping[str, Tensor], pairs: Sequence[tuple[str, str]], positions: Sequence[int]
+def word_maps(
+    network: nn.Module,
+    captured: Mapping[str, Tensor],
+    layers: Sequence[AttentionLayer],
+    positions: Sequence[int],
+    size: tuple[int, int],
 ) -> Tensor:
-    """Mean over layers of `attention_maps`, from captured (to_q, to_k) outputs; (B, tokens)."""
-    modules = dict(network.named_modules())
-    layers = [
-        attention_maps(modules[query.removesuffix(".to_q")], captured[query], captured[key], positions)
-        for query, key in pairs
-    ]
-    return torch.stack(layers).mean(0)
+    """Mean over layers of `AttentionLayer.word_map`, (B, tokens).
+
+    Args:
+        captured: at the layers' `asked` sites. positions: of the words. size: the latents' (h, w).
+    """
+    each = [layer.word_map(network, captured, slice(None), positions, size) for layer in layers]
+    return torch.stack(each).mean(0)
 
 
 def nearest_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from freectl.denoising.attention_layers import WHOLE, Part
 from freectl.denoising.sampler import Controller, Denoiser, Lane, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit, tap
 
@@ -38,27 +39,40 @@ def row_pairs(lanes: Mapping[str, Lane], source: str = SOURCE, target: str = EDI
     return {(target, half): (source, half if half in halves else "cond") for half in lanes[target].halves}
 
 
-def copy_rows(value: Tensor, places: Mapping[RowKey, slice], pairs: Mapping[RowKey, RowKey]) -> Tensor:
+def copy_rows(
+    value: Tensor, places: Mapping[RowKey, slice], pairs: Mapping[RowKey, RowKey], part: Part = WHOLE
+) -> Tensor:
     """A new (rows, ...) in which each target row holds its source row; all sources are read before any is written.
 
     Args:
         value: output of a module for the stacked batch, rows first.
-        places: as `row_places` gives it. pairs: target row -> source row.
+        places: as `row_places` gives it. pairs: target row -> source row. part: what is copied of them.
     """
     copied = value.clone()
     for target, source in pairs.items():
-        copied[places[target]] = value[places[source]]
+        part.of(copied[places[target]]).copy_(part.of(value[places[source]]))
     return copied
 
 
-def copies(sites: Sequence[str], places: Mapping[RowKey, slice], pairs: Mapping[RowKey, RowKey]) -> dict[str, Edit]:
-    """`edits` for `taps.tap` that copy rows at every site."""
-    return {site: partial(copy_rows, places=places, pairs=pairs) for site in sites}
+def copies(
+    sites: Sequence[str],
+    places: Mapping[RowKey, slice],
+    pairs: Mapping[RowKey, RowKey],
+    parts: Mapping[str, Part] | None = None,
+) -> dict[str, Edit]:
+    """`edits` for `taps.tap` that copy rows at every site, of the sites in `parts` these parts alone."""
+    return {s: partial(copy_rows, places=places, pairs=pairs, part=(parts or {}).get(s, WHOLE)) for s in sites}
 
 
 def projections(layers: Sequence[str], letters: str) -> tuple[str, ...]:
     """Sites of the projections `letters`, of "qkv", of attention layers."""
     return tuple(f"{layer}.to_{letter}" for layer in layers for letter in letters)
+
+
+def parts_of(denoiser: Denoiser, latents: Tensor) -> Mapping[str, Part]:
+    """Where what passes a site is not the picture's alone: site -> its part, for latents (rows, C, h, w)."""
+    size = (latents.shape[-2], latents.shape[-1])
+    return {} if denoiser.parts is None else denoiser.parts(denoiser.network, size)
 
 
 @dataclass(frozen=True)
@@ -105,12 +119,13 @@ class SourceInjector(Controller):
         """Guided outputs with the copies in place."""
         if SOURCE not in lanes:
             return super().predict(step, lanes, denoiser)
-        with tap(denoiser.network, edits=self.edits(step, lanes, denoiser.network)):
+        with tap(denoiser.network, edits=self.edits(step, lanes, denoiser)):
             return super().predict(step, lanes, denoiser)
 
-    def edits(self, step: Step, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
+    def edits(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Edit]:
         """What a step changes, for `taps.tap`."""
-        return copies(self.sites(step), row_places(lanes, row_keys(lanes)), row_pairs(lanes))
+        parts = parts_of(denoiser, lanes[EDIT].latents)
+        return copies(self.sites(step), row_places(lanes, row_keys(lanes)), row_pairs(lanes), parts)
 
     def noise(self, step: Step, name: str, lane: Lane, generators: Sequence[torch.Generator] | None) -> Tensor:
         """None for the source, so that the edit's draws do not depend on how long the source runs."""

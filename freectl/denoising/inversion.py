@@ -3,20 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from freectl.denoising.inverters import SCHEMES, Inverter, Level, moved
 from freectl.denoising.path import Path, number
 from freectl.denoising.sampler import Denoiser, Lane, Prompt, of_lane, row_keys
 
 Split = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Model output -> (clean latents, noise)."""
-Level = Literal["lower", "upper"]
-"""Of two levels the one that latents are at before an inversion's step, or behind it."""
-Adjust = Callable[[Tensor, Split], Tensor]
-"""(model output, how it is split) -> model output."""
+Adjust = Callable[[Tensor, Split, float], Tensor]
+"""(model output, how it is split, the level that it is of) -> model output."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,9 @@ def invert(
     evaluate_at: Level = "lower",
     guidance_scale: float = 1.0,
     adjust: Adjust | None = None,
+    inverter: Inverter = "euler",
 ) -> Trajectory:
-    """Walk a clean latent up the sampling grid, as a rule without classifier-free guidance; one row a step.
+    """Walk a clean latent up the sampling grid, as a rule without classifier-free guidance.
 
     The noise that leads from one level to the next is predicted from the lower level's latents. `evaluate_at` says
     which level's time the network is given: "lower", the latents' own, as the ODE has it, or "upper", as diffusers'
@@ -70,19 +69,22 @@ def invert(
         on_step: called with each time reached.
         guidance_scale: as in sampling; 1 = none.
         adjust: changes each model output, given how its noise is read.
+        inverter: how steps are taken; others than Euler's rule on flows alone, whose levels lie densely.
     """
     latents, levels = clean, {}
     if guidance_scale == 1:
         prompt = replace(prompt, uncond=None)
+
+    def field(latents: Tensor, level: float, told: float) -> Tensor:
+        lane = Lane(latents, prompt, guidance_scale)
+        outputs = denoiser.rows({"picture": lane}, row_keys({"picture": lane}), told)
+        output = denoiser.guided(lane, of_lane(outputs, "picture")).to(latents.dtype)
+        return output if adjust is None else adjust(output, partial(path.split, latents=latents, time=level), level)
+
+    scheme = SCHEMES[inverter](path, evaluate_at)
     for time in sorted(map(number, timesteps)):
         below = path.below(time)
-        given = time if evaluate_at == "upper" else path.told(below)
-        lane = Lane(latents, prompt, guidance_scale)
-        outputs = denoiser.rows({"picture": lane}, row_keys({"picture": lane}), given)
-        output = denoiser.guided(lane, of_lane(outputs, "picture")).to(latents.dtype)
-        if adjust is not None:
-            output = adjust(output, partial(path.split, latents=latents, time=below))
-        latents = path.mixed(*path.split(output, latents, below), time)
+        latents = moved(path, scheme.output(field, latents, below, time), latents, below, time)
         levels[time] = latents
         if on_step is not None:
             on_step(time)

@@ -36,7 +36,7 @@ class NoisePrior:
     def adjustment(self) -> Adjust:
         """`apply` for the outputs of one inversion, with a generator of its own."""
         generator = torch.Generator().manual_seed(self.seed)
-        return lambda output, split: self.apply(output, split, generator)
+        return lambda output, split, _level: self.apply(output, split, generator)
 
     def apply(self, output: Tensor, split: Split, generator: torch.Generator) -> Tensor:
         """The model output (1, C, h, w) after the steps, which are taken on it and measured on its noise."""

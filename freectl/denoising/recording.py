@@ -7,19 +7,19 @@ from torch import Tensor
 from freectl.denoising.sampler import Denoiser, Lane, RowKey
 from freectl.denoising.taps import tap
 
-Take = Callable[[float, Mapping[str, Tensor]], None]
+Take = Callable[[float, Mapping[str, Tensor], Tensor], None]
 
 
 class Recording(Denoiser):
-    """A denoiser that also reads features at some times, from the forwards that are made anyway.
+    """A denoiser that also reads some sites at some times, from the forwards that are made anyway.
 
     Args:
         inner: what it is otherwise. sites: tapped modules. times: at which they are read.
-        take: called with the time and site -> features (rows, tokens, C).
+        take: called with the time, site -> what passed it (rows, ...), and the latents (rows, C, h, w).
     """
 
     def __init__(self, inner: Denoiser, sites: Sequence[str], times: Collection[float], take: Take) -> None:
-        super().__init__(inner.network, inner.call, inner.attention_kwargs, inner.read, inner.rescale)
+        super().__init__(inner.network, inner.call, inner.attention_kwargs, inner.read, inner.rescale, inner.parts)
         self.sites, self.times, self.take = sites, frozenset(times), take
 
     def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
@@ -28,5 +28,5 @@ class Recording(Denoiser):
             return super().rows(lanes, keys, timestep)
         with tap(self.network, self.sites) as seen:
             outputs = super().rows(lanes, keys, timestep)
-        self.take(timestep, self.features(seen.pop_all(), lanes[keys[0][0]].latents))
+        self.take(timestep, seen.pop_all(), lanes[keys[0][0]].latents)
         return outputs

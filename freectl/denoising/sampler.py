@@ -13,6 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from freectl.denoising.attention_layers import Part
 from freectl.denoising.path import Path, number
 
 Half = Literal["uncond", "cond"]
@@ -124,6 +125,7 @@ class Call(Protocol):
 Read = Callable[[nn.Module, Tensor, tuple[int, int]], Tensor]
 Rescale = Callable[[Tensor, Tensor], Tensor]
 """(guided output, that of the conditional half), (B, C, h, w) -> the guided output that is used."""
+Parts = Callable[[nn.Module, tuple[int, int]], Mapping[str, Part]]
 
 
 class Denoiser:
@@ -136,6 +138,7 @@ class Denoiser:
         read: what is captured at a structure site -> features (rows, tokens, C), given the network and the latents'
             (height, width); None = they are that already.
         rescale: of guided outputs; None = they are used as they are.
+        parts: site -> the picture's tokens in what passes there, given the same; None = they are all of it.
     """
 
     def __init__(
@@ -145,9 +148,10 @@ class Denoiser:
         attention_kwargs: dict[str, Any] | None = None,
         read: Read | None = None,
         rescale: Rescale | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self.network, self.call, self.attention_kwargs, self.read = network, call, attention_kwargs, read
-        self.rescale = rescale
+        self.rescale, self.parts = rescale, parts
 
     def features(self, captured: Mapping[str, Tensor], latents: Tensor) -> dict[str, Tensor]:
         """What was captured at structure sites, for latents (rows, C, h, w), as features (rows, tokens, C)."""

@@ -23,6 +23,21 @@ from freectl.errors import FreectlError
 Edit = Callable[[Tensor], Tensor]
 
 
+def chained(*groups: Mapping[str, Edit]) -> dict[str, Edit]:
+    """Edits of several kinds in one: at a site that several have, the later ones see what the earlier ones made."""
+    found: dict[str, Edit] = {}
+    for group in groups:
+        for site, edit in group.items():
+            found[site] = partial(_one_by_one, (found[site], edit)) if site in found else edit
+    return found
+
+
+def _one_by_one(edits: Sequence[Edit], value: Tensor) -> Tensor:
+    for edit in edits:
+        value = edit(value)
+    return value
+
+
 class TapError(FreectlError):
     """A tap cannot be placed at a site, or the site gave nothing."""
 

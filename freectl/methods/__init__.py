@@ -16,6 +16,7 @@ REGISTRY: dict[str, str] = {
     "p2p": "freectl.methods.p2p.method:P2P",
     "pix2pix-zero": "freectl.methods.pix2pix_zero.method:Pix2PixZero",
     "pnp": "freectl.methods.pnp:PnP",
+    "rf-inversion": "freectl.methods.rf_inversion:RFInversion",
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }
 

@@ -32,7 +32,7 @@ def transferred(
 
     Args:
         own, appearance: (B, tokens, C), input of a self-attention.
-        attention: the diffusers `Attention` layer that the features go to.
+        attention: the diffusers attention layer that the features go to.
         structure: (B, tokens, C), in place of `own` in A; None = `own`.
         deviation: of norm.
 
@@ -42,14 +42,22 @@ def transferred(
     norm = partial(normalised, deviation=deviation)
     normal = norm(own.float())
     asking = normal if structure is None else norm(structure.float())
-    # `forward` leaves hooks on the projections alone: they are for the batch that the layer sees
-    queries = attention.to_q.forward(asking.to(own.dtype))
-    keys = attention.to_k.forward(norm(appearance.float()).to(own.dtype))
-    q, k, h = (_heads(x.float(), attention.heads) for x in (queries, keys, appearance))
-    attend = partial(nn.functional.scaled_dot_product_attention, q, k, scale=float(attention.scale))
+    q = _projected(attention, "q", asking.to(own.dtype)).float()
+    k = _projected(attention, "k", norm(appearance.float()).to(own.dtype)).float()
+    h = _heads(appearance.float(), attention.heads)
+    scale = float(getattr(attention, "scale", q.shape[-1] ** -0.5))
+    attend = partial(nn.functional.scaled_dot_product_attention, q, k, scale=scale)
     mean, square = (attend(v).transpose(1, 2).flatten(2) for v in (h, h * h))
     spread = (square - mean * mean).clamp(min=0).sqrt()
     return (spread * normal + mean).to(own.dtype)
+
+
+def _projected(attention: Any, letter: str, features: Tensor) -> Tensor:
+    """Queries or keys (B, heads, tokens, channels), normalised where the layer does."""
+    # `forward` leaves hooks on the projections alone: they are for the batch that the layer sees
+    found = _heads(getattr(attention, f"to_{letter}").forward(features), attention.heads)
+    norm = getattr(attention, f"norm_{letter}", None)
+    return found if norm is None else norm.forward(found)
 
 
 def _heads(value: Tensor, heads: int) -> Tensor:

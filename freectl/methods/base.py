@@ -10,17 +10,19 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor
 
-from freectl.denoising.inversion import Level, Trajectory
-from freectl.denoising.noise_prior import NoisePrior
+from freectl.denoising import inverters
+from freectl.denoising.inversion import Trajectory
+from freectl.denoising.inverters import Level
 from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Lane, OnStep, Prompt, Step, of_one_length, sample
 from freectl.errors import InputError
 from freectl.methods.description import Description
+from freectl.methods.inverter import check_inverter
 from freectl.methods.local_edit import Keeping, changing, straight_levels
 from freectl.methods.observer import NOBODY, Observer
 from freectl.models.engine import Engine
 from freectl.models.families.base import Family
-from freectl.models.inverting import Inverter
+from freectl.models.inverting import Inverter, Prior
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -132,7 +134,12 @@ class Method(Description, Generic[S]):
         return [name for name in names if not (name == "concept" and keep_background and name not in self.inputs)]
 
     def resolved(self, settings: S, family: Family, *, appearance_image: bool = False) -> S:
-        """The settings with whatever depends on the model family and on the inputs filled in."""
+        """The settings with whatever depends on the model family and on the inputs filled in.
+
+        Raises:
+            InputError: a setting that has no meaning for the family.
+        """
+        check_inverter(settings, family)
         return settings
 
     def guidance_scale(self, settings: S, family: Family) -> float:
@@ -200,10 +207,11 @@ def inverted(
     request: Request,
     texts: Sequence[str],
     inversion_steps: int | None = None,
-    prior: NoisePrior | None = None,
+    prior: Prior | None = None,
     *,
     evaluate_at: Level = "lower",
     guidance_scale: float = 1.0,
+    inverter: inverters.Inverter = "euler",
 ) -> Trajectory:
     """Stacked inversions of the request's pictures, each with its text, at the levels of the sampling grid.
 
@@ -212,7 +220,7 @@ def inverted(
     Args:
         inversion_steps: steps of a finer grid to invert on; None = the sampling grid.
         prior: regularises the inverted noise.
-        evaluate_at, guidance_scale: as `Engine.invert` takes them.
+        evaluate_at, guidance_scale, inverter: as `Engine.invert` takes them.
 
     Raises:
         InputError: the finer grid misses timesteps of the sampling grid.
@@ -220,8 +228,8 @@ def inverted(
     fine = finer_grid(engine, request.steps, inversion_steps)
     pairs = [(image.tobytes(), text) for image, text in zip(request.images, texts, strict=True)]
     images = dict(zip(pairs, request.images, strict=True))
-    inverter = Inverter(engine, fine, evaluate_at, guidance_scale, prior)
-    once = inverter.each([(image, text) for (_, text), image in images.items()])
+    walker = Inverter(engine, fine, evaluate_at, guidance_scale, prior, inverter)
+    once = walker.each([(image, text) for (_, text), image in images.items()])
     found = {pair: trajectory for pair, (trajectory, _) in zip(images, once, strict=True)}
     each = [found[pair] for pair in pairs]
     levels = {time: torch.cat([one.levels[time] for one in each]) for time in engine.timesteps(request.steps)}

@@ -9,7 +9,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from freectl.denoising.injection import EDIT, Injection, copies, row_places
+from freectl.denoising.injection import EDIT, Injection, copies, parts_of, row_places
 from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Half, Lane, Prompt, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit, tap
@@ -226,13 +226,15 @@ class CtrlXController(Controller):
 
     def predict(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Tensor]:
         """Guided outputs with injection and transfer in place."""
-        with tap(denoiser.network, edits=self.edits(lanes, denoiser.network)):
+        with tap(denoiser.network, edits=self.edits(lanes, denoiser)):
             return super().predict(step, lanes, denoiser)
 
-    def edits(self, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
+    def edits(self, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Edit]:
         """What the lanes that are there change, for `taps.tap`."""
-        places = row_places(lanes, row_keys(lanes))
-        edits = copies(self.sites.injected, places, {ROW: (STRUCTURE, "cond")}) if STRUCTURE in lanes else {}
+        places, edits = row_places(lanes, row_keys(lanes)), {}
+        if STRUCTURE in lanes:
+            parts = parts_of(denoiser, lanes[EDIT].latents)
+            edits = copies(self.sites.injected, places, {ROW: (STRUCTURE, "cond")}, parts)
         if APPEARANCE in lanes:
             rows, given = places[ROW], places[APPEARANCE, "cond"]
             asking = places.get((STRUCTURE, "cond")) if self.settings.asking == "structure" else None
@@ -241,8 +243,8 @@ class CtrlXController(Controller):
                     _transfer,
                     rows=rows,
                     given=given,
-                    asking=asking if f"{layer}.to_q" in self.sites.injected else None,
-                    attention=network.get_submodule(layer),
+                    asking=asking if any(site.startswith(f"{layer}.") for site in self.sites.injected) else None,
+                    attention=denoiser.network.get_submodule(layer),
                     deviation=self.settings.deviation,
                 )
         return edits

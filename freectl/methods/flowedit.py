@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from freectl.denoising.injection import EDIT, SOURCE
 from freectl.denoising.path import Path
-from freectl.denoising.sampler import Controller, Lane, Step
+from freectl.denoising.sampler import Controller, Lane, Prompt, Step
 from freectl.methods.base import Method, Outcome, Request, denoise, source_beside
 from freectl.methods.local_edit import changing, straight_levels
 from freectl.methods.setting import setting
@@ -43,6 +44,20 @@ class FlowEditSettings(BaseModel):
     source_guidance: float = setting(
         3.5, "guidance scale of the source prompt", ge=0, le=100, unit="factor", source="its code; 13.5 for the prompt"
     )
+    against: Literal["negative", "source"] = setting(
+        "negative",
+        "what guidance leads the prompt away from: the negative prompt, or the source prompt, which then is not guided",
+        unit="choice",
+        source="negative; source is FlowAlign's (arXiv 2505.23145)",
+    )
+    alignment: float = setting(
+        0.0,
+        "zeta: share by which each step draws the picture that the edit stands for to that of the input",
+        ge=0,
+        le=1,
+        unit="share a step",
+        source="FlowAlign: 0.01; 0 is FlowEdit",
+    )
 
 
 class FlowEdit(Method[FlowEditSettings]):
@@ -63,8 +78,11 @@ z_s = x_0 + sigma_t e,  z_t = z + sigma_t e
 z <- z + (sigma_{t-1} - sigma_t) (eps(z_t, prompt, s) - eps(z_s, source, s_src)), mean over n_avg, last n_max steps
 both eps under the same negative prompt
 the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
+with alignment:  z <- z + zeta (x^(z_s) - x^(z_t)),  x^ the clean picture that a prediction stands for
+against "source":  v(z_t) = v(z_t, source) + w (v(z_t, prompt) - v(z_t, source)),  v(z_s, source) as it is
 """
     settings = FlowEditSettings
+    presets = {"default": {}, "flowalign": {"against": "source", "alignment": 0.01}}  # noqa: RUF012
     needs = ("image",)
 
     def run(self, engine: Engine, request: Request, settings: FlowEditSettings) -> Outcome:
@@ -77,22 +95,33 @@ the last n_min of them: plain sampling from x_t = sqrt(abar_t) (z + sigma_t e)
             clean = engine.encode_images(request.images)
             if not kept:
                 return Outcome(clean)
-            lanes = {
-                EDIT: Lane(clean, request.prompt, request.guidance_scale),
-                SOURCE: Lane(clean, source_beside(engine, request), settings.source_guidance),
-            }
+            lanes = self._lanes(engine, request, settings, clean)
             walk = Walk(path, clean, plain[-len(kept) :], settings.average, request.generators)
-            walk.first = request.latents
+            walk.first, walk.alignment = request.latents, settings.alignment
             if request.kept:
                 walk.mask = changing(request.kept, (clean.shape[-2], clean.shape[-1]), clean.device)
             # what is kept is kept by the walk, whose states are not those of a sampler
             latents = denoise(engine, replace(request, kept=[]), lanes, kept, walk, eta=0.0)
         return Outcome(latents, warnings=[] if all(texts) else ["flowedit without a source prompt moves from no words"])
 
+    def _lanes(self, engine: Engine, request: Request, settings: FlowEditSettings, clean: Tensor) -> dict[str, Lane]:
+        """The edit and the source, each with what its guidance leads away from."""
+        prompt, source = request.prompt, source_beside(engine, request)
+        if settings.against == "source" and prompt.uncond is not None:
+            source = engine.encode_prompt(request.source_prompts)
+            added = {**prompt.added, "uncond": source.added["cond"]} if source.added else prompt.added
+            prompt = Prompt(prompt.cond, source.cond, added)
+        return {
+            EDIT: Lane(clean, prompt, request.guidance_scale),
+            SOURCE: Lane(clean, source, settings.source_guidance),
+        }
+
     def row_forwards(self, steps: int, settings: FlowEditSettings) -> str:
         """Four rows a step and noise map, two where the prompt is sampled alone."""
         kept, plain = (len(tail(range(steps), share)) for share in (settings.strength, settings.plain))
         plain = min(kept, plain)
+        if settings.against == "source":
+            return f"synthesis {3 * settings.average * (kept - plain) + 2 * plain}"
         rows = 4 * settings.average * (kept - plain) + 2 * plain
         return f"synthesis {rows} (3 instead of 4 a step where source and negative prompt are equal)"
 
@@ -119,6 +148,7 @@ class Walk(Controller):
 
     Attributes:
         first: noise of the first step, in place of the generators'.
+        alignment: zeta, as `FlowEditSettings` has it.
         mask: (B, 1, h, w), 1 where the picture may change; None for everywhere.
     """
 
@@ -135,6 +165,7 @@ class Walk(Controller):
         # on a flow the two lanes differ by the picture's distance itself, as published
         self.native = path.kind == "velocity"
         self.first: Tensor | None = None
+        self.alignment = 0.0
         self.mask: Tensor | None = None
         self._picture = clean
         self._moves: list[Tensor] = []
@@ -178,9 +209,18 @@ class Walk(Controller):
         if not self.native:
             below, _ = self.path.coefficients(self.path.below(step.timestep))
             distance = distance / below.to(self.clean)
+        if self.alignment:
+            distance = distance + self.alignment * self._apart(lanes)
         self._moves.append(self.clean + distance)
         if step.repeat == self.repeats(step):
             edit.latents = self._masked(torch.stack(self._moves).mean(0), self.clean)
+
+    def _apart(self, lanes: Mapping[str, Lane]) -> Tensor:
+        """How far the picture that the edit stands for is from the source's."""
+        edit, source = lanes[EDIT].clean, lanes[SOURCE].clean
+        if edit is None or source is None:
+            raise RuntimeError("the lanes have taken no step")
+        return source - edit
 
     def _masked(self, latents: Tensor, kept: Tensor) -> Tensor:
         return latents if self.mask is None else torch.where(self.mask > 0, latents, kept.to(latents))

@@ -20,7 +20,7 @@ from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
 from freectl.errors import InputError
 from freectl.files.cache import content_key
 from freectl.models.engine import Engine
-from freectl.semantics.analysis import features_at
+from freectl.semantics.analysis import passing_at
 
 BACKGROUND = "background"
 """In place of a mask picture: keep what is not the concept."""
@@ -76,10 +76,11 @@ def _background(engine: Engine, image: Image.Image, source_prompt: str, concept:
 
     The noise is the same for all methods and seeds, so that a mask is too.
     """
-    pairs = engine.family.word_sites(engine.network)
-    if not pairs:
-        found = f"a {engine.family.name} model, whose joint attention is not read for words"
+    layers = engine.family.word_layers(engine.network)
+    if not layers:
+        found = f"a {engine.family.name} model, whose attention is not read for words"
         raise InputError("--keep-background", found, "--keep PATH")
+    sites = [site for layer in layers for site in layer.asked]
     positions = engine.token_positions(source_prompt, concept, "--keep-background")
     times = sorted({round(share * (engine.schedule.length - 1)) for share in ATTENTION_TIMES})
     key = content_key(
@@ -90,22 +91,20 @@ def _background(engine: Engine, image: Image.Image, source_prompt: str, concept:
         prompt=source_prompt,
         positions=positions,
         times=times,
-        sites=[name for pair in pairs for name in pair],
+        sites=sites,
     )
 
     def build() -> tuple[dict[str, Tensor], dict]:
         clean = engine.encode_images([image])
         noise = engine.noise(image.size, [torch.Generator().manual_seed(NOISE_SEED)])
         levels: dict[float, Tensor] = {t: engine.schedule.noised(clean, noise, t) for t in times}
-        sites = [name for pair in pairs for name in pair]
-        found = features_at(
-            engine.denoiser, Trajectory(clean, levels), engine.encode_prompt([source_prompt]), times, sites
-        )
+        prompt, size = engine.encode_prompt([source_prompt]), (clean.shape[-2], clean.shape[-1])
+        found = passing_at(engine.denoiser, Trajectory(clean, levels), prompt, times, sites)
         seen = attention_maps.WordMaps()
         for t in times:
             captured = {site: found[t, site] for site in sites}
-            seen.add(concept, attention_maps.cross_attention_maps(engine.network, captured, pairs, positions))
-        return {"map": seen.mean(concept, (clean.shape[-2], clean.shape[-1]))}, {"prompt": source_prompt}
+            seen.add(concept, attention_maps.word_maps(engine.network, captured, layers, positions, size))
+        return {"map": seen.mean(concept, size)}, {"prompt": source_prompt}
 
     place = _place(engine.cached("reference", key, build)["map"], image)
     if not place.any():

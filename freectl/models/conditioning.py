@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from freectl.denoising.attention_maps import token_positions
+from freectl.denoising.attention_maps import TextSequence, token_positions
 from freectl.denoising.sampler import Half, Prompt
 from freectl.errors import InputError
 from freectl.models.finite import check_finite
@@ -107,6 +107,11 @@ class TextConditioner:
     def embedded(self) -> int:
         """Tokens of an encoded text."""
         return self.reads * self.pieces
+
+    @property
+    def sequences(self) -> list[TextSequence]:
+        """What an encoded text consists of, as far as it is text, in order."""
+        return [TextSequence(self.pipe.tokenizer, self.reads)]
 
     def make_room(self, texts: Iterable[str]) -> None:
         """Take as many pieces as the longest of a run's texts needs.

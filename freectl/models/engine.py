@@ -9,9 +9,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
+from freectl.denoising import inverters
 from freectl.denoising.cost import Cost
-from freectl.denoising.inversion import Level, Trajectory
-from freectl.denoising.noise_prior import NoisePrior
+from freectl.denoising.inversion import Trajectory
+from freectl.denoising.inverters import Level
 from freectl.denoising.path import Path, path_of
 from freectl.denoising.sampler import Denoiser, Prompt
 from freectl.errors import InputError
@@ -19,7 +20,7 @@ from freectl.files.cache import Cache
 from freectl.models import families, fingerprint
 from freectl.models.conditioning import MicroConditioning
 from freectl.models.finite import FiniteCall, cause_of_step, check_finite
-from freectl.models.inverting import Inverter
+from freectl.models.inverting import Inverter, Prior
 from freectl.models.networks import unwrapped
 from freectl.models.vae_codec import VaeCodec, tile_of
 
@@ -62,9 +63,8 @@ class Engine:
         self.family = families.of(self.network)
         self.schedule = path_of(pipe.scheduler)
         self._call = FiniteCall(self.family.call, self.schedule)
-        self.denoiser = Denoiser(
-            self.network, self._call, cross_attention_kwargs, self.family.read, self.family.rescaled
-        )
+        own = self.family
+        self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs, own.read, own.rescaled, own.parts)
         self.device, self.dtype = pipe._execution_device, self.network.dtype
         self.text = self.family.text(pipe, (cross_attention_kwargs or {}).get("scale"), self.dtype)
         if long_prompts:
@@ -217,10 +217,11 @@ class Engine:
         *,
         evaluate_at: Level = "lower",
         guidance_scale: float = 1.0,
-        prior: NoisePrior | None = None,
+        prior: Prior | None = None,
+        inverter: inverters.Inverter = "euler",
     ) -> tuple[Trajectory, str]:
         """Inversion of one picture, from the cache if it was made before, and its cache key; see `Inverter`."""
-        return Inverter(self, path, evaluate_at, guidance_scale, prior).each([(image, source_prompt)])[0]
+        return Inverter(self, path, evaluate_at, guidance_scale, prior, inverter).each([(image, source_prompt)])[0]
 
     def cached(self, kind: str, key: str, build: Build) -> dict[str, Tensor]:
         """Tensors of a cache entry, built if missing; the cost record says which."""

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from freectl.denoising.inversion import Level, Trajectory, invert
-from freectl.denoising.noise_prior import NoisePrior
+from freectl.denoising import inverters
+from freectl.denoising.inversion import Adjust, Trajectory, invert
+from freectl.denoising.inverters import Level
 from freectl.denoising.path import Path, time_of
 from freectl.denoising.sampler import Denoiser, Prompt, stacked
 from freectl.files.cache import content_key
@@ -18,6 +19,18 @@ TOGETHER = 8
 """Pictures that are inverted in one batch."""
 Pair = tuple[Image.Image, str]
 """A picture and what it shows, in words."""
+
+
+class Prior(Protocol):
+    """What changes the outputs of an inversion; new for every picture."""
+
+    def key(self) -> Any:
+        """All that it depends on, for cache keys."""
+
+    def adjustment(self) -> Adjust:
+        """As `invert` takes it."""
+
+
 Recording = Callable[[Sequence[int]], Denoiser]
 """Numbers of pictures that are inverted together -> the denoiser that inverts them, which may record beside."""
 
@@ -31,13 +44,15 @@ class Inverter:
         path: with the grid to invert on.
         guidance_scale: against an empty text; where the source prompt is one itself, there is nothing to guide.
         prior: regularises the noise that is found, of one picture at a time.
+        inverter: how steps are taken.
     """
 
     engine: Any
     path: Path
     evaluate_at: Level = "lower"
     guidance_scale: float = 1.0
-    prior: NoisePrior | None = None
+    prior: Prior | None = None
+    inverter: inverters.Inverter = "euler"
 
     def each(self, pairs: Sequence[Pair], recording: Recording | None = None) -> list[tuple[Trajectory, str]]:
         """The inversion of each pair, and its cache key.
@@ -83,6 +98,7 @@ class Inverter:
             timesteps=list(self.path.times),
             **({} if self.prior is None else {"prior": self.prior.key()}),
             **({"guidance": self.guidance_scale} if self._guided(source) else {}),
+            **({} if self.inverter == "euler" else {"inverter": self.inverter}),
             **({"together": True} if together else {}),
         )
 
@@ -115,6 +131,7 @@ class Inverter:
                 evaluate_at=self.evaluate_at,
                 guidance_scale=1.0 if prompt.uncond is None else self.guidance_scale,
                 adjust=None if self.prior is None else self.prior.adjustment(),
+                inverter=self.inverter,
             )
         every = {"clean": made.clean, **{str(time): x for time, x in made.levels.items()}}
         return {n: {name: x[i : i + 1] for name, x in every.items()} for i, n in enumerate(numbers)}

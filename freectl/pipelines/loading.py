@@ -103,6 +103,26 @@ def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
     return names[dtype], "as asked"
 
 
+def known_family(source: Source) -> tuple[Any, bool] | None:
+    """A model's family and whether it is distilled to a few steps; None if that cannot be read before loading.
+
+    Raises:
+        InputError: the model is of no family that is known.
+    """
+    if source.name == "mini":
+        from freectl.models.families.mini import MINI
+
+        return MINI, False
+    try:
+        location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
+        family = checkpoints.family_of(location, source.path)
+        return family, checkpoints.few_steps(location, family)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError):
+        return None
+
+
 def check_method(source: Source, method: Any, long_prompts: bool = False) -> None:
     """Check that a model's family runs a method, by its configuration; one that cannot be read now is left to loading.
 
@@ -112,16 +132,9 @@ def check_method(source: Source, method: Any, long_prompts: bool = False) -> Non
     Raises:
         InputError: it does not, or the model is of no family that is known.
     """
-    if source.name == "mini":
-        return  # runs all, and its configuration is not read for nothing
-    try:
-        location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
-        family = checkpoints.family_of(location, source.path)
-        few_steps = checkpoints.few_steps(location, family)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError):
+    if (known := known_family(source)) is None:
         return
+    family, few_steps = known
     family.check_method(method.name, few_steps=few_steps)
     if long_prompts:
         family.check_long_prompts()

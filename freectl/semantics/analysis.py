@@ -89,11 +89,19 @@ def solve(grams: Mapping[Site, GramAccumulator], components: int, metadata: dict
     return SemanticBases(bases, metadata)
 
 
-@torch.no_grad()
 def features_at(
     denoiser: Denoiser, trajectory: Trajectory, prompt: Prompt, timesteps: Sequence[float], sites: Sequence[str]
 ) -> dict[Site, Tensor]:
-    """Keys (B, tokens, C) of an inverted picture, in forwards that stop after the last site.
+    """Keys (B, tokens, C) of an inverted picture at structure sites, in forwards that stop after the last one."""
+    found = passing_at(denoiser, trajectory, prompt, timesteps, sites)
+    return {key: denoiser.features({key[1]: value}, trajectory.clean)[key[1]] for key, value in found.items()}
+
+
+@torch.no_grad()
+def passing_at(
+    denoiser: Denoiser, trajectory: Trajectory, prompt: Prompt, timesteps: Sequence[float], sites: Sequence[str]
+) -> dict[Site, Tensor]:
+    """What passes sites (B, ...) at levels of an inverted picture, in forwards that stop after the last site.
 
     Several timesteps share a forward, up to `BATCH_ROWS` rows.
     """
@@ -108,7 +116,7 @@ def features_at(
         added = {k: v.repeat(len(group), *[1] * (v.dim() - 1)) for k, v in prompt.added.get("cond", {}).items()}
         with tap(denoiser.network, sites, stop_after=True) as seen:
             denoiser.forward(latents, times, embeds, added or None)
-        for site, features in denoiser.features(seen.pop_all(), latents).items():
-            for timestep, part in zip(group, features.split(batch), strict=True):
+        for site, value in seen.pop_all().items():
+            for timestep, part in zip(group, value.split(batch), strict=True):
                 found[timestep, site] = part
     return found

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from freectl.denoising.attention_maps import cross_attention_maps, running_masks
+from freectl.denoising.attention_maps import running_masks, word_maps
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.path import time_of
 from freectl.denoising.recording import Recording
 from freectl.files.cache import content_key
 from freectl.models.engine import Engine
-from freectl.semantics.analysis import TOLERANCE, Site, features_at
+from freectl.semantics.analysis import TOLERANCE, Site, passing_at
 from freectl.semantics.bases import SemanticBases
 from freectl.semantics.energies import Normalize, normalise_coordinates
 
@@ -78,7 +78,7 @@ class ReferenceRecorder:
     ) -> None:
         self.engine, self.source_prompt, self.bases, self.guided = engine, source_prompt, bases, list(guided)
         self.sites, self.normalize = list(sites), normalize
-        self.pairs = engine.family.concept_sites(engine.network) if concept is not None else []
+        self.layers = engine.family.concept_layers(engine.network) if concept is not None else []
         self.positions = engine.token_positions(source_prompt, concept) if concept is not None else []
         self._read: dict[float, tuple[Reference, Tensor | None]] = {}
 
@@ -100,24 +100,30 @@ class ReferenceRecorder:
         self._read.pop(max(trajectory.levels), None)  # no inversion passes the level where it ends
         for time in self.guided:
             if time not in self._read:
-                found = features_at(self.engine.denoiser, trajectory, prompt, [time], self.tapped)
-                self.take(time, {site: found[time, site] for site in self.tapped})
+                found = passing_at(self.engine.denoiser, trajectory, prompt, [time], self.tapped)
+                self.take(time, {site: found[time, site] for site in self.tapped}, trajectory.clean)
         coordinates = {key: value for time in self.guided for key, value in self._read[time][0].coordinates.items()}
         maps = {time: self._read[time][1] for time in self.guided}
-        return Reference(coordinates, running_masks(maps) if self.pairs else {})  # type: ignore[arg-type]
+        return Reference(coordinates, running_masks(maps) if self.layers else {})  # type: ignore[arg-type]
 
     @property
     def tapped(self) -> list[str]:
         """The modules that are read."""
-        return [*self.sites, *(name for pair in self.pairs for name in pair)]
+        return list(dict.fromkeys([*self.sites, *(site for layer in self.layers for site in layer.asked)]))
 
-    def take(self, time: float, features: Mapping[str, Tensor]) -> None:
-        """Read a level from features (1, tokens, C) of the tapped modules."""
-        keys = {(time, site): features[site] for site in self.sites}
+    def take(self, time: float, seen: Mapping[str, Tensor], latents: Tensor) -> None:
+        """Read a level from what passed the tapped modules, (1, ...), for latents (rows, C, h, w)."""
+        engine, size = self.engine, (latents.shape[-2], latents.shape[-1])
+        features = engine.denoiser.features({site: seen[site] for site in self.sites}, latents)
         maps = None
-        if self.pairs:
-            maps = cross_attention_maps(self.engine.network, dict(features), self.pairs, self.positions)
-        self._read[time] = reference_coordinates(keys, self.bases, self.normalize), maps
+        if self.layers:
+            maps = word_maps(engine.network, seen, self.layers, self.positions, size)
+            # on the features' own grid, which may be coarser than the tokens'
+            maps = engine.family.read(engine.network, maps[..., None], size)[..., 0]
+        coordinates = reference_coordinates(
+            {(time, s): value for s, value in features.items()}, self.bases, self.normalize
+        )
+        self._read[time] = coordinates, maps
 
 
 def recording(recorders: Sequence[ReferenceRecorder], numbers: Sequence[int]) -> Recording:
@@ -128,9 +134,9 @@ def recording(recorders: Sequence[ReferenceRecorder], numbers: Sequence[int]) ->
     """
     first = recorders[numbers[0]]
 
-    def take(time: float, features: Mapping[str, Tensor]) -> None:
+    def take(time: float, seen: Mapping[str, Tensor], latents: Tensor) -> None:
         for i, number in enumerate(numbers):
-            recorders[number].take(time, {site: value[i : i + 1] for site, value in features.items()})
+            recorders[number].take(time, {site: value[i : i + 1] for site, value in seen.items()}, latents)
 
     return Recording(first.engine.denoiser, first.tapped, first.guided, take)
 

@@ -1,6 +1,7 @@
 """`freectl.compare`: several methods on the same picture, prompt, model and seed, each as a first edit."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
@@ -9,6 +10,7 @@ from PIL import Image
 from freectl import methods
 from freectl.errors import FreectlError, InputError, python_errors, unknown
 from freectl.files import pictures
+from freectl.pipelines import loading
 from freectl.tasks import edit as editing
 from freectl.tasks import options as config
 from freectl.tasks.inputs import read_input
@@ -86,12 +88,15 @@ class FirstEdits:
         return self.kept.get_or_build(kind, key, build)
 
 
-def chosen(names: str | Sequence[str], settings: Collection[str] = (), *, appearance: bool = False) -> list[str]:
+def chosen(
+    names: str | Sequence[str], settings: Collection[str] = (), *, appearance: bool = False, model: str | None = None
+) -> list[str]:
     """Methods by name: "all", names in a text with commas between, or a sequence of them.
 
     Args:
         settings: names of the settings that are given; with "all", they call for the outside methods they belong to.
         appearance: whether an appearance picture is given; with "all", it calls for the outside methods that take one.
+        model: with "all", the methods that run on it.
 
     Raises:
         InputError: an unknown name, or none.
@@ -101,7 +106,7 @@ def chosen(names: str | Sequence[str], settings: Collection[str] = (), *, appear
         owners = {methods.outsider(setting) for setting in settings}
         if appearance:
             owners |= set(methods.of_pictures())
-        return [*methods.REGISTRY, *(name for name in methods.OUTSIDE if name in owners)]
+        return [*_running(model), *(name for name in methods.OUTSIDE if name in owners)]
     known = [ALL, *methods.REGISTRY, *methods.OUTSIDE]
     for name in asked:
         if name not in known[1:]:
@@ -109,6 +114,18 @@ def chosen(names: str | Sequence[str], settings: Collection[str] = (), *, appear
     if not asked:
         raise InputError("--method", "no name", ", ".join(known))
     return list(dict.fromkeys(asked))
+
+
+def _running(model: str | None) -> list[str]:
+    """The registered methods that a model's family runs; all, where the model is not known."""
+    known = None
+    if model is not None:
+        with suppress(InputError):  # what is wrong with the model is told by the plans
+            known = loading.known_family(loading.resolve_model(model))
+    if known is None:
+        return list(methods.REGISTRY)
+    family, few_steps = known
+    return [name for name in methods.REGISTRY if family.runs(name, few_steps=few_steps)]
 
 
 def plans(image: Any, names: Sequence[str], options: EditOptions, overrides: Mapping[str, Any]) -> list[Planned]:
@@ -266,5 +283,5 @@ def compare(
     settings: dict[str, Any] = dict(options)
     own = {name: settings.pop(name) for name in list(settings) if name in EditOptions.model_fields}
     checked = config.validated(EditOptions, {"prompt": prompt, "method": ALL, **own})
-    names = chosen(methods, settings, appearance=checked.appearance_image is not None)
+    names = chosen(methods, settings, appearance=checked.appearance_image is not None, model=checked.model)
     return run(plans(image, names, checked, settings), cache=cache, progress=progress)

@@ -15,6 +15,8 @@ class Settings(TypedDict, total=False):
     appearance_text: str
     appearance_threshold: float
     appearance_weight: float | None
+    against: str
+    alignment: float
     asking: str
     attention_stop: float
     auto_corr: float
@@ -36,12 +38,14 @@ class Settings(TypedDict, total=False):
     feature_stop: float
     features: str | None
     first_step: str
+    gamma: float
     gan_direction: str | None
     gan_weights: str | None
     inversion: str
     inversion_at: str
     inversion_guidance: float
     inversion_steps: int | None
+    inverter: str
     kl: float
     last_noise: str
     layer_start: float
@@ -51,6 +55,9 @@ class Settings(TypedDict, total=False):
     null_rate: float
     null_steps: int
     plain: float
+    pull: float
+    pull_start: float
+    pull_stop: float
     recurrence_start: float
     recurrence_stop: float
     recurrences: int

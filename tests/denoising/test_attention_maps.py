@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from freectl.denoising.attention_maps import attention_maps, picture_mask, running_masks, token_positions
+from freectl.denoising.attention_layers import AttentionLayer
+from freectl.denoising.attention_maps import picture_mask, running_masks, token_positions
 from freectl.errors import InputError
 
 
@@ -19,7 +20,8 @@ class Heads(nn.Module):
 def test_attention_maps_equal_a_naive_loop() -> None:
     torch.manual_seed(0)
     queries, keys, positions = torch.randn(2, 5, 6), torch.randn(2, 4, 6), [1, 3]
-    got = attention_maps(Heads(), queries, keys, positions)
+    layer, network = AttentionLayer("cross", 2, {"q": "q"}, {"k": "k"}), nn.ModuleDict({"cross": Heads()})
+    got = layer.word_map(network, {"q": queries, "k": keys}, slice(None), positions, (1, 5))
     for b in range(2):
         for token in range(5):
             total = 0.0

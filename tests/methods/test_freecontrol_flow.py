@@ -203,6 +203,4 @@ def test_an_exception_leaves_no_hooks(pipe, run):
 def test_what_does_not_exist_on_a_flow_is_refused(run):
     with pytest.raises(InputError, match="update: found paper on a flow"):
         run(update="paper")
-    with pytest.raises(InputError, match="mask: found attention on a sd3 model"):
-        run(mask="attention", source_prompt="a cat", concept="cat")
     assert FreeControl().resolved(Settings(window_stop=0.5), SD3).window_level is None

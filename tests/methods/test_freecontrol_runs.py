@@ -366,7 +366,7 @@ def test_conditions_that_cannot_be_followed(pipe, cache, conditions, settings, n
 
 def test_a_flat_attention_map_says_what_to_try(pipe, cache, monkeypatch):
     """The toy's text says nothing of places when all its tokens are alike."""
-    flat = lambda _unet, _seen, _pairs, _positions: torch.full((1, 16), 0.25)  # noqa: E731
-    monkeypatch.setattr("freectl.semantics.reference.cross_attention_maps", flat)
+    flat = lambda _unet, _seen, _layers, _positions, _size: torch.full((1, 16), 0.25)  # noqa: E731
+    monkeypatch.setattr("freectl.semantics.reference.word_maps", flat)
     with pytest.raises(InputError, match="flat.*another source_prompt.*mask none"):
         under(pipe, cache, Condition(picture(9), "a cat", "cat", "attention"))

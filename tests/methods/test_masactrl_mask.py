@@ -93,7 +93,7 @@ def test_equals_two_softmaxes_and_a_blend(request, toy, monkeypatch):
     monkeypatch.setattr(MaskedInjector, "mask", lambda self, lane, tokens, size: masks(lane, tokens))
     positions = positions_of(partial(token_positions, pipe.tokenizer), [("dog", "cat")], ["a dog"], ["a cat"])
     names = engine.family.word_layers(pipe.unet)
-    layers = shared_layers(engine.family.self_attentions(pipe.unet), 0.0)
+    layers = shared_layers(engine.family.self_layers(pipe.unet), 0.0)
     injector = MaskedInjector({501: latents[1]}, layers, 0.0, names, positions, 0.1)
     step = Step(0, STEPS, 501)
     untouched = Controller().predict(step, lanes, engine.denoiser)

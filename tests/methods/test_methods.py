@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from method_kit import picture, wrap
+from method_kit import ON_UNETS, picture, wrap
 
 from freectl import methods
 from freectl.denoising.cost import rows_in, truncated_share
@@ -99,7 +99,7 @@ def run(pipe, name, cache, **options):
     )
 
 
-@pytest.mark.parametrize("name", methods.REGISTRY)
+@pytest.mark.parametrize("name", ON_UNETS)
 def test_every_family_runs_every_method_at_the_cost_of_its_formula(pipe, cache, name):
     if name == "freecontrol":
         run(pipe, name, cache)  # makes the bases

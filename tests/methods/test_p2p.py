@@ -1,5 +1,6 @@
 """Prompt-to-Prompt: map edits against an explicit attention, limiting cases, and what it leaves behind."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from method_kit import picture, wrap
 from torch import Tensor
 from toy import toy_inputs
 
+from freectl.denoising.attention_maps import TextSequence, token_positions
 from freectl.denoising.injection import Injection, projections, row_places
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step, row_keys, sample
 from freectl.files.cache import Cache
@@ -58,6 +60,10 @@ def start_of(pipe: FreeControlPipeline, cache: Cache) -> Tensor:
     return engine.invert(picture(), SOURCE, engine.path(STEPS))[0].start
 
 
+def sequence(pipe: Any) -> TextSequence:
+    return TextSequence(pipe.tokenizer, pipe.tokenizer.model_max_length)
+
+
 def near(got: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
@@ -99,8 +105,8 @@ def lanes_of(engine: Engine, target: str, source_guided: bool = False, batch: in
 def test_equals_editing_the_maps(pipe, target, batch):
     engine = Engine(pipe)
     lanes = lanes_of(engine, target, batch == 2, batch)
-    alignment = align(pipe.tokenizer, [SOURCE] * batch, [target] * batch, "auto", "a=2")
-    area = 0.25
+    alignment = align(sequence(pipe), [SOURCE] * batch, [target] * batch, "auto", "a=2")
+    area, crossed = 0.25, engine.family.cross_layers(pipe.unet)
     injections = [
         Injection(projections(self_attentions(pipe.unet), "qk")),
         Injection(tuple(cross_attentions(pipe.unet))),
@@ -108,7 +114,7 @@ def test_equals_editing_the_maps(pipe, target, batch):
     step = Step(0, 1, 501)
     with torch.no_grad():
         untouched = Controller().predict(step, lanes, engine.denoiser)
-        got = MapInjector({}, injections, alignment, area).predict(step, lanes, engine.denoiser)
+        got = MapInjector({}, injections, alignment, area, crossed).predict(step, lanes, engine.denoiser)
         before = pipe.unet.attn_processors
         try:
             pipe.unet.set_attn_processor(ExplicitMaps(row_places(lanes, row_keys(lanes)), alignment, area * 64))
@@ -125,8 +131,10 @@ def test_equal_maps_change_nothing(pipe):
     engine = Engine(pipe)
     lanes = lanes_of(engine, SOURCE)
     lanes["source"] = Lane(lanes["edit"].latents, Prompt(lanes["edit"].prompt.cond))
-    alignment = align(pipe.tokenizer, [SOURCE], [SOURCE], "auto")
-    injector = MapInjector({}, [Injection(tuple(cross_attentions(pipe.unet)))], alignment, 1.0)
+    alignment = align(sequence(pipe), [SOURCE], [SOURCE], "auto")
+    injector = MapInjector(
+        {}, [Injection(tuple(cross_attentions(pipe.unet)))], alignment, 1.0, engine.family.cross_layers(pipe.unet)
+    )
     with torch.no_grad():
         got = injector.predict(Step(0, 1, 501), lanes, engine.denoiser)
         expected = Controller().predict(Step(0, 1, 501), lanes, engine.denoiser)
@@ -150,7 +158,8 @@ def test_equal_prompt_and_exact_trajectory_are_the_reconstruction(pipe):
         Injection(projections(self_attentions(pipe.unet), "qk")),
         Injection(tuple(cross_attentions(pipe.unet))),
     ]
-    injector = MapInjector(own, injections, align(pipe.tokenizer, [SOURCE], [SOURCE], "auto"), 1.0)
+    alignment, crossed = align(sequence(pipe), [SOURCE], [SOURCE], "auto"), engine.family.cross_layers(pipe.unet)
+    injector = MapInjector(own, injections, alignment, 1.0, crossed)
     near(sample(engine.denoiser, engine.path(STEPS), lanes, timesteps, injector)["edit"].latents, expected)
 
 
@@ -289,7 +298,15 @@ def test_blend_words():
 
 def test_blend_masks_are_the_published(toy_pipe):
     """Mean over layers and steps, 3 x 3 maximum, nearest to the latents, over its maximum, 0.3, union: a naive loop."""
-    blend = LocalBlend(toy_pipe.tokenizer, [("dog", "cat")], ["a dog"], ["a cat"], [], start=0.2, threshold=0.3)
+    blend = LocalBlend(
+        partial(token_positions, toy_pipe.tokenizer),
+        [("dog", "cat")],
+        ["a dog"],
+        ["a cat"],
+        [],
+        start=0.2,
+        threshold=0.3,
+    )
     generator = torch.Generator().manual_seed(0)
     ramp = torch.linspace(0, 1, 16)[:, None] ** 6  # most places are dark
     layers = {
@@ -322,7 +339,7 @@ def test_blend_sees_the_maps_that_act(toy_pipe):
     pipe = wrap(toy_pipe)
     engine = Engine(pipe)
     lanes = lanes_of(engine, "a cat")
-    alignment = align(pipe.tokenizer, [SOURCE], ["a cat"], "auto", "cat=2")
+    alignment = align(sequence(pipe), [SOURCE], ["a cat"], "auto", "cat=2")
     layer = cross_attentions(pipe.unet)[0]
     seen: dict[str, list[Tensor]] = {"source": [], "edit": []}
 
@@ -339,12 +356,14 @@ def test_blend_sees_the_maps_that_act(toy_pipe):
             explicit["maps"] = (q @ k.transpose(-1, -2) * attn.scale).softmax(-1)
             return super().__call__(attn, hidden_states, encoder_hidden_states)
 
-    blend = Recording(pipe.tokenizer, [("dog", "cat")], [SOURCE], ["a cat"], [layer], start=0.2, threshold=0.3)
+    words = [("dog", "cat")]
+    blend = Recording(engine.token_positions, words, [SOURCE], ["a cat"], [layer], start=0.2, threshold=0.3)
+    crossed = engine.family.cross_layers(pipe.unet)
     places = row_places(lanes, row_keys(lanes))
     module = pipe.unet.get_submodule(layer)
     with torch.no_grad():
         for stop in (0.0, 1.0):
-            injector = MapInjector({}, [Injection((layer,), stop=stop)], alignment, 1.0, blend=blend)
+            injector = MapInjector({}, [Injection((layer,), stop=stop)], alignment, 1.0, crossed, blend=blend)
             assert injector.active(Step(4, 5, 501), lanes) == ("edit", "source")
             injector.predict(Step(0, 1, 501), lanes, engine.denoiser)
         before = module.processor
@@ -378,7 +397,7 @@ def test_words_of_their_own_windows(toy_pipe, cache):
     whole = run(pipe, cache, cross_stop=0.4).images
     assert torch.equal(run(pipe, cache, cross_stop=0.4, cross_words="cat=0.4").images, whole)
     assert not torch.equal(run(pipe, cache, cross_stop=0.4, cross_words="cat=0.8").images, whole)
-    alignment = align(pipe.tokenizer, [SOURCE], ["a cat"], "auto", "cat=3", 0.5, "cat=0.2")
+    alignment = align(sequence(pipe), [SOURCE], ["a cat"], "auto", "cat=3", 0.5, "cat=0.2")
     source, own = torch.rand(1, 1, 4, 77), torch.rand(1, 1, 4, 77)
     late = alignment.mix(source, own, Step(1, 5, 0))
     columns = torch.zeros(77, dtype=torch.bool)

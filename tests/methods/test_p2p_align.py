@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freectl.denoising.attention_maps import TextSequence
 from freectl.errors import InputError
 from freectl.methods.p2p.align import Alignment, align, parse_weights, refine_matrix, replace_matrix, word_spans
 from freectl.methods.p2p.method import P2PSettings
@@ -15,10 +16,10 @@ SOURCE = "a dog"
 def test_spans_are_where_the_tokenizer_puts_the_words(toy_pipe):
     tokenizer, text = toy_pipe.tokenizer, "a red fox, running"
     ids = tokenizer(text).input_ids
-    spans = word_spans(tokenizer, text, 77)
+    spans = word_spans(TextSequence(tokenizer, 77), text)
     for word, span in zip(text.split(), spans, strict=True):
         assert [ids[i] for i in span] == tokenizer(word).input_ids[1:-1]
-    long = word_spans(tokenizer, "abcdefgh " * 20, 77)
+    long = word_spans(TextSequence(tokenizer, 77), "abcdefgh " * 20)
     assert [position for span in long for position in span] == list(range(1, 76))
 
 
@@ -68,14 +69,14 @@ def test_refine_finds_a_longest_common_subsequence(source, target):
 
 def test_auto_replaces_at_equal_word_counts(toy_pipe):
     tokenizer = toy_pipe.tokenizer
-    same, longer = (align(tokenizer, [SOURCE], [text], "auto") for text in ("a cat", "a red dog"))
+    same, longer = (align(TextSequence(tokenizer, 77), [SOURCE], [text], "auto") for text in ("a cat", "a red dog"))
     assert torch.equal(same.matrix[0], torch.eye(77))
     assert bool((same.shared == 1).all())
-    new = word_spans(tokenizer, "a red dog", 77)[1]
+    new = word_spans(TextSequence(tokenizer, 77), "a red dog")[1]
     assert longer.shared[0, [0, 1]].tolist() == [1, 1]
     assert (longer.shared[0] == 0).nonzero().flatten().tolist() == new
     with pytest.raises(InputError, match="2 and 3 words"):
-        align(tokenizer, [SOURCE], ["a red dog"], "replace")
+        align(TextSequence(tokenizer, 77), [SOURCE], ["a red dog"], "replace")
 
 
 def test_mix_by_hand():
@@ -94,11 +95,11 @@ def test_weights():
 
 
 def test_weights_go_to_the_words_tokens(toy_pipe):
-    factors = align(toy_pipe.tokenizer, [SOURCE], ["a cat"], "auto", "cat=3").factors
+    factors = align(TextSequence(toy_pipe.tokenizer, 77), [SOURCE], ["a cat"], "auto", "cat=3").factors
     assert (factors[0] == 3).nonzero().flatten().tolist() == [2, 3, 4]
     assert factors.sum() == 77 + 3 * 2
     with pytest.raises(InputError, match="fox"):
-        align(toy_pipe.tokenizer, [SOURCE], ["a cat"], "auto", "fox=2")
+        align(TextSequence(toy_pipe.tokenizer, 77), [SOURCE], ["a cat"], "auto", "fox=2")
 
 
 def explained_edit(toy_pipe, source, target, **options):
@@ -165,7 +166,7 @@ WORDS = st.lists(st.sampled_from(["a", "ox", "dog", "fish"]), min_size=1, max_si
 def test_replace_in_place_is_the_published_mapper(toy_pipe, pairs):
     """The toy tokenizer has a token a letter."""
     source, target = (" ".join(words) for words in zip(*pairs, strict=True))
-    got = align(toy_pipe.tokenizer, [source], [target], "replace", rest="in-place")
+    got = align(TextSequence(toy_pipe.tokenizer, 77), [source], [target], "replace", rest="in-place")
     expected = torch.zeros(77, 77)
     for place, weights in published_replace(
         source, target, {w: len(w) for w in source.split() + target.split()}, 77
@@ -175,14 +176,16 @@ def test_replace_in_place_is_the_published_mapper(toy_pipe, pairs):
     torch.testing.assert_close(got.matrix[0], expected)
     assert bool((got.shared == 1).all())
     if len(source) == len(target) and [*map(len, source.split())] == [*map(len, target.split())]:
-        shifted = align(toy_pipe.tokenizer, [source], [target], "replace")
+        shifted = align(TextSequence(toy_pipe.tokenizer, 77), [source], [target], "replace")
         assert torch.equal(shifted.matrix, got.matrix)
 
 
 @given(source=WORDS, target=WORDS)
 def test_refine_in_place_keeps_the_places_behind_the_target(toy_pipe, source, target):
     texts = [" ".join(source)], [" ".join(target)]
-    got, ours = (align(toy_pipe.tokenizer, *texts, "refine", rest=rest) for rest in ("in-place", "shifted"))
+    got, ours = (
+        align(TextSequence(toy_pipe.tokenizer, 77), *texts, "refine", rest=rest) for rest in ("in-place", "shifted")
+    )
     ends = [len("".join(words)) + 2 for words in (source, target)]
     behind = torch.arange(ends[1], 77)
     assert torch.equal(got.matrix[0].argmax(0)[behind], behind)

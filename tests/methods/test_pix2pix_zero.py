@@ -79,7 +79,7 @@ def test_prior_takes_the_published_steps(kind):
         variable = expected.clone().requires_grad_(True)
         theirs.kl_divergence(None, clean_and_noise(kind, variable, latents, abar)[1]).backward()
         expected = expected - 20.0 * variable.grad
-    got = NoisePrior(rounds=2, rolls=3).adjustment()(output, lambda one: clean_and_noise(kind, one, latents, abar))
+    got = NoisePrior(rounds=2, rolls=3).adjustment()(output, lambda one: clean_and_noise(kind, one, latents, abar), 0.0)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
     before, after = (divergence(clean_and_noise(kind, one, latents, abar)[1]) for one in (output, got))
     assert after < before

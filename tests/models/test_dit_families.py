@@ -71,9 +71,8 @@ def test_published_transformers_have_exactly_these_layers(world):
     assert family.structure_sites(network) == [name.format(block) for block in blocks]
     assert family.structure_sites(network, "last") == [name.format(blocks[-1])]
     assert set(family.structure_sites(network)) <= dict(network.named_modules()).keys()
-    assert (
-        len([layer for layer in family.self_attentions(network) if layer.startswith(name.partition(".")[0])]) == depth
-    )
+    layers = [layer.name for layer in family.self_layers(network)]
+    assert len([layer for layer in layers if layer.startswith(name.partition(".")[0])]) == depth
     total = sum(weight.numel() for weight in network.parameters())
     assert total == pytest.approx(world.toy.parameters * 1e9, rel=0.01)
     assert family.latent_shape(network)[1:] == (128, 128)

@@ -337,8 +337,8 @@ def test_sequential_offload_gives_the_same_latents(toy, pipe):
         ({"width": 100}, "width: found 100; allowed: a multiple of 8"),
         ({"width": 200}, "width: found 200 px; allowed: up to 192"),
         (
-            {"method": methods.get("p2p"), "strength": None},
-            "method: found p2p, which does not run on sd3 models",
+            {"method": methods.get("pix2pix-zero"), "strength": None},
+            "method: found pix2pix-zero, which does not run on sd3 models",
         ),
     ],
 )
@@ -360,8 +360,10 @@ def test_a_method_it_does_not_run_is_refused_before_weights_are_read(pipe, tmp_p
     pipe.save_pretrained(tmp_path)
     for weights in tmp_path.rglob("*.safetensors"):
         save_file({"nothing": torch.zeros(1)}, weights)
-    with pytest.raises(InputError, match="method: found pnp, which does not run on sd3 models; allowed: .*sdedit"):
-        freectl.edit(picture(), "a cat", method="pnp", model=str(tmp_path))
+    with pytest.raises(
+        InputError, match="method: found pix2pix-zero, which does not run on sd3 models; allowed: .*sdedit"
+    ):
+        freectl.edit(picture(), "a cat", method="pix2pix-zero", model=str(tmp_path))
     with pytest.raises(freectl.FreectlError, match="lacks"):
         freectl.edit(picture(), "a cat", method="sdedit", model=str(tmp_path))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from method_kit import ON_UNETS
 from PIL import Image, ImageOps
 from toy import TEXT_WIDTH
 
@@ -20,7 +21,7 @@ from freectl.methods.base import Condition
 from freectl.models.engine import Engine
 
 STEPS = 5
-EVERY = sorted(set(methods.REGISTRY) - set(methods.OUTSIDE))
+EVERY = sorted(ON_UNETS)
 FEW = {"seeds": 2, "seed_steps": 10, "components": 3}
 
 

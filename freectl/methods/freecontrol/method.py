@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from freectl.denoising.grad import checkpointed, is_wanted
+from freectl.denoising.inverters import READS_LEVELS, SCHEMES
 from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise
@@ -92,7 +93,9 @@ class FreeControl(Method[FreeControlSettings]):
         inversion = steps if settings.inversion_steps is None else settings.inversion_steps
         # an inversion at the lower level passes all guided levels but the one that it ends at
         last = int(inversion == steps and settings.window_start == 0 and guided > 0)
-        reference = guided if settings.inversion_at == "upper" else last
+        read_beside = settings.inversion_at == "lower" and settings.inverter in READS_LEVELS
+        reference = last if read_beside else guided
+        inversion = SCHEMES[settings.inverter].rows(inversion)
         return (
             f"inversion {inversion} + reference {reference} x executed share + sibling {sibling} "
             f"+ synthesis {2 * steps} (+ {max(0, guided - idle)} row backwards; a repeat has the synthesis alone)"

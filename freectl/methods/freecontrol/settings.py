@@ -5,8 +5,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from freectl.denoising.grad import Checkpointing
-from freectl.denoising.inversion import Level
+from freectl.denoising.inverters import Inverter, Level
 from freectl.errors import InputError
+from freectl.methods.inverter import check_inverter, inverter
 from freectl.methods.setting import inversion_level, setting
 from freectl.models.families.base import Family
 from freectl.semantics.energies import Normalize
@@ -149,6 +150,7 @@ class FreeControlSettings(BaseModel):
         source="the code: 999",
     )
     inversion_at: Level = inversion_level()
+    inverter: Inverter = inverter()
     layers: Literal["all", "first", "last"] | None = setting(
         None,
         "self-attentions of the family's block that are used; none = the model family's",
@@ -198,6 +200,7 @@ def resolved(settings: FreeControlSettings, family: Family, *, appearance_image:
         InputError: the update does not exist on the family's path, or has no use for the strength or weight given.
     """
     check_dial(settings)
+    check_inverter(settings, family)
     if family.flow and settings.update == "paper":
         raise InputError("--set update", "paper on a flow, at whose first step it is infinite", "relative or official")
     relative = settings.update == "relative"

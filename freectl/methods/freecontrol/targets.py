@@ -12,6 +12,7 @@ from torch import Tensor
 
 from freectl.denoising import attention_maps
 from freectl.denoising.inversion import Trajectory
+from freectl.denoising.inverters import READS_LEVELS
 from freectl.denoising.path import time_of
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step, sample
 from freectl.denoising.taps import tap
@@ -160,8 +161,8 @@ class Analyser:
         if isinstance(mask, str):
             if mask != "attention":
                 raise InputError("--mask", f"'{mask}'", "attention, a picture, or none")
-            if not self.engine.family.concept_sites(self.engine.network):
-                found = f"attention on a {self.engine.family.name} model, whose joint attention is not read for words"
+            if not self.engine.family.concept_layers(self.engine.network):
+                found = f"attention on a {self.engine.family.name} model, whose attention is not read for words"
                 raise InputError("--mask", found, "a picture, or none")
             if not concept:
                 raise InputError("--mask", "attention without a concept", "--concept with a word of the source prompt")
@@ -203,9 +204,9 @@ class Analyser:
         new = {(image.tobytes(), source): (image, source) for image, source in pairs}
         new = {pair: given for pair, given in new.items() if pair not in self._inverted}
         at = self.settings.inversion_at
-        reading = recorders is not None and at == "lower"
-        record = partial(recording, [recorders[pair] for pair in new]) if reading else None
-        found = Inverter(self.engine, self.fine, at).each(list(new.values()), record)
+        reading = at == "lower" and self.settings.inverter in READS_LEVELS
+        record = partial(recording, [recorders[pair] for pair in new]) if recorders is not None and reading else None
+        found = Inverter(self.engine, self.fine, at, inverter=self.settings.inverter).each(list(new.values()), record)
         for pair, (whole, key) in zip(new, found, strict=True):
             levels = {time: whole.levels[time] for time in self.path.times}
             self._inverted[pair] = Trajectory(whole.clean, levels), key

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from freectl.denoising.attention_maps import WordMaps, attention_maps, token_grid, word_mask
-from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, row_pairs, row_places
-from freectl.denoising.sampler import Lane, RowKey, Step, row_keys
-from freectl.denoising.taps import Edit
+from freectl.denoising.attention_layers import AttentionLayer, picture_sites
+from freectl.denoising.attention_maps import WordMaps, token_grid, word_mask
+from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, copies, parts_of, row_pairs, row_places
+from freectl.denoising.sampler import Denoiser, Lane, RowKey, Step, row_keys
+from freectl.denoising.taps import Edit, chained
 from freectl.methods.pix2pix_zero.directions import Pair
 
 OPTION = "--set words"
@@ -19,13 +20,14 @@ OPTION = "--set words"
 class MaskedInjector(SourceInjector):
     """Mutual self-attention within two classes of places: those of the words, and the rest.
 
-    Masks come from the cross-attention of the words, a running mean over layers and steps in which the source runs;
-    each layer uses what has been seen before it, and has no mask if nothing has. A given mask is the source's, and the
-    edit's too where it has no words.
+    Masks come from the attention to the words, a running mean over layers and steps in which the source runs; each
+    layer uses what has been seen before it, and has no mask if nothing has. A given mask is the source's, and the
+    edit's too where it has no words. Where picture and text are attended to together, text reads the source's picture
+    as without masks, and every place reads the edit's text.
 
     Args:
-        levels: timestep -> latents (B, C, h, w) of the source. layers: the shared self-attentions. start: as a share.
-        word_layers: cross-attentions, of one resolution, whose maps count.
+        levels: timestep -> latents (B, C, h, w) of the source. layers: that share. start: as a share.
+        word_layers: of one resolution, whose maps count.
         positions: lane -> token positions of the words, an entry a picture. threshold: as `word_mask` takes it.
         given: (B, h, w) of 0 and 1 at the latents' size, in place of the source's words.
     """
@@ -33,32 +35,32 @@ class MaskedInjector(SourceInjector):
     def __init__(
         self,
         levels: Mapping[float, Tensor],
-        layers: Sequence[str],
+        layers: Sequence[AttentionLayer],
         start: float,
-        word_layers: Sequence[str],
+        word_layers: Sequence[AttentionLayer],
         positions: Mapping[str, Sequence[Sequence[int]]],
         threshold: float,
         given: Tensor | None = None,
     ) -> None:
-        super().__init__(levels, [Injection(tuple(layers), start=start)])
-        self.word_layers, self.positions, self.threshold = word_layers, positions, threshold
+        super().__init__(levels, [Injection(tuple(layer.name for layer in layers), start=start)])
+        self.layers, self.word_layers = {layer.name: layer for layer in layers}, word_layers
+        self.positions, self.threshold = positions, threshold
         self.maps = WordMaps()
         self.given = {} if given is None else dict.fromkeys({SOURCE, EDIT} - positions.keys(), given)
 
-    def edits(self, step: Step, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
+    def edits(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Edit]:
         """Watches on queries, keys and values; new outputs of the shared layers."""
-        places, (rows, columns) = row_places(lanes, row_keys(lanes)), lanes[EDIT].latents.shape[-2:]
-        pairs, size = row_pairs(lanes), (rows, columns)
-        edits: dict[str, Edit] = {}
-        for layer in self.word_layers:
-            seen: dict[str, Tensor] = {}
-            edits[f"{layer}.to_q"] = partial(_watch, seen, "q")
-            edits[f"{layer}.to_k"] = partial(self._record, network.get_submodule(layer), seen, places)
-        for layer in self.sites(step):
-            seen = {}
-            edits |= {f"{layer}.to_{letter}": partial(_watch, seen, letter) for letter in "qkv"}
-            edits[layer] = partial(self._mutual, network.get_submodule(layer), seen, places, pairs, size)
-        return edits
+        latents, network = lanes[EDIT].latents, denoiser.network
+        places, size = row_places(lanes, row_keys(lanes)), (latents.shape[-2], latents.shape[-1])
+        pairs = row_pairs(lanes)
+        groups = [one.watched(partial(self._record, network, one, places, size)) for one in self.word_layers]
+        for name in self.sites(step):
+            layer = self.layers[name]
+            # the source's picture as it is, for whoever reads it beside the edit's picture
+            shared = picture_sites([layer], "kv") if layer.text else ()
+            groups.append(layer.watched(partial(self._mutual, network, layer, places, pairs, size)))
+            groups.append(copies(shared, places, pairs, parts_of(denoiser, latents)))
+        return chained(*groups)
 
     def mask(self, lane: str, tokens: int, size: tuple[int, int]) -> Tensor:
         """Where the lane's words are, (B, tokens) of 0 and 1; `size` = the latents' (h, w)."""
@@ -70,36 +72,38 @@ class MaskedInjector(SourceInjector):
         return found.flatten(1)
 
     def _record(
-        self, layer: nn.Module, seen: Mapping[str, Tensor], places: Mapping[RowKey, slice], k: Tensor
+        self,
+        network: nn.Module,
+        layer: AttentionLayer,
+        places: Mapping[RowKey, slice],
+        size: tuple[int, int],
+        seen: Mapping[str, Tensor],
+        output: Tensor,
     ) -> Tensor:
         for lane, each in self.positions.items():
             rows = places[lane, "cond"]
-            pairs = zip(seen["q"][rows], k[rows], each, strict=True)
-            self.maps.add(lane, torch.cat([attention_maps(layer, a[None], b[None], one) for a, b, one in pairs]))
-        return k
+            alone = [slice(row, row + 1) for row in range(rows.start, rows.stop)]
+            pairs = zip(alone, each, strict=True)
+            self.maps.add(lane, torch.cat([layer.word_map(network, seen, row, one, size) for row, one in pairs]))
+        return output
 
     def _mutual(
         self,
-        layer: Any,
-        seen: Mapping[str, Tensor],
+        network: nn.Module,
+        layer: AttentionLayer,
         places: Mapping[RowKey, slice],
         pairs: Mapping[RowKey, RowKey],
         size: tuple[int, int],
+        seen: Mapping[str, Tensor],
         output: Tensor,
     ) -> Tensor:
-        allowed = None
+        allowed, edited = None, output.clone()
         if all(lane in self.given or lane in self.maps for lane in (EDIT, SOURCE)):
-            own, other = (self.mask(lane, output.shape[1], size) for lane in (EDIT, SOURCE))
-            allowed = same_class(own, other)[:, None]
-        edited = output.clone()
+            tokens = layer.of_picture(output, slice(None), size).shape[1]
+            allowed = same_class(*(self.mask(lane, tokens, size) for lane in (EDIT, SOURCE)))
         for target, source in pairs.items():
-            q, k, v = (
-                _heads(seen[letter][places[rows]], layer.heads)
-                for letter, rows in zip("qkv", (target, source, source), strict=True)
-            )
-            hidden = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=float(layer.scale))
-            projected = layer.to_out[0](hidden.transpose(1, 2).flatten(2).to(output.dtype))
-            edited[places[target]] = projected / layer.rescale_output_factor
+            own = layer.of_picture(edited, places[target], size)
+            own.copy_(layer.read(network, seen, places[target], places[source], size, allowed))
         return edited
 
 
@@ -131,12 +135,3 @@ def positions_of(
         lane: [[p for word in words for p in find(text, word, OPTION)] for text in texts]
         for lane, (texts, words) in sides.items()
     }
-
-
-def _watch(seen: dict[str, Tensor], letter: str, value: Tensor) -> Tensor:
-    seen[letter] = value
-    return value
-
-
-def _heads(value: Tensor, heads: int) -> Tensor:
-    return value.float().unflatten(-1, (heads, -1)).transpose(1, 2)

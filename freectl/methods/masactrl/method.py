@@ -6,11 +6,13 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
-from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, projections
-from freectl.denoising.inversion import Level
+from freectl.denoising.attention_layers import AttentionLayer, picture_sites
+from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector
+from freectl.denoising.inverters import SCHEMES, Inverter, Level
 from freectl.denoising.sampler import Lane
 from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted, source_beside
+from freectl.methods.inverter import inverter
 from freectl.methods.local_edit import changing
 from freectl.methods.masactrl.mask import MaskedInjector, positions_of
 from freectl.methods.pix2pix_zero.directions import parse_pairs
@@ -57,6 +59,7 @@ class MasaCtrlSettings(BaseModel):
         source="its code",
     )
     inversion_at: Level = inversion_level()
+    inverter: Inverter = inverter()
     inversion_guidance: float = setting(
         1.0,
         "guidance scale of the source prompt while inverting, against an empty text; 1 = none",
@@ -98,7 +101,7 @@ with one negative prompt for both
 
     def run(self, engine: Engine, request: Request, settings: MasaCtrlSettings) -> Outcome:
         """Edit the request's pictures; see `MasaCtrlSettings`."""
-        layers = shared_layers(engine.family.self_attentions(engine.network), settings.layer_start)
+        layers = shared_layers(engine.family.self_layers(engine.network), settings.layer_start)
         texts, pairs = request.source_prompts, parse_pairs(settings.words)
         positions = positions_of(engine.token_positions, pairs, texts, request.texts) if pairs else {}
         if isinstance(request.mask, str):
@@ -108,25 +111,27 @@ with one negative prompt for both
         with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 at, scale = settings.inversion_at, settings.inversion_guidance
-                trajectory = inverted(engine, request, texts, evaluate_at=at, guidance_scale=scale)
+                by = settings.inverter
+                trajectory = inverted(engine, request, texts, evaluate_at=at, guidance_scale=scale, inverter=by)
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
                 lanes = {
                     EDIT: Lane(start, request.prompt, request.guidance_scale),
                     SOURCE: Lane(trajectory.start, source_beside(engine, request), request.guidance_scale),
                 }
-                injection = Injection(projections(layers, "kv"), start=settings.start)
+                injection = Injection(picture_sites(layers, "kv"), start=settings.start)
                 controller = SourceInjector(trajectory.levels, [injection])
                 if pairs or request.mask is not None:
-                    names = engine.family.word_layers(engine.network)
-                    how = (layers, settings.start, names, positions, settings.threshold)
+                    of_words = engine.family.word_layers(engine.network)
+                    how = (layers, settings.start, of_words, positions, settings.threshold)
                     controller = MaskedInjector(trajectory.levels, *how, given_foreground(request, start))
                 return Outcome(denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory))
 
     def row_forwards(self, steps: int, settings: MasaCtrlSettings) -> str:
         """Two rows a step, and the source's two from step S on."""
         shared = Injection((), start=settings.start).steps(steps) if settings.layer_start < 1 else 0
-        inversion = f"{steps}" if settings.inversion_guidance == 1 else f"{2 * steps} (half without a source prompt)"
+        once = SCHEMES[settings.inverter].rows(steps)
+        inversion = f"{once}" if settings.inversion_guidance == 1 else f"{2 * once} (half without a source prompt)"
         without = f"{2 * steps + shared} where source and negative prompt are equal"
         return f"inversion {inversion} + synthesis {2 * steps + 2 * shared} ({without})"
 
@@ -140,6 +145,6 @@ def given_foreground(request: Request, latents: Tensor) -> Tensor | None:
     return found.expand(latents.shape[0], -1, -1)
 
 
-def shared_layers(layers: Sequence[str], layer_start: float) -> list[str]:
+def shared_layers(layers: Sequence[AttentionLayer], layer_start: float) -> list[AttentionLayer]:
     """Of layers in execution order those behind the first share `layer_start`."""
     return [layer for i, layer in enumerate(layers) if i >= layer_start * len(layers) - 1e-9]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from freectl.denoising.attention_maps import token_positions
+from freectl.denoising.attention_maps import TextSequence, token_positions
 from freectl.denoising.sampler import Step
 from freectl.errors import InputError
 
@@ -61,8 +61,15 @@ class Alignment:
         return torch.where(step.index < self.stops[:, None, None] * step.count - 1e-9, mixed, own)
 
 
+def joined(each: Sequence[Alignment]) -> Alignment:
+    """Alignments of stretches of the text that lie one behind the other: no token takes a map of another stretch."""
+    matrices = [torch.block_diag(*parts) for parts in zip(*(one.matrix for one in each), strict=True)]
+    rest = (torch.cat([getattr(one, name) for one in each], 1) for name in ("shared", "factors", "stops"))
+    return Alignment(torch.stack(matrices), *rest)
+
+
 def align(
-    tokenizer: Any,
+    sequence: TextSequence,
     sources: Sequence[str],
     targets: Sequence[str],
     edit: Edit,
@@ -74,7 +81,7 @@ def align(
     """Alignment of each target prompt with its source prompt.
 
     Args:
-        tokenizer: the model's; its length is the number of tokens T.
+        sequence: the stretch of the text that is aligned; its length is the number of tokens T.
         edit: replace is word for word; refine keeps common tokens; auto is replace where word counts are equal.
         reweight: factors of words, as `parse_weights` takes them.
         stop: share of the steps up to which columns are edited. stops: other shares of single words.
@@ -84,22 +91,21 @@ def align(
     Raises:
         InputError: replace with different word counts, or a word that the target does not have.
     """
-    size = tokenizer.model_max_length
-    made = [_align_one(tokenizer, *pair, edit, size, rest) for pair in zip(sources, targets, strict=True)]
-    factors = _by_word(tokenizer, targets, size, 1.0, parse_weights(reweight), "--set reweight")
-    until = _by_word(tokenizer, targets, size, stop, parse_weights(stops, 0, 1), "--set cross_words")
+    made = [_align_one(sequence, *pair, edit, rest) for pair in zip(sources, targets, strict=True)]
+    factors = _by_word(sequence, targets, 1.0, parse_weights(reweight), "--set reweight")
+    until = _by_word(sequence, targets, stop, parse_weights(stops, 0, 1), "--set cross_words")
     matrices, shared = (torch.stack(parts) for parts in zip(*made, strict=True))
     return Alignment(matrices, shared, factors, until)
 
 
 def _by_word(
-    tokenizer: Any, texts: Sequence[str], size: int, default: float, values: Mapping[str, float], option: str
+    sequence: TextSequence, texts: Sequence[str], default: float, values: Mapping[str, float], option: str
 ) -> Tensor:
-    """(B, size): `default`, and the values of single words at their tokens."""
-    found = torch.full((len(texts), size), default)
+    """(B, T): `default`, and the values of single words at their tokens."""
+    found = torch.full((len(texts), sequence.length), default)
     for word, value in values.items():
         for row, text in zip(found, texts, strict=True):
-            row[token_positions(tokenizer, text, word, option)] = value
+            row[token_positions(sequence.tokenizer, text, word, option, sequence.start)] = value
     return found
 
 
@@ -139,40 +145,44 @@ def explained(tokenizer: Any, source: str, target: str, alignment: Alignment) ->
     return found
 
 
-def _align_one(tokenizer: Any, source: str, target: str, edit: Edit, size: int, rest: Rest) -> tuple[Tensor, Tensor]:
+def _align_one(sequence: TextSequence, source: str, target: str, edit: Edit, rest: Rest) -> tuple[Tensor, Tensor]:
+    size = sequence.length
     if kind_of(edit, source, target) == "refine":
-        source_ids, target_ids = (tokenizer(text, truncation=True).input_ids for text in (source, target))
-        return refine_matrix(source_ids, target_ids, size, rest)
-    spans = [word_spans(tokenizer, text, size) for text in (source, target)]
+        return refine_matrix(sequence.ids(source), sequence.ids(target), size, rest)
+    spans = [word_spans(sequence, text) for text in (source, target)]
     if rest == "in-place":
         differing = [i for i, (a, b) in enumerate(zip(source.split(), target.split(), strict=True), 1) if a != b]
         spans = [one[: max(differing, default=0)] for one in spans]
-    return replace_matrix(spans[0], spans[1], size, rest), torch.ones(size)
+    return replace_matrix(spans[0], spans[1], size, rest, sequence.start), torch.ones(size)
 
 
-def word_spans(tokenizer: Any, text: str, size: int) -> list[list[int]]:
-    """Positions of each word's tokens in the encoded text of `size` tokens, the start token counted."""
-    spans, first = [], 1
+def word_spans(sequence: TextSequence, text: str) -> list[list[int]]:
+    """Positions of each word's tokens in the encoded text, special tokens counted."""
+    spans, first = [], sequence.start
     for word in text.split():
-        last = first + len(tokenizer(word).input_ids) - 2
-        spans.append([position for position in range(first, last) if position < size - 1])
+        last = first + len(sequence.tokenizer(word).input_ids) - sequence.start - 1
+        spans.append([position for position in range(first, last) if position < sequence.length - 1])
         first = last
     return spans
 
 
 def replace_matrix(
-    source: Sequence[Sequence[int]], target: Sequence[Sequence[int]], size: int, rest: Rest = "shifted"
+    source: Sequence[Sequence[int]], target: Sequence[Sequence[int]], size: int, rest: Rest = "shifted", start: int = 1
 ) -> Tensor:
-    """(size, size): tokens of the n-th word to those of the n-th, evenly where counts differ; the rest in order."""
+    """(size, size): tokens of the n-th word to those of the n-th, evenly where counts differ; the rest in order.
+
+    Args:
+        start: special tokens in front, each its own.
+    """
     matrix = torch.zeros(size, size)
-    matrix[0, 0] = 1
+    matrix[range(start), range(start)] = 1
     for here, there in zip(source, target, strict=True):
         if len(here) == len(there):
             matrix[list(here), list(there)] = 1
         else:
             for position in here:
                 matrix[position, list(there)] = 1 / max(1, len(there))
-    ends = [1 + sum(map(len, spans)) for spans in (source, target)]
+    ends = [start + sum(map(len, spans)) for spans in (source, target)]
     for i, j in zip(range(ends[0], size), range(ends[1], size), strict=False):
         matrix[j if rest == "in-place" else i, j] = 1
     return matrix

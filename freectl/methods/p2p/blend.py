@@ -1,12 +1,11 @@
 """Prompt-to-Prompt's local blend (arXiv 2208.01626, section 4): change the picture only where the words are."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from freectl.denoising.attention_maps import WordMaps, token_positions, word_mask
+from freectl.denoising.attention_maps import WordMaps, word_mask
 from freectl.denoising.sampler import Lane, Step
 
 GROW = 3
@@ -33,9 +32,9 @@ class LocalBlend:
     """Keeps the source outside the union of the words' masks in source and edit.
 
     Args:
-        tokenizer: the model's.
+        find: token positions of words in a text, given both and an option, as `Engine.token_positions`.
         words: as `parse_blend` gives them. sources, targets: the prompts, B each.
-        layers: cross-attentions whose maps count.
+        layers: names of the layers whose maps count.
         start: share of the steps before which nothing is blended. threshold: as `attention_maps.word_mask` takes it.
 
     Raises:
@@ -44,7 +43,7 @@ class LocalBlend:
 
     def __init__(
         self,
-        tokenizer: Any,
+        find: Callable[[str, str, str], list[int]],
         words: Sequence[tuple[str, str]],
         sources: Sequence[str],
         targets: Sequence[str],
@@ -56,7 +55,7 @@ class LocalBlend:
         self.layers, self.start, self.threshold = frozenset(layers), start, threshold
         sides = {"source": (sources, [a for a, _ in words if a]), "edit": (targets, [b for _, b in words if b])}
         self.positions = {
-            name: [[p for word in chosen for p in token_positions(tokenizer, text, word, OPTION)] for text in texts]
+            name: [[p for word in chosen for p in find(text, word, OPTION)] for text in texts]
             for name, (texts, chosen) in sides.items()
             if chosen
         }

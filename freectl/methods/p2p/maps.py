@@ -3,14 +3,13 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, copy_rows, row_places
-from freectl.denoising.sampler import Lane, RowKey, Step, row_keys
-from freectl.denoising.taps import Edit
+from freectl.denoising.attention_layers import WHOLE, AttentionLayer, Part
+from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, copy_rows, parts_of, row_places
+from freectl.denoising.sampler import Denoiser, Lane, RowKey, Step, row_keys
+from freectl.denoising.taps import Edit, chained
 from freectl.methods.observer import NOBODY, Observer
 from freectl.methods.p2p.align import Alignment
 from freectl.methods.p2p.blend import LocalBlend
@@ -26,6 +25,7 @@ class MapInjector(SourceInjector):
     step, since its maps and latents are needed.
 
     Args:
+        crossed: layers that attend to the text. Those whose name is a site of an injection are edited.
         self_area: largest self-attention maps that are replaced, as a share of the latent's pixels.
         nulls: timestep -> (B, tokens, C), the edit's unconditional embeddings.
         blend: local blend. below: timestep -> the source's latents behind that step; without them the lane's own.
@@ -38,6 +38,7 @@ class MapInjector(SourceInjector):
         injections: Sequence[Injection],
         alignment: Alignment,
         self_area: float,
+        crossed: Sequence[AttentionLayer] = (),
         *,
         nulls: Mapping[float, Tensor] | None = None,
         blend: LocalBlend | None = None,
@@ -47,6 +48,7 @@ class MapInjector(SourceInjector):
     ) -> None:
         super().__init__(levels, injections)
         self.alignment, self.self_area, self.nulls = alignment, self_area, nulls or {}
+        self.crossed = {layer.name: layer for layer in crossed}
         self.blend, self.below = blend, below or {}
         self.observer, self.observed = observer, frozenset(observed)
 
@@ -67,82 +69,72 @@ class MapInjector(SourceInjector):
         if self.blend is not None:
             self.blend.apply(step, lanes, self.below.get(step.timestep, lanes[SOURCE].latents))
 
-    def edits(self, step: Step, lanes: Mapping[str, Lane], network: nn.Module) -> dict[str, Edit]:
-        """Edits of self-attention queries and keys, and of whole cross-attention layers."""
-        places = row_places(lanes, row_keys(lanes))
-        limit = self.self_area * lanes[EDIT].latents.shape[-1] * lanes[EDIT].latents.shape[-2]
+    def edits(self, step: Step, lanes: Mapping[str, Lane], denoiser: Denoiser) -> dict[str, Edit]:
+        """Edits of self-attention queries and keys, and of whole layers that attend to the text."""
+        latents, places = lanes[EDIT].latents, row_places(lanes, row_keys(lanes))
+        size, parts = (latents.shape[-2], latents.shape[-1]), parts_of(denoiser, latents)
+        limit = self.self_area * size[0] * size[1]
         sites = self.sites(step)
-        crossed = {site for site in sites if site.endswith(".attn2")}
-        watched = self.blend.layers if self.blend is not None else frozenset()
-        edits: dict[str, Edit] = {
-            site: partial(_copy_small, places=places, limit=limit) for site in sites if site not in crossed
+        copied: dict[str, Edit] = {
+            site: partial(_copy_small, places=places, limit=limit, part=parts.get(site, WHOLE))
+            for site in sites
+            if site not in self.crossed
         }
-        for site in sorted(crossed | watched):
-            alignment = self.alignment if site in crossed else None
+        groups = [copied]
+        for name, layer in self.crossed.items():
             told: list[Callable[[str, Tensor], None]] = []
-            if self.blend is not None and site in watched:
+            if self.blend is not None and name in self.blend.layers:
                 told.append(self.blend.record)
-            if site in self.observed:
+            if name in sites and name in self.observed:
                 told.append(self.observer.attended)
-            edits |= CrossMapEdit(network.get_submodule(site), places, step, alignment, told).edits(site)
-        return edits
+            if name in sites or told:
+                alignment = self.alignment if name in sites else None
+                groups.append(CrossMapEdit(denoiser.network, layer, places, size, step, alignment, told).edits())
+        return chained(*groups)
 
 
-def _copy_small(value: Tensor, places: Mapping[RowKey, slice], limit: float) -> Tensor:
-    return copy_rows(value, places, {ROW: FROM}) if value.shape[1] <= limit else value
+def _copy_small(value: Tensor, places: Mapping[RowKey, slice], limit: float, part: Part) -> Tensor:
+    return copy_rows(value, places, {ROW: FROM}, part) if part.tokens(value) <= limit else value
 
 
 class CrossMapEdit:
-    """Edits one cross-attention layer: its output changes by what the map's change adds.
+    """Edits one layer that attends to the text: its output changes by what the map's change adds.
 
     Args:
-        layer: the diffusers `Attention`.
-        places: rows of the stacked batch.
+        layer: where the text's columns of the softmax are the map.
+        places: rows of the stacked batch. size: the latents' (h, w).
         alignment: how the map is edited; None = not at all.
-        told: are given each lane's map (B, heads, pixels, tokens) as it acts.
+        told: are given each lane's map (B, heads, pixels, tokens) as it acts, as `AttentionLayer.shares` has it.
     """
 
     def __init__(
         self,
-        layer: Any,
+        network: nn.Module,
+        layer: AttentionLayer,
         places: Mapping[RowKey, slice],
+        size: tuple[int, int],
         step: Step,
         alignment: Alignment | None,
         told: Sequence[Callable[[str, Tensor], None]] = (),
     ) -> None:
-        self.layer, self.step, self.alignment, self.told = layer, step, alignment, told
+        self.network, self.layer, self.size = network, layer, size
+        self.step, self.alignment, self.told = step, alignment, told
         self.row, self.source = places[ROW], places[FROM]
-        self._seen: dict[str, Tensor] = {}
 
-    def edits(self, site: str) -> dict[str, Edit]:
+    def edits(self) -> dict[str, Edit]:
         """For `freectl.denoising.taps.tap`: watch the layer's projections, change its output."""
-        return {f"{site}.to_{letter}": partial(self._watch, letter) for letter in "qkv"} | {site: self._apply}
+        return self.layer.watched(self._apply)
 
-    def _watch(self, letter: str, value: Tensor) -> Tensor:
-        self._seen[letter] = value
-        return value
-
-    def _apply(self, output: Tensor) -> Tensor:
-        own, source = self._map(self.row), self._map(self.source)
+    def _apply(self, seen: Mapping[str, Tensor], output: Tensor) -> Tensor:
+        network, layer, size = self.network, self.layer, self.size
+        own, source = (layer.weights(network, seen, rows, size) for rows in (self.row, self.source))
         acting = own if self.alignment is None else self.alignment.mix(source, own, self.step)
         for tell in self.told:
-            tell(SOURCE, source)
-            tell(EDIT, acting)
+            tell(SOURCE, layer.shares(source))
+            tell(EDIT, layer.shares(acting))
         if self.alignment is None:
             return output
-        change = acting - own
-        hidden = (change @ self._heads(self._seen["v"][self.row])).transpose(1, 2).flatten(2).to(output.dtype)
-        project = self.layer.to_out[0]
-        # the projection is linear up to its bias, so the change goes through it alone: what adapters add stays
-        added = (project(hidden) - project(torch.zeros_like(hidden))) / self.layer.rescale_output_factor
         edited = output.clone()
-        edited[self.row] = output[self.row] + added
+        here = layer.of_picture(edited, self.row, size)
+        here.add_(layer.added(network, acting - own, seen, self.row, size).to(output.dtype))
         return edited
-
-    def _map(self, rows: slice) -> Tensor:
-        """Attention of the rows, (B, heads, pixels, tokens)."""
-        q, k = (self._heads(self._seen[letter][rows]) for letter in "qk")
-        return (q @ k.transpose(-1, -2) * self.layer.scale).softmax(-1)
-
-    def _heads(self, value: Tensor) -> Tensor:
-        return value.float().unflatten(-1, (self.layer.heads, -1)).transpose(1, 2)

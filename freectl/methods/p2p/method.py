@@ -6,12 +6,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from torch import Tensor
 
-from freectl.denoising.injection import EDIT, SOURCE, Injection, projections
-from freectl.denoising.inversion import Level
+from freectl.denoising.attention_layers import picture_sites
+from freectl.denoising.attention_maps import TextSequence
+from freectl.denoising.injection import EDIT, SOURCE, Injection
+from freectl.denoising.inverters import SCHEMES, Inverter, Level
 from freectl.denoising.sampler import Lane, Prompt
 from freectl.errors import InputError
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted, with_negative
-from freectl.methods.p2p.align import Alignment, Rest, align, explained, kind_of, parse_weights
+from freectl.methods.inverter import inverter
+from freectl.methods.p2p.align import Alignment, Rest, align, explained, joined, kind_of, parse_weights
 from freectl.methods.p2p.blend import LocalBlend, parse_blend
 from freectl.methods.p2p.maps import MapInjector
 from freectl.methods.p2p.null_text import NullTextSettings, null_text
@@ -78,6 +81,7 @@ class P2PSettings(BaseModel):
         source="direct: arXiv 2310.01506; ddim: section 4.1; negative-prompt: arXiv 2305.16807; null-text: 2211.09794",
     )
     inversion_at: Level = inversion_level()
+    inverter: Inverter = inverter()
     null_steps: int = setting(
         10,
         "null-text: Adam's steps at each timestep at most; fewer where the error is small",
@@ -142,21 +146,24 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
             raise InputError("--long-prompts", found, f"up to {engine.text.reads} tokens")
         texts = request.source_prompts
         tokens = request.prompt.cond.shape[1]
-        alignment = aligned(engine.pipe.tokenizer, texts, request.texts, settings).lengthened(tokens)
+        alignment = aligned(engine.text.sequences, texts, request.texts, settings).lengthened(tokens)
         blend = self._blend(engine, request, settings)
+        crossed = engine.family.cross_layers(engine.network)
         injections = [
-            Injection(projections(engine.family.self_attentions(engine.network), "qk"), stop=settings.self_stop),
-            Injection(tuple(engine.family.cross_attentions(engine.network)), stop=settings.last_cross),
+            Injection(picture_sites(engine.family.self_layers(engine.network), "qk"), stop=settings.self_stop),
+            Injection(tuple(layer.name for layer in crossed), stop=settings.last_cross),
         ]
         with engine.cost.counting(engine.network):
             guided = request.prompt.uncond is not None
             nulls: Mapping[float, Tensor] = {}
             with engine.cost.stage("analysis"):
                 if guided and settings.inversion == "null-text":
-                    how = NullTextSettings(settings.null_steps, settings.null_rate, settings.inversion_at)
+                    at, inverter = settings.inversion_at, settings.inverter
+                    how = NullTextSettings(settings.null_steps, settings.null_rate, at, inverter)
                     trajectory, nulls = null_text(engine, request, texts, how)
                 else:
-                    trajectory = inverted(engine, request, texts, evaluate_at=settings.inversion_at)
+                    at, how_up = settings.inversion_at, settings.inverter
+                    trajectory = inverted(engine, request, texts, evaluate_at=at, inverter=how_up)
             with engine.cost.stage("synthesis"):
                 start = trajectory.start if request.latents is None else request.latents
                 prompt, source = request.prompt, engine.encode_prompt(texts)
@@ -177,11 +184,12 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
                     injections,
                     alignment.to(engine.device),
                     settings.self_area,
+                    crossed,
                     nulls=nulls,
                     blend=blend,
                     below=trajectory.below if levels else None,
                     observer=self.observer,
-                    observed=engine.family.word_layers(engine.network),
+                    observed=[layer.name for layer in engine.family.word_layers(engine.network)],
                 )
                 latents = denoise(engine, request, lanes, list(trajectory.levels), controller, source=trajectory)
         return Outcome(latents, warnings=[] if all(texts) else ["p2p without a source prompt has no words to align"])
@@ -196,11 +204,12 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
             most, least = (settings.null_steps + 2) * steps, 2 * steps
             backwards = f"{settings.null_steps * steps} row backwards"
             fitting = f"null-text {most} (at most, with {backwards}; at least {least} with none) + "
-        return f"inversion {steps} + {fitting}synthesis {2 * steps + each * shared}"
+        return f"inversion {SCHEMES[settings.inverter].rows(steps)} + {fitting}synthesis {2 * steps + each * shared}"
 
     def alignment(self, tokenizer: Any, source: str, target: str, settings: P2PSettings) -> dict[str, Any]:
         """What is done with the maps of each token of the target prompt."""
-        alignment = aligned(tokenizer, [source], [target], settings)
+        sequence = TextSequence(tokenizer, tokenizer.model_max_length)
+        alignment = aligned([sequence], [source], [target], settings)
         kind = kind_of(settings.edit, source, target)
         return {"edit": kind, "tokens": explained(tokenizer, source, target, alignment)}
 
@@ -209,17 +218,19 @@ edits of maps act on the conditional half of eps_u + s (eps_c - eps_u)
         if not words:
             return None
         return LocalBlend(
-            engine.pipe.tokenizer,
+            engine.token_positions,
             words,
             request.source_prompts,
             request.texts,
-            engine.family.word_layers(engine.network),
+            [layer.name for layer in engine.family.word_layers(engine.network)],
             start=settings.blend_start,
             threshold=settings.blend_threshold,
         )
 
 
-def aligned(tokenizer: Any, sources: Sequence[str], targets: Sequence[str], settings: P2PSettings) -> Alignment:
-    """`align` as the settings say."""
+def aligned(
+    sequences: Sequence[TextSequence], sources: Sequence[str], targets: Sequence[str], settings: P2PSettings
+) -> Alignment:
+    """`align` of each stretch of the text as the settings say."""
     how = (settings.edit, settings.reweight, settings.cross_stop, settings.cross_words, settings.rest)
-    return align(tokenizer, sources, targets, *how)
+    return joined([align(one, sources, targets, *how) for one in sequences])

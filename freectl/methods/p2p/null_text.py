@@ -9,7 +9,8 @@ from torch import Tensor
 
 from freectl.denoising.cost import Cost
 from freectl.denoising.grad import frozen
-from freectl.denoising.inversion import Level, Trajectory
+from freectl.denoising.inversion import Trajectory
+from freectl.denoising.inverters import Inverter, Level
 from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Prompt, Step, sample
 from freectl.files.cache import content_key
@@ -27,12 +28,13 @@ class NullTextSettings:
 
     Attributes:
         steps: of Adam at each timestep, at most. rate: learning rate at the first timestep; the last one has half.
-        inversion_at: as `inversion.invert` takes it.
+        inversion_at, inverter: as `inversion.invert` takes them.
     """
 
     steps: int = 10
     rate: float = 0.01
     inversion_at: Level = "lower"
+    inverter: Inverter = "euler"
 
 
 def null_text(
@@ -54,7 +56,8 @@ def null_text(
     each = []
     for i, (image, text) in enumerate(zip(request.images, texts, strict=True)):
         negative = Prompt(uncond[i : i + 1], None, {"cond": _rows(request.prompt.added.get("uncond", {}), i)})
-        trajectory, key = engine.invert(image, text, path, evaluate_at=settings.inversion_at)
+        at, inverter = settings.inversion_at, settings.inverter
+        trajectory, key = engine.invert(image, text, path, evaluate_at=at, inverter=inverter)
         key = content_key(
             what="null text",
             trajectory=key,

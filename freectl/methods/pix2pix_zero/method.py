@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from freectl.denoising.injection import EDIT, SOURCE
-from freectl.denoising.inversion import Level
+from freectl.denoising.inverters import Level
 from freectl.denoising.noise_prior import NoisePrior
 from freectl.denoising.sampler import Lane, Prompt
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted, with_negative
@@ -144,7 +144,7 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
                 lanes[EDIT] = Lane(start.clone(), edit, request.guidance_scale)
                 levels = trajectory.levels if settings.source_row == "held" else {}
                 shared = settings.steer == "shared"
-                layers = engine.family.cross_attentions(engine.network)
+                layers = [layer.name for layer in engine.family.cross_layers(engine.network)]
                 guide = CrossAttentionGuide(layers, settings.xa_guidance, shared, levels, engine.cost)
                 latents = denoise(engine, request, lanes, list(trajectory.levels), guide, source=trajectory)
         warnings = [] if all(texts) else ["pix2pix-zero without a source prompt has no words to compare"]

@@ -2,18 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from freectl.denoising.attention_layers import AttentionLayer, Part
 from freectl.errors import InputError
 from freectl.models.conditioning import TextConditioner
 
 ON_FEW_STEPS = ("sdedit", "flowedit", "ddpm-inversion")
 """Methods that follow no trajectory of a picture: all that few-step models run."""
-Pair = tuple[str, str]
-"""Sites of an attention layer's queries and keys."""
+FLOW_METHODS = ("rf-inversion",)
+"""Methods that exist on flows alone."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class CtrlXSites:
 
     Attributes:
         injected: sites whose outputs are the structure's: one residual block, queries and keys of attentions.
-        transferred: self-attention layer -> site of its input, which takes over the appearance's statistics.
+        transferred: layer in which the picture attends to itself -> site of its input, which takes over the
+            appearance's statistics.
     """
 
     injected: tuple[str, ...]
@@ -40,11 +42,12 @@ class Family(ABC):
         text: encodes its prompts.
         guidance_scale: default of its samplers.
         freecontrol: FreeControl's settings that depend on the kind of model; `guidance_scale` where its own is another.
+        pnp: Plug-and-Play's windows that depend on the kind of model; a feature_stop of 0 where it has no features.
         upcast_vae: its VAE runs in fp32 where fp16 weights ask for it.
         square: pictures are fitted to the square it was trained on, whatever their shape.
         words: its entry of `prompts/seeds.yaml` and `prompts/directions.yaml`: what its seed pictures are asked for.
         network: class of that network in diffusers.
-        methods: names of the methods that it runs; None = all.
+        methods: names of the methods that it runs; None = all, those of `FLOW_METHODS` on flows.
         single_files: diffusers' names of its kinds of single file.
         flow: whether its networks predict velocities.
     """
@@ -55,6 +58,7 @@ class Family(ABC):
     text: type[TextConditioner]
     guidance_scale: float
     freecontrol: Mapping[str, Any]
+    pnp: Mapping[str, float] = field(default_factory=dict)
     upcast_vae: bool = False
     square: bool = False
     words: str = "photos"
@@ -102,24 +106,24 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def concept_sites(self, network: nn.Module) -> list[Pair]:
-        """Attentions to the text beside the structure sites, on the same grid: FreeControl's masks."""
+    def concept_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """Attentions to the text beside the structure sites, on the same tokens: FreeControl's masks."""
 
     @abstractmethod
-    def word_sites(self, network: nn.Module) -> list[Pair]:
+    def word_layers(self, network: nn.Module) -> list[AttentionLayer]:
         """Attentions to the text that tell best where a word is, all on one grid; in execution order."""
 
     @abstractmethod
-    def self_attentions(self, network: nn.Module) -> list[str]:
+    def self_layers(self, network: nn.Module) -> list[AttentionLayer]:
         """All layers in which the picture attends to itself, in execution order."""
 
     @abstractmethod
-    def cross_attentions(self, network: nn.Module) -> list[str]:
+    def cross_layers(self, network: nn.Module) -> list[AttentionLayer]:
         """All layers in which the picture attends to the text, in execution order."""
 
     @abstractmethod
-    def pnp_sites(self, network: nn.Module) -> tuple[str, tuple[str, ...]]:
-        """The feature site, and the query and key sites, of Plug-and-Play (arXiv 2211.12572).
+    def pnp_sites(self, network: nn.Module) -> tuple[str | None, tuple[str, ...]]:
+        """The feature site, or None, and the query and key sites, of Plug-and-Play (arXiv 2211.12572).
 
         Raises:
             InputError: the network has no such layers.
@@ -157,6 +161,14 @@ class Family(ABC):
         """Output of a structure site, for latents of `size` (height, width), as features (rows, tokens, C)."""
         return value
 
+    def parts(self, network: nn.Module, size: tuple[int, int]) -> Mapping[str, Part]:
+        """Site -> the picture's tokens, where not all that passes is theirs or tokens are not the second axis.
+
+        Args:
+            size: of the latents, (height, width).
+        """
+        return {}
+
     def largest(self, network: Any) -> int | None:
         """Latent cells of the longest side that the network has places for; None = any."""
         return None
@@ -170,11 +182,20 @@ class Family(ABC):
         Raises:
             InputError: it does not; the message lists those that it runs.
         """
-        if few_steps and name not in ON_FEW_STEPS:
+        if self.runs(name) and not self.runs(name, few_steps=few_steps):
             found = f"{name} on a {self.name} model distilled to a few steps, which inversion does not follow"
-            raise InputError("--method", found, f"{', '.join(ON_FEW_STEPS)}, or the model that it was distilled from")
-        if self.methods is not None and name not in self.methods:
-            raise InputError("--method", f"{name}, which does not run on {self.name} models", ", ".join(self.methods))
+            able = ", ".join(one for one in ON_FEW_STEPS if self.runs(one))
+            raise InputError("--method", found, f"{able}, or the model that it was distilled from")
+        if not self.runs(name):
+            named = [name for name in self.methods or () if self.runs(name)]
+            allowed = ", ".join(named) or "another method, or a flow model"
+            raise InputError("--method", f"{name}, which does not run on {self.name} models", allowed)
+
+    def runs(self, method: str, *, few_steps: bool = False) -> bool:
+        """Whether the family runs a method, by its name; `few_steps` as for `check_method`."""
+        if (few_steps and method not in ON_FEW_STEPS) or (method in FLOW_METHODS and not self.flow):
+            return False
+        return self.methods is None or method in self.methods
 
     def check_long_prompts(self) -> None:
         """Check that the family reads texts in pieces.
@@ -184,7 +205,3 @@ class Family(ABC):
         """
         if not self.text.takes_pieces:
             raise InputError("--long-prompts", f"a {self.name} model, whose text is one sequence", "shorter texts")
-
-    def word_layers(self, network: nn.Module) -> list[str]:
-        """The layers of `word_sites`."""
-        return [query.removesuffix(".to_q") for query, _ in self.word_sites(network)]

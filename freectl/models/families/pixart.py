@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from freectl.denoising.attention_layers import AttentionLayer
 from freectl.denoising.sampler import TEXT_MASK
 from freectl.models.families.transformer import PATH_METHODS, TransformerFamily, structure_blocks, times_of
-from freectl.models.families.unet import PUBLISHED_FREECONTROL
+from freectl.models.families.unet import PUBLISHED_FREECONTROL, attention_layer
 from freectl.models.t5_text import T5TextConditioner
 
 
@@ -61,13 +62,10 @@ class PixArtFamily(TransformerFamily):
         sites = [f"transformer_blocks.{block}.attn1.to_k" for block in blocks]
         return {"all": sites, "first": sites[:1], "last": sites[-1:]}[layers]
 
-    def self_attentions(self, network: nn.Module) -> list[str]:
-        """The first attention of each block."""
-        return [name for name, _ in network.named_modules() if name.endswith(".attn1")]
-
-    def cross_attentions(self, network: nn.Module) -> list[str]:
-        """The second attention of each block."""
-        return [name for name, _ in network.named_modules() if name.endswith(".attn2")]
+    def attentions(self, network: nn.Module) -> list[AttentionLayer]:
+        """The first attention of each block; the second one's text is masked, and not read."""
+        names = [name for name, _ in network.named_modules() if name.endswith(".attn1")]
+        return [attention_layer(network, name) for name in names]
 
 
 PIXART = PixArtFamily(
@@ -77,6 +75,6 @@ PIXART = PixArtFamily(
     text=T5TextConditioner,
     guidance_scale=4.5,
     freecontrol=PUBLISHED_FREECONTROL,
-    methods=(*PATH_METHODS, "freecontrol", "masactrl"),
+    methods=(*PATH_METHODS, "freecontrol", "masactrl", "pnp"),
     flow=False,
 )

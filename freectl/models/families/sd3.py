@@ -5,8 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from freectl.denoising.attention_layers import AttentionLayer, picture_sites
+from freectl.models.families.base import CtrlXSites
 from freectl.models.families.transformer import (
+    ATTENTION_METHODS,
     FLOW_FREECONTROL,
+    PATH_METHODS,
     TransformerFamily,
     shift_of,
     structure_blocks,
@@ -71,6 +75,41 @@ class SD3Family(TransformerFamily):
         sites = [_keys(network, f"transformer_blocks.{block}") for block in blocks]
         return {"all": sites, "first": sites[:1], "last": sites[-1:]}[layers]
 
+    def attentions(self, network: nn.Module) -> list[AttentionLayer]:
+        """Of each block that of picture and text together, and that of the picture alone where there is one."""
+        modules = dict(network.named_modules())
+        names = [f"transformer_blocks.{i}.{leaf}" for i in range(_depth(network)) for leaf in ("attn", "attn2")]
+        return [_attention(modules, name) for name in names if name in modules]
+
+    def ctrlx_sites(self, network: nn.Module) -> CtrlXSites:
+        """Queries and keys of the structure blocks; statistics at the inputs of these and as many behind them.
+
+        The published layers are a UNet's: which blocks these should be is not measured.
+        """
+        blocks = structure_blocks(_depth(network))
+        names = tuple(f"transformer_blocks.{i}." for i in blocks)
+        inside = [layer for layer in self.attentions(network) if layer.name.startswith(names)]
+        moved = range(blocks.start, min(_depth(network), blocks.stop + len(blocks)))
+        entries = {f"transformer_blocks.{i}.attn": f"transformer_blocks.{i}.norm1.norm" for i in moved}
+        return CtrlXSites(picture_sites(inside, "qk"), entries)
+
+
+def _depth(network: Any) -> int:
+    return network.config.num_layers
+
+
+def _attention(modules: dict[str, nn.Module], name: str) -> AttentionLayer:
+    """A layer whose queries and keys are seen behind their norms, where it has such; heads are the second axis then."""
+    site = {letter: f"{name}.norm_{letter}" for letter in "qk" if f"{name}.norm_{letter}" in modules}
+    picture = {letter: site.get(letter, f"{name}.to_{letter}") for letter in "qkv"}
+    text = {}
+    if f"{name}.add_k_proj" in modules:
+        normed = f"{name}.norm_added_k"
+        text = {"k": normed if normed in modules else f"{name}.add_k_proj", "v": f"{name}.add_v_proj"}
+    heads: Any = modules[name].heads
+    last = f"{name}.to_out.0"
+    return AttentionLayer(name, heads, picture, text, output=last, projection=last)
+
 
 def _keys(network: nn.Module, block: str) -> str:
     modules = dict(network.named_modules())
@@ -81,6 +120,7 @@ def _keys(network: nn.Module, block: str) -> str:
 SD3 = SD3Family(
     name="sd3",
     network="SD3Transformer2DModel",
+    methods=(*PATH_METHODS, "freecontrol", *ATTENTION_METHODS, "ctrlx"),
     pipeline="freectl.pipelines.sd3:FreeControl3Pipeline",
     text=JointTextConditioner,
     guidance_scale=7.0,

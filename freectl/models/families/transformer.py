@@ -1,17 +1,21 @@
 """What families on diffusion transformers share: tokens of patches, blocks in a row, flow matching."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from freectl.denoising.attention_layers import AttentionLayer, Part, picture_sites
 from freectl.errors import InputError
-from freectl.models.families.base import CtrlXSites, Family, Pair
+from freectl.models.families.base import CtrlXSites, Family
 
-PATH_METHODS = ("sdedit", "flowedit", "ddpm-inversion")
+PATH_METHODS = ("sdedit", "flowedit", "ddpm-inversion", "rf-inversion")
 """Methods that need nothing of a network but its output."""
+ATTENTION_METHODS = ("pnp", "p2p", "masactrl")
+"""Methods that read and replace what passes `TransformerFamily.attentions`."""
 
 FINEST = 32
 """Tokens a side at which structure is compared: those of Stable Diffusion XL at 1024 px; finer grids copy too much."""
@@ -27,11 +31,12 @@ FLOW_FREECONTROL: dict[str, float | str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerFamily(Family):
-    """A family of transformers whose blocks lie in `transformer_blocks`."""
+    """A family of diffusion transformers."""
 
     component: str = "transformer"
     methods: tuple[str, ...] | None = (*PATH_METHODS, "freecontrol")
     flow: bool = True
+    pnp: Mapping[str, float] = field(default_factory=lambda: {"feature_stop": 0.0, "attention_stop": 0.2})
 
     def described(self, network: Any) -> str:
         """Class, blocks and channels."""
@@ -52,29 +57,42 @@ class TransformerFamily(Family):
         features = value if value.dim() == 3 else value.transpose(1, 2).flatten(2)
         return pooled(features, (size[0] // patch, size[1] // patch))
 
-    def concept_sites(self, network: nn.Module) -> list[Pair]:
-        """None: a transformer's words are found in its joint attention."""
+    def attentions(self, network: nn.Module) -> list[AttentionLayer]:
+        """All layers in which the picture attends to itself, with the text's sites where also to it; as they run.
+
+        None unless a family says where tokens pass; methods of `ATTENTION_METHODS` and masks of words need them.
+        """
         return []
 
-    def word_sites(self, network: nn.Module) -> list[Pair]:
-        """None, as `concept_sites`."""
-        return []
+    def self_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """All of `attentions`."""
+        return self.attentions(network)
 
-    def cross_attentions(self, network: nn.Module) -> list[str]:
-        """None: text and picture attend to each other in one layer."""
-        return []
+    def cross_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """Those of `attentions` that have text."""
+        return [layer for layer in self.attentions(network) if layer.text]
 
-    def self_attentions(self, network: nn.Module) -> list[str]:
-        """All attentions, in execution order."""
-        return [name for name, _ in network.named_modules() if name.endswith((".attn", ".attn2"))]
+    def word_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """Attentions to the text in the blocks of the structure sites."""
+        blocks = tuple(f"{site.rsplit('.', 2)[0]}." for site in self.structure_sites(network))
+        return [layer for layer in self.cross_layers(network) if layer.name.startswith(blocks)]
 
-    def pnp_sites(self, network: nn.Module) -> tuple[str, tuple[str, ...]]:
-        """As `Family.pnp_sites`."""
-        raise InputError("--method", f"pnp on {self.name}, which has no residual blocks", "another method")
+    def concept_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """As `word_layers`."""
+        return self.word_layers(network)
+
+    def parts(self, network: nn.Module, size: tuple[int, int]) -> Mapping[str, Part]:
+        """Of all sites of `attentions`."""
+        pairs = [(layer, letter) for layer in self.attentions(network) for letter in layer.picture]
+        return {layer.picture[letter]: layer.part(letter, size) for layer, letter in pairs}
+
+    def pnp_sites(self, network: nn.Module) -> tuple[str | None, tuple[str, ...]]:
+        """The picture's queries and keys in all layers (arXiv 2508.07519); there are no residual blocks."""
+        return None, picture_sites(self.attentions(network), "qk")
 
     def ctrlx_sites(self, network: nn.Module) -> CtrlXSites:
-        """As `Family.ctrlx_sites`."""
-        raise InputError("--method", f"ctrlx on {self.name}, which has no residual blocks", "another method")
+        """As `Family.ctrlx_sites`; none unless a family says where its layers' inputs pass."""
+        raise InputError("--method", f"ctrlx on {self.name}, whose layers' inputs are not tapped", "another method")
 
 
 def structure_blocks(depth: int) -> range:

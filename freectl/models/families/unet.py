@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from freectl.denoising.attention_layers import AttentionLayer
 from freectl.denoising.injection import projections
 from freectl.denoising.taps import TapError
 from freectl.errors import InputError
-from freectl.models.families.base import CtrlXSites, Family, Pair
+from freectl.models.families.base import CtrlXSites, Family
 
 
 def unet_call(
@@ -121,22 +122,23 @@ class UNetFamily(Family):
         """Maps (rows, C, h, w) of residual blocks as tokens; attention's are that already."""
         return value if value.dim() == 3 else value.flatten(2).transpose(1, 2)
 
-    def concept_sites(self, network: nn.Module) -> list[Pair]:
+    def concept_layers(self, network: nn.Module) -> list[AttentionLayer]:
         """Cross-attentions of the structure block."""
-        return cross_attention_sites(network, self.structure_block)
+        pairs = cross_attention_sites(network, self.structure_block)
+        return [attention_layer(network, query.removesuffix(".to_q")) for query, _ in pairs]
 
-    def word_sites(self, network: nn.Module) -> list[Pair]:
+    def word_layers(self, network: nn.Module) -> list[AttentionLayer]:
         """Cross-attentions of the word blocks; blocks without any add none."""
-        names = [name for name, _ in network.named_modules() if name.endswith(".attn2")]
-        return [(f"{n}.to_q", f"{n}.to_k") for block in self.word_blocks for n in names if n.startswith(f"{block}.")]
+        layers = self.cross_layers(network)
+        return [one for block in self.word_blocks for one in layers if one.name.startswith(f"{block}.")]
 
-    def self_attentions(self, network: nn.Module) -> list[str]:
-        """As `self_attentions`."""
-        return self_attentions(network)
+    def self_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """Of `self_attentions`."""
+        return [attention_layer(network, name) for name in self_attentions(network)]
 
-    def cross_attentions(self, network: nn.Module) -> list[str]:
-        """As `cross_attentions`."""
-        return cross_attentions(network)
+    def cross_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """Of `cross_attentions`."""
+        return [attention_layer(network, name) for name in cross_attentions(network)]
 
     def pnp_sites(self, network: nn.Module) -> tuple[str, tuple[str, ...]]:
         """As `pnp_sites`, from the structure block on."""
@@ -148,6 +150,14 @@ class UNetFamily(Family):
         moved = attentions_under(network, self.ctrlx.appearance)
         inputs = {layer: f"{layer.removesuffix('attn1')}norm1" for layer in moved}
         return CtrlXSites((self.ctrlx.feature, *projections(inside, "qk")), inputs)
+
+
+def attention_layer(unet: nn.Module, name: str) -> AttentionLayer:
+    """A UNet's layer by its name: the picture's attention to itself (`attn1`), or to the text (`attn2`)."""
+    heads: Any = unet.get_submodule(name).heads
+    query, key, value = ({letter: f"{name}.to_{letter}"} for letter in "qkv")
+    picture, text = (query, key | value) if name.endswith(".attn2") else (query | key | value, {})
+    return AttentionLayer(name, heads, picture, text, output=name, projection=f"{name}.to_out.0")
 
 
 def pnp_sites(unet: nn.Module, block: str) -> tuple[str, tuple[str, ...]]:
@@ -225,7 +235,7 @@ def block_sites(unet: nn.Module, block: str, keys: Sequence[str]) -> list[str]:
     return sites
 
 
-def cross_attention_sites(unet: nn.Module, block: str) -> list[Pair]:
+def cross_attention_sites(unet: nn.Module, block: str) -> list[tuple[str, str]]:
     """Pairs (to_q, to_k) of all cross-attention layers under exactly the module `block`, in execution order.
 
     Raises:
