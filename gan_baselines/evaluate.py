@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gan_baselines.config import layout_of
+from gan_baselines.config import CHANNELS, Form, layout_of
 from gan_baselines.data.folders import Source, Split, find_sources, has_split, same_names
 from gan_baselines.data.marks import marked
-from gan_baselines.data.pictures import read_picture, to_range, to_tensor
+from gan_baselines.data.pictures import read_picture, shown, to_range, to_tensor
 from gan_baselines.data.sets import PictureSet
 from gan_baselines.errors import InputError
 from gan_baselines.inference import sample, translate
@@ -54,7 +54,8 @@ def evaluate(
     split: Split = "test" if has_split(data, layout, "test") else "train"
     sources = find_sources(data, layout, split)
     side = weights.about.get("height") if weights.about.get("resized") else None
-    sets = {name: PictureSet(source, side) for name, source in sources.items()}
+    form = weights.model.form
+    sets = {name: PictureSet(source, side, form(name)) for name, source in sources.items()}
     pictures = {name: _taken(part, limit) for name, part in sets.items()}
     report: dict[str, Any] = {"split": split, "pictures": {name: len(p) for name, p in pictures.items()}}
     report["kid_network"] = NETWORK if network is None else "network of the caller's"
@@ -68,8 +69,10 @@ def evaluate(
     learned = find_sources(data, layout, "train") if has_split(data, layout, "train") else sources
     for name in [name for name in weights.translators if only in (None, name)]:
         asked = _Asked(weights, name, seed, samples)
-        mean = _mean_picture(PictureSet(learned[name[1]], side))
-        answers = [_answers(data / split / "answers" / path.stem) for path in sources[name[0]].files[:limit]]
+        mean = _mean_picture(PictureSet(learned[name[1]], side, form(name[1])))
+        answers = [
+            _answers(data / split / "answers" / path.stem, form(name[1])) for path in sources[name[0]].files[:limit]
+        ]
         report[name] = _direction(asked, pictures, mean, known, network, answers)
     return report
 
@@ -102,19 +105,19 @@ class _Asked:
 
 def _taken(part: PictureSet, limit: int | None) -> Tensor:
     pixels = part.take(list(range(min(len(part), limit or len(part)))))
-    return to_range(pixels) if pixels.dtype == torch.uint8 else pixels.float()
+    return pixels.float() if pixels.dtype == torch.int32 else to_range(pixels)
 
 
 def _mean_picture(pictures: PictureSet) -> Tensor:
-    total = torch.zeros(3, pictures.height, pictures.width, dtype=torch.float64)
+    total = torch.zeros(CHANNELS[pictures.form], pictures.height, pictures.width, dtype=torch.float64)
     for index in range(len(pictures)):
         total += pictures.take([index])[0]
     return to_range(total / len(pictures))
 
 
-def _answers(folder: Path) -> list[Tensor]:
+def _answers(folder: Path, form: Form) -> list[Tensor]:
     files = sorted(folder.glob("*.png")) if folder.is_dir() else []
-    return [to_range(to_tensor(read_picture(path))) for path in files]
+    return [to_range(to_tensor(read_picture(path, form=form))) for path in files]
 
 
 def _noise_kid(weights: Weights, source: Source, real: Tensor, seed: int, network: nn.Module) -> float:
@@ -149,16 +152,16 @@ def _direction(
     source, target = pictures[asked.name[0]], pictures[asked.name[1]]
     made = torch.stack([asked.answer(picture) for picture in source])
     rivals = {"model": made, "identity": source, "mean": mean.expand(len(source), -1, -1, -1)}
-    if source.shape[1] != target.shape[1]:  # label maps are no pictures
+    if source.shape[1] != target.shape[1]:  # label maps are no pictures, grey ones no coloured ones
         del rivals["identity"]
     if any(r.shape[-2:] != target.shape[-2:] for r in rivals.values()):
         raise InputError("--data", "sides of different picture sizes", "equal sizes")
-    wanted = pooled_features(network, target)
+    wanted = pooled_features(network, shown(target))
     result = {}
-    for rival, shown in rivals.items():
-        values = {"kid": _kid(wanted, pooled_features(network, shown))}
-        if known and len(shown) == len(target):
-            values |= {"l1": mean_l1(shown, target), "psnr": mean_psnr(shown, target)}
+    for rival, found in rivals.items():
+        values = {"kid": _kid(wanted, pooled_features(network, shown(found)))}
+        if known and len(found) == len(target):
+            values |= {"l1": mean_l1(found, target), "psnr": mean_psnr(found, target)}
         result[rival] = values
     if back := asked.back():
         result["model"]["cycle_l1"] = mean_l1(torch.stack([asked.answer(p, name=back) for p in made]), source)

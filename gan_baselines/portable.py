@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.onnx import OnnxExporterError
 
-from gan_baselines.config import LEAST_SIDE
+from gan_baselines.config import CHANNELS, LEAST_SIDE
 from gan_baselines.errors import GanError, InputError
 from gan_baselines.files import replace_folder
 from gan_baselines.networks.convolutions import Conv2d, ConvTranspose2d
@@ -48,7 +48,7 @@ def check_packages() -> None:
 def export_onnx(weights: Weights, out: Path, size: int | None = None) -> dict[str, Any]:
     """Write a folder with one file a direction, or one that draws from noise, each compared with PyTorch by running it.
 
-    AB.onnx takes "picture" (1, C, H, W) in [-1, 1] and gives "translation" (1, 3, H, W). A model with several answers
+    AB.onnx takes "picture" (1, C, H, W) in [-1, 1] and gives "translation". A model with several answers
     also takes "style" (1, n), which AB.style.onnx reads off a "target" picture. sample.onnx takes "noise" (N, n), and
     "condition" (N, m) where the model has one, and gives "pictures". Dropout is off; batch norm takes the picture's
     own statistics in translators and stored ones in samplers, as `translate` and `sample` do.
@@ -101,7 +101,7 @@ def _jobs(weights: Weights, side: int) -> dict[str, tuple[nn.Module, dict[str, T
         jobs["sample.onnx"] = (_plain(sampler, own_statistics=False), inputs, "pictures")
     # a search for the noise of a picture, as CoGAN's, is no network
     for direction, network in ({} if hasattr(weights.model, "search") else weights.translators).items():
-        inputs = {"picture": _picture(weights.model, side, rng)}
+        inputs = {"picture": _picture(weights.model, direction, side, rng)}
         if (style := _style_of(weights, direction, side, rng)) is not None:
             of = _plain(_StyleOf(weights.network, direction), own_statistics=True)
             jobs[f"{direction}.style.onnx"] = (of, {"target": style[0]}, "style")
@@ -110,9 +110,9 @@ def _jobs(weights: Weights, side: int) -> dict[str, tuple[nn.Module, dict[str, T
     return jobs
 
 
-def _picture(model: Any, side: int, rng: torch.Generator) -> Tensor:
+def _picture(model: Any, direction: str, side: int, rng: torch.Generator) -> Tensor:
     if not hasattr(model, "labels"):
-        return torch.rand(1, 3, side, side, generator=rng) * 2 - 1
+        return torch.rand(1, CHANNELS[model.form(direction[0])], side, side, generator=rng) * 2 - 1
     return torch.randint(0, model.labels, (1, 1 + int(model.instances), side, side), generator=rng).float()
 
 

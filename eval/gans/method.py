@@ -88,6 +88,8 @@ class Translator:
         chosen = direction_of(weights, direction)
         with translated_errors():
             loaded = load_weights(weights, OPTION, only=chosen)
+        if (forms := {loaded.model.form(side) for side in chosen}) != {"rgb"}:
+            raise InputError(OPTION, f"weights for {', '.join(sorted(forms))} pictures", "weights for RGB pictures")
         self.generator = loaded.translators[chosen].to(device)
         self.multiple, self.seed, self.device = loaded.multiple, seed, device
         self.label = f"{loaded.model.name} {chosen}"

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,8 +45,9 @@ def translate(
     record = read_record(weights)
     chosen = direction_of(direction, record["translators"])
     labelled = layout_of(str(record["model"].get("name"))) == "labelled"
+    forms: list[Any] = [record["model"].get(f"form_{side.lower()}", "rgb") for side in chosen]
     for path in files:  # all of them before the first is written: decoding costs little beside a network
-        _read(path, labelled, instances)
+        _read(path, labelled, instances, forms[0])
     given = None if style is None else pictures.to_range(pictures.to_tensor(pictures.read_picture(style, "--style")))
     net = loaded(weights, threads, only=chosen)
 
@@ -56,20 +57,20 @@ def translate(
     made_folder(output)
     started = time.perf_counter()
     for path in files:
-        picture = _checked(net, _read(path, labelled, instances), path)
+        picture = _checked(net, _read(path, labelled, instances, forms[0]), path)
         for index in range(samples):
             made = inference.translate(net.translators[chosen], picture, net.multiple, dropout=dropout,
                                        seed=seed + index, style=wanted)  # fmt: skip
             name = path.stem if samples == 1 else f"{path.stem}_{index}"
-            pictures.save_image(pictures.to_image(made), output / f"{name}.png")
+            pictures.save_image(pictures.to_image(made, forms[1]), output / f"{name}.png")
     seconds = round(time.perf_counter() - started, 3)
     count = len(files) * samples
     value = {"output": str(output), "direction": chosen, "pictures": count, "seconds": seconds}
     emit(value, f"{count} pictures in {output}, {seconds} s", form)
 
 
-def _read(path: Path, labelled: bool, instances: Path | None) -> "Tensor":
-    """A picture (3, H, W) in [-1, 1], or a label map (1, H, W) with its instances as a second channel."""
+def _read(path: Path, labelled: bool, instances: Path | None, form: Any) -> "Tensor":
+    """A picture (C, H, W) in [-1, 1], or a label map (1, H, W) with its instances as a second channel."""
     import torch
 
     from gan_baselines.data import pictures
@@ -77,7 +78,7 @@ def _read(path: Path, labelled: bool, instances: Path | None) -> "Tensor":
     if not labelled:
         if instances is not None:
             raise InputError("--instances", f"'{instances}' for a model of pictures", "weights of pix2pixhd or spade")
-        return pictures.to_range(pictures.to_tensor(pictures.read_picture(path, "--input")))
+        return pictures.to_range(pictures.to_tensor(pictures.read_picture(path, "--input", form)))
     maps = [torch.from_numpy(pictures.read_labels(path, "--input")).float()]
     if instances is not None:
         own = instances / f"{path.stem}.png" if instances.is_dir() else instances

@@ -1,10 +1,12 @@
 """Settings of a run: closed, frozen, checked once. Nothing here imports torch."""
 
 from gan_baselines.config.base import (
+    CHANNELS,
     LEAST_SIDE,
     Closed,
     Discriminator,
     Features,
+    Form,
     Generator,
     InitKind,
     Layout,
@@ -38,6 +40,7 @@ from gan_baselines.config.transfer import (
 from gan_baselines.config.unpaired import CycleGan, ModifiedCycleGan
 
 __all__ = [
+    "CHANNELS",
     "LEAST_SIDE",
     "MODELS",
     "PRESETS",
@@ -56,6 +59,7 @@ __all__ = [
     "Dtn",
     "FeatureGan",
     "Features",
+    "Form",
     "GcGan",
     "Generator",
     "InfoGan",

@@ -111,6 +111,10 @@ def _power_of_two(value: int) -> int:
 PowerOfTwo = Annotated[int, AfterValidator(_power_of_two)]
 
 
+Form = Literal["rgb", "grey", "grey16", "rgba"]
+CHANNELS: dict[Form, int] = {"rgb": 3, "grey": 1, "grey16": 1, "rgba": 4}
+
+
 class Model(Closed):
     """What the settings of every model have.
 
@@ -130,6 +134,10 @@ class Model(Closed):
     def multiple(self) -> int:
         """Picture sides must be multiples of this, in px."""
         return getattr(self, "generator").stride  # noqa: B009 - models that translate declare it
+
+    def form(self, side: str) -> Form:
+        """What the pictures of a side, such as "A", are read as and written as."""
+        return getattr(self, f"form_{side.lower()}", "rgb")
 
     @property
     def side(self) -> int | None:

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from gan_baselines.config.base import Discriminator, Generator, LossMode, Model, Norm
+from gan_baselines.config.base import CHANNELS, Discriminator, Form, Generator, LossMode, Model, Norm
 
 
 class CycleGan(Model):
@@ -13,6 +13,8 @@ class CycleGan(Model):
     `one_discriminator` judges both collections (tells neither from the other, only real from made).
     `cycles` forward keeps |F(G(a)) - a| alone, backward |G(F(b)) - b| (its table 4). `lambda_latent` weighs a cycle of
     codes, |z_F(G(a)) - z_G(a)|, z being the middle of a generator; ours, after the lectures' outlook.
+    `form_a`, `form_b` say what pictures are: rgb, grey (of 8 or 16 bits) or rgba; the identity loss and one
+    discriminator ask for equal channels.
     """
 
     name: Literal["cyclegan"] = "cyclegan"
@@ -26,7 +28,18 @@ class CycleGan(Model):
     lambda_latent: float = Field(default=0.0, ge=0)
     one_discriminator: bool = False
     cycles: Literal["both", "forward", "backward"] = "both"
+    form_a: Form = "rgb"
+    form_b: Form = "rgb"
     pool: int = Field(default=50, ge=0)
+
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        if CHANNELS[self.form_a] != CHANNELS[self.form_b] and (self.lambda_identity or self.one_discriminator):
+            raise ValueError(
+                f"form_a {self.form_a} and form_b {self.form_b} of unequal channels, with lambda_identity "
+                f"{self.lambda_identity} and one_discriminator {self.one_discriminator}: set both off"
+            )
+        return self
 
 
 class ModifiedCycleGan(CycleGan):

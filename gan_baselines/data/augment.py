@@ -19,10 +19,17 @@ def crop_flip(pictures: Tensor, size: tuple[int, int], flip: bool, rng: Generato
 
 
 def recolour(pictures: Tensor, amount: float, rng: Generator) -> Tensor:
-    """Multiply brightness, contrast and saturation of each of (N, 3, H, W) in [-1, 1] by 1 - amount to 1 + amount."""
+    """Multiply brightness, contrast and saturation of each of (N, C, H, W) in [-1, 1] by 1 - amount to 1 + amount.
+
+    Grey has no saturation, and transparency, a fourth channel, stays.
+    """
+    if pictures.shape[1] == 4:
+        return torch.cat([recolour(pictures[:, :3], amount, rng), pictures[:, 3:]], 1)
     brightness, contrast, saturation = 1 + (2 * torch.rand(3, len(pictures), 1, 1, 1, generator=rng) - 1) * amount
     x = (pictures + 1) / 2 * brightness
     x = (x - x.mean((1, 2, 3), keepdim=True)) * contrast + x.mean((1, 2, 3), keepdim=True)
+    if x.shape[1] == 1:
+        return x.clamp(0, 1) * 2 - 1
     gray = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
     return (((x - gray) * saturation + gray).clamp(0, 1)) * 2 - 1
 

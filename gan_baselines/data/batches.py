@@ -43,7 +43,9 @@ class Batches:
         if layout == "labelled" and (data.rotate or data.stretch):
             raise InputError("--set data.rotate", "distortions of label maps", "data.rotate=0 and data.stretch=0")
         self.marks = next((marked(config.model, source.marks) for source in sources.values() if source.marks), {})
-        self.sets = {side: PictureSet(found, data.load_size) for side, found in sources.items()}
+        self.sets = {
+            side: PictureSet(found, data.load_size, config.model.form(side)) for side, found in sources.items()
+        }
         first = next(iter(self.sets.values()))
         if any((s.width, s.height) != (first.width, first.height) for s in self.sets.values()):
             sizes = ", ".join(f"{side} {s.width}x{s.height} px" for side, s in self.sets.items())
@@ -78,7 +80,7 @@ class Batches:
         return train.steps or ceil(train.epochs * len(self) / (train.batch_size * world))
 
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The batch of `step` (0-based) for process `rank`: pictures are float (batch, 3, H, W) in [-1, 1]."""
+        """The batch of `step` (0-based) for process `rank`: pictures are float (batch, C, H, W) in [-1, 1]."""
         if all(part.in_memory for part in self.sets.values()):
             return self._made(step, rank, world)
         # files are read one step ahead; a batch depends on nothing but its step, so this changes no result
@@ -114,7 +116,7 @@ class Batches:
 
     def _augmented(self, pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         moved, amount = self._moved(pictures, rng), self.config.data.colour
-        return recolour(moved, amount, rng) if amount and pictures.dtype == torch.uint8 else moved
+        return recolour(moved, amount, rng) if amount and pictures.dtype != torch.int32 else moved
 
     def _moved(self, pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         data = self.config.data
@@ -133,7 +135,7 @@ def merged(batch: Batch) -> Batch:
 
 def _ranged(pixels: torch.Tensor) -> torch.Tensor:
     # label maps stay whole numbers, in floats as everything that networks take
-    return to_range(pixels) if pixels.dtype == torch.uint8 else pixels.float()
+    return pixels.float() if pixels.dtype == torch.int32 else to_range(pixels)
 
 
 def _index(seed: int, name: str, count: int, position: int) -> int:

@@ -1,7 +1,7 @@
-"""One picture: file to 8-bit RGB as a viewer shows it, tensor to file."""
+"""One picture: file to 8-bit RGB as a viewer shows it, or to grey or RGBA; tensor to file."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 
+from gan_baselines.config import Form
 from gan_baselines.errors import GanError, InputError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
@@ -75,10 +76,11 @@ def picture_size(path: Path, option: str = "--data") -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def read_picture(path: Path, option: str = "--data") -> Image.Image:
-    """Read `path` as 8-bit RGB as a viewer shows it.
+def read_picture(path: Path, option: str = "--data", form: Form = "rgb") -> Image.Image:
+    """Read `path` as a viewer shows it: 8-bit RGB, or "L", "RGBA", or "F" from 0 to 65535 by its form.
 
-    EXIF rotation and colour profile applied, transparency on white, 16-bit and float values scaled.
+    EXIF rotation and colour profile applied, transparency on white where it is not asked for, 16-bit and float values
+    scaled.
 
     Raises:
         InputError: missing, truncated, not a picture, animated, or too large.
@@ -88,7 +90,7 @@ def read_picture(path: Path, option: str = "--data") -> Image.Image:
         try:
             with Image.open(path, formats=FORMATS) as image:
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _TURNED[form](ImageOps.exif_transpose(image))
         except Exception as error:  # decoders raise whatever the damaged bytes lead them to
             raise _unreadable(path, option, error) from error
 
@@ -112,19 +114,33 @@ def read_labels(path: Path, option: str = "--data") -> NDArray[np.int32]:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """RGB picture to uint8 (3, H, W)."""
-    return torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+    """Picture to uint8 (C, H, W); mode "F", of 16 bits, to float32 (1, H, W) from 0 to 255."""
+    if image.mode == "F":
+        return torch.from_numpy(np.array(image, dtype=np.float32)).clamp_(0, 65535).div_(257)[None]
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
+    return pixels[None] if image.mode == "L" else pixels.permute(2, 0, 1).contiguous()
 
 
 def to_range(pictures: Tensor) -> Tensor:
-    """uint8 to float32 in [-1, 1]."""
-    return pictures.float().div_(127.5).sub_(1)
+    """[0, 255] to float32 in [-1, 1]."""
+    return pictures.float().div(127.5).sub_(1)
 
 
-def to_image(picture: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] to an RGB picture."""
-    rounded = picture.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return Image.fromarray(rounded.permute(1, 2, 0).cpu().numpy())
+def to_image(picture: Tensor, form: Form = "rgb") -> Image.Image:
+    """(C, H, W) in [-1, 1] to a picture: "RGB", "L", "RGBA", or "I;16"."""
+    share = picture.detach().float().clamp(-1, 1).add(1).div(2).cpu()
+    if form == "grey16":
+        return Image.fromarray(share[0].double().mul(65535).round().numpy().astype(np.uint16))
+    rounded = share.mul(255).round().to(torch.uint8).numpy()
+    return Image.fromarray(rounded[0] if form == "grey" else np.ascontiguousarray(rounded.transpose(1, 2, 0)))
+
+
+def shown(pictures: Tensor) -> Tensor:
+    """(N, C, H, W) in [-1, 1] as (N, 3, H, W) that people see: grey in three channels, transparency on white."""
+    if pictures.shape[1] == 4:
+        colours, alpha = pictures[:, :3], (pictures[:, 3:] + 1) / 2
+        return colours * alpha + 1 - alpha
+    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures
 
 
 def save_image(image: Image.Image, path: Path) -> None:
@@ -142,8 +158,31 @@ def save_image(image: Image.Image, path: Path) -> None:
         raise GanError(f"cannot write '{path}': {error}") from error
 
 
+def _deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    return _to_rgb(image).convert("L")
+
+
+def _to_grey16(image: Image.Image) -> Image.Image:
+    if _deep(image):
+        return Image.fromarray((_by_range(image) * 257).astype(np.float32))
+    return Image.fromarray(np.asarray(_to_rgb(image).convert("F")) * np.float32(257))
+
+
+def _to_rgba(image: Image.Image) -> Image.Image:
+    colours = _in_srgb(image.convert("RGBA") if image.has_transparency_data else image) if not _deep(image) else None
+    found = (_to_rgb(image) if colours is None else colours).convert("RGBA")
+    if image.has_transparency_data:
+        found.putalpha((image.convert("LA") if image.mode == "La" else image).convert("RGBA").getchannel("A"))
+    found.info.clear()
+    return found
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if _deep(image):
         return _to_8bit(image).convert("RGB")
     alpha = None
     if image.has_transparency_data:
@@ -171,8 +210,17 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     return source.convert("RGB")
 
 
+_TURNED: dict[Form, Callable[[Image.Image], Image.Image]] = {
+    "rgb": _to_rgb, "grey": _to_grey, "grey16": _to_grey16, "rgba": _to_rgba,
+}  # fmt: skip
+
+
 def _to_8bit(image: Image.Image) -> Image.Image:
-    """Grey values of 16 bits by their range, floats of [0, 1] by theirs, anything else by its own extent."""
+    return Image.fromarray(np.rint(_by_range(image)).astype(np.uint8))
+
+
+def _by_range(image: Image.Image) -> NDArray[np.float64]:
+    """From 0 to 255: 16 bits by their range, floats of [0, 1] by theirs, anything else by its own extent."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and 255 < high <= 65535):
@@ -181,7 +229,7 @@ def _to_8bit(image: Image.Image) -> Image.Image:
         values = values * 255
     elif low < 0 or high > 255:
         values = (values - low) * (255 / (high - low))
-    return Image.fromarray(np.rint(values).astype(np.uint8))
+    return values
 
 
 def _has_second_frame(image: Image.Image) -> bool:

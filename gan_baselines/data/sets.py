@@ -8,24 +8,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gan_baselines.config import CHANNELS, Form
 from gan_baselines.data.folders import Source
 from gan_baselines.data.pictures import picture_size, read_labels, read_picture, to_tensor
 from gan_baselines.errors import InputError
 
 
 class PictureSet:
-    """Random access to equally sized pictures, uint8 (3, H, W), or label maps, int32 (1, H, W).
+    """Random access to equally sized pictures, uint8 (C, H, W) or float32 from 0 to 255, or label maps, int32.
 
     Args:
         source: the files.
+        form: what pictures are read as.
         load_size: side in px that every picture is resized to; None demands equal sizes.
 
     Raises:
         InputError: mixed sizes, a sheet of odd width, or a file without a picture's header.
     """
 
-    def __init__(self, source: Source, load_size: int | None = None) -> None:
-        self.source, self.load_size = source, load_size
+    def __init__(self, source: Source, load_size: int | None = None, form: Form = "rgb") -> None:
+        self.source, self.load_size, self.form = source, load_size, form
         sizes = [_side_size(path, source.half) for path in source.files]
         if load_size is None:
             _check_equal(source, sizes)
@@ -41,7 +43,8 @@ class PictureSet:
         Raises:
             InputError: a damaged file.
         """
-        if 3 * self.width * self.height * len(self) <= memory_mb * 1_000_000:
+        bytes_each = 4 if self.form == "grey16" else CHANNELS[self.form]
+        if bytes_each * self.width * self.height * len(self) <= memory_mb * 1_000_000:
             self._cache = torch.stack([self._read(path) for path in self.source.files])
 
     @property
@@ -50,7 +53,7 @@ class PictureSet:
         return self._cache is not None
 
     def take(self, indices: list[int]) -> Tensor:
-        """Return (n, 3, H, W) uint8."""
+        """Return (n, C, H, W)."""
         if self._cache is not None:
             return self._cache[indices]
         return torch.stack([self._read(self.source.files[index]) for index in indices])
@@ -74,7 +77,7 @@ class PictureSet:
     def _read(self, path: Path) -> Tensor:
         if self.source.labels:
             return self._read_labels(path)
-        image = read_picture(path)
+        image = read_picture(path, form=self.form)
         if self.source.half is not None:
             middle = image.width // 2
             left = self.source.half * middle

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gan_baselines.config import CycleGan
+from gan_baselines.config import CHANNELS, CycleGan
 from gan_baselines.losses import l1, l2
 from gan_baselines.models.base import Batch, GanModel, Terms
 from gan_baselines.models.game import adversarial, discriminator_game
@@ -26,11 +26,14 @@ class CycleGanModel(GanModel):
     def __init__(self, config: CycleGan) -> None:
         super().__init__(config)
         self.pool_size = config.pool
+        channels = {side: CHANNELS[config.form(side)] for side in "AB"}
         for source, target in SIDES:
-            self.generators[source + target] = initialise(picture_generator(config.generator, config.norm), config.init)
+            net = picture_generator(config.generator, config.norm, (channels[source], channels[target]))
+            self.generators[source + target] = initialise(net, config.init)
         for side in "AB":
             if side == "A" or not config.one_discriminator:
-                net = initialise(patch_discriminator(config.discriminator, config.norm), config.init)
+                judge = patch_discriminator(config.discriminator, config.norm, channels=channels[side])
+                net = initialise(judge, config.init)
             self.discriminators[side] = net
 
     def generate(self, batch: Batch, progress: float) -> Batch:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gan_baselines.config import Pix2Pix
+from gan_baselines.config import CHANNELS, Pix2Pix
 from gan_baselines.losses import l1
 from gan_baselines.models.base import Batch, GanModel, Terms
 from gan_baselines.models.game import adversarial, discriminator_game
@@ -22,10 +22,11 @@ class Pix2PixModel(GanModel):
 
     def __init__(self, config: Pix2Pix) -> None:
         super().__init__(config)
-        self.generators["AB"] = initialise(picture_generator(config.generator, config.norm), config.init)
+        into, out = (CHANNELS[form] for form in (config.form_a, config.form_b))
+        self.generators["AB"] = initialise(picture_generator(config.generator, config.norm, (into, out)), config.init)
         if config.gan:
             self.judged = ("B",)  # type: ignore[misc]
-            net = patch_discriminator(config.discriminator, config.norm, config.conditional)
+            net = patch_discriminator(config.discriminator, config.norm, config.conditional, out, into)
             self.discriminators["B"] = initialise(net, config.init)
 
     def _condition(self, batch: Batch) -> Tensor | None:

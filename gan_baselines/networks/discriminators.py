@@ -28,19 +28,20 @@ class PatchDiscriminator(nn.Module):
     """Judges overlapping patches (arXiv 1611.07004, section 3.2.2): C64-C128-C256-C512 and a 1-channel convolution.
 
     `n_layers` 0, 1, 2, 3, 4, 5 gives patches of 1, 16, 34, 70, 142, 286 px. `conditional` judges the pair (input,
-    output), stacked to 6 channels. `scales` > 1 repeats it on halved pictures (arXiv 1711.11585).
+    output), stacked, the input of `beside` channels or as many. `scales` > 1 repeats it on halved pictures (arXiv
+    1711.11585).
     """
 
     def __init__(self, n_layers: int = 3, scales: int = 1, conditional: bool = False, *, width: int = 64,
-                 norm: Norm | None = None, channels: int = 3) -> None:  # fmt: skip
+                 norm: Norm | None = None, channels: int = 3, beside: int | None = None) -> None:  # fmt: skip
         super().__init__()
-        into = 2 * channels if conditional else channels
+        into = channels + (beside or channels) if conditional else channels
         self.conditional = conditional
         norm = norm or Norm(kind="instance")
         self.scales = nn.ModuleList(nn.ModuleList(_stages(n_layers, into, width, norm)) for _ in range(scales))
 
     def forward(self, picture: Tensor, condition: Tensor | None = None) -> Judgement:
-        """Judge (N, 3, H, W) in [-1, 1], next to its `condition` of the same shape when conditional."""
+        """Judge (N, C, H, W) in [-1, 1], next to its `condition` of the same size when conditional."""
         x = torch.cat([condition, picture], 1) if self.conditional and condition is not None else picture
         features, logits = [], []
         for index, layers in enumerate(self.scales):
@@ -94,9 +95,11 @@ class CodeReader(nn.Module):
         return self.layers(features)
 
 
-def patch_discriminator(config: Discriminator, norm: Norm, conditional: bool = False) -> PatchDiscriminator:
+def patch_discriminator(config: Discriminator, norm: Norm, conditional: bool = False, channels: int = 3,
+                        beside: int | None = None) -> PatchDiscriminator:  # fmt: skip
     """The discriminator that `config` describes."""
-    return PatchDiscriminator(config.n_layers, config.scales, conditional, width=config.width, norm=norm)
+    return PatchDiscriminator(config.n_layers, config.scales, conditional, width=config.width, norm=norm,
+                              channels=channels, beside=beside)  # fmt: skip
 
 
 def judge_pair(

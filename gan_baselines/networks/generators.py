@@ -150,9 +150,10 @@ class DcganGenerator(nn.Module):
         return self.layers(z[:, :, None, None])
 
 
-def picture_generator(config: Generator, norm: Norm) -> nn.Module:
-    """The generator that `config` describes."""
+def picture_generator(config: Generator, norm: Norm, channels: tuple[int, int] = (3, 3)) -> nn.Module:
+    """The generator that `config` describes, from and to pictures of so many channels."""
     if config.kind == "unet":
-        return UnetGenerator(config.downs, config.width, norm, skips=config.skips, dropout=config.dropout)
+        return UnetGenerator(config.downs, config.width, norm, skips=config.skips, dropout=config.dropout,
+                             channels=channels)  # fmt: skip
     return ResnetGenerator(config.blocks, config.width, norm, config.up, pad=config.pad, dropout=config.dropout,
-                           ends=config.ends)  # fmt: skip
+                           channels=channels, ends=config.ends)  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_baselines.data.pictures import save_image, to_image
+from gan_baselines.data.pictures import save_image, shown, to_image
 from gan_baselines.files import replace_text
 from gan_baselines.training.monitor import Curves
 
@@ -30,12 +30,12 @@ _STYLE = "body{font:15px sans-serif;margin:2em;max-width:60em}img{max-width:100%
 
 
 def save_grid(columns: list[Tensor], path: Path, gap: int = 2) -> None:
-    """Write pictures (N, 3, H, W) in [-1, 1], one tensor a column, as one PNG with a white gap."""
+    """Write pictures (N, C, H, W) in [-1, 1], one tensor a column, as one PNG with a white gap."""
     count, _, height, width = columns[0].shape
     sheet = Image.new("RGB", (len(columns) * (width + gap) - gap, count * (height + gap) - gap), "white")
     for x, column in enumerate(columns):
         for y, picture in enumerate(column):
-            sheet.paste(to_image(picture), (x * (width + gap), y * (height + gap)))
+            sheet.paste(to_image(shown(picture[None])[0]), (x * (width + gap), y * (height + gap)))
     save_image(sheet, path)
 
 
