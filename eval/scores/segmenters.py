@@ -12,6 +12,7 @@ from torch import Tensor
 from eval.scores.metrics import judge_label_maps
 from eval.scores.metrics.self_similarity import IMAGENET_MEAN, IMAGENET_STD
 from freectl.errors import InputError
+from freectl.files.paths import at_home
 from freectl.mini.domain import OBJECTS
 from freectl.pipelines.loading import HUB_ID
 from freectl.preprocess.weights import load_model
@@ -34,7 +35,7 @@ def load_segmenter(name: str, device: str = "cpu") -> tuple[Segmenter, list[str]
         InputError: nothing of that name, or a file of another network.
         FreectlError: weights that are not here and cannot be fetched.
     """
-    path = Path(name).expanduser()
+    path = at_home(name)
     if name == "judge":
         return _judge()
     if path.suffix == ".safetensors":

@@ -46,7 +46,7 @@ root.__doc__ = ABOUT
 app.command("edit", loads=True, epilog=edit.EXAMPLES)(edit.edit)
 app.command("control", loads=True, epilog=control.EXAMPLES)(control.control)
 app.command("compare", epilog=results.EXAMPLES)(results.compare)
-app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
+app.command("batch", loads=True, epilog=batch.EXAMPLES)(batch.batch)
 app.add_typer(bases.app, name="bases")
 app.add_typer(cache.app, name="cache")
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)

@@ -255,9 +255,10 @@ def import_bases(
     from freectl.semantics.bases import SemanticBases
     from freectl.semantics.store import key_of
 
-    bases = SemanticBases.load(path)
+    bases = SemanticBases.load(path, option="PATH")
     if "unet" not in bases.metadata or not bases:
-        raise FreectlError(f"'{path}' does not say which model its bases belong to, or holds none")
+        found = f"'{path}', which does not say which model its bases belong to, or holds none"
+        raise InputError("PATH", found, lookup.FILE)
     lookup.check_whole(bases, _engine(model, device, "auto", form), "PATH")
     key, store = key_of(bases.metadata), Cache()
     before = store.get("bases", key)

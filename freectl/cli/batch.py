@@ -90,6 +90,7 @@ def batch(
 ) -> None:
     """Edit many pictures: rows in, a picture and a line of JSON each out; start it again with --resume."""
     from freectl.cli.several import parse_seeds
+    from freectl.files import collector
     from freectl.files.paths import is_folder
     from freectl.tasks.batch import run as running
     from freectl.tasks.batch.journal import Journal
@@ -123,6 +124,8 @@ def batch(
     if dry_run:
         _dry(checked, way, form)
         return
+    if way.workers > 1 or way.engine != "local":
+        collector.settle()  # no model is loaded here
     result = running.carry_out(checked, out, way, lambda text: warn([text], Format.quiet))
     emit(_summary(result), _said(result), form)
     running.raise_failed(result)

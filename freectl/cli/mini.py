@@ -17,9 +17,11 @@ app = App(help="The embedded world and model: scenes, training, scores.", no_arg
 def _check_model(option: str, folder: Path, file: str) -> None:
     from freectl.errors import InputError
     from freectl.files.paths import there
+    from freectl.files.tensor_files import check_folder
 
     if not there(folder / file):
         raise InputError(option, f"'{folder}', which has no {file}", "a folder that `freectl mini train` wrote")
+    check_folder(folder, option)
 
 
 @app.command(

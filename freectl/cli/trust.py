@@ -35,7 +35,7 @@ def _models(preprocess: Any) -> list[str]:
 
 
 def _from_hub(name: str) -> bool:
-    from freectl.files.paths import there
+    from freectl.files.paths import at_home, there
     from freectl.pipelines.loading import HUB_ID
 
-    return HUB_ID.fullmatch(name) is not None and not there(Path(name).expanduser())
+    return HUB_ID.fullmatch(name) is not None and not there(at_home(name))

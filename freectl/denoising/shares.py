@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
-from torch.utils.flop_counter import FlopCounterMode
 
 from freectl.denoising.taps import tap
 
@@ -58,6 +57,8 @@ def counted(network: Any, sites: Sequence[str], inputs: Mapping[str, Any]) -> tu
     Args:
         network, inputs: on the meta device. A small network is moved to the CPU, where an operation takes a fifth.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # which takes longer to import than all of this package
+
     device = "meta"
     if sum(weight.numel() for weight in network.parameters()) <= _SMALL:
         device, network, inputs = "cpu", _zeros(network), tree_map(_zeros, dict(inputs))

@@ -7,12 +7,13 @@ from pathlib import Path
 import platformdirs
 
 from freectl.errors import InputError
+from freectl.files.paths import at_home
 
 
 def cache_root() -> Path:
     """Return the cache folder: `FREECTL_HOME`, else the platform's user cache."""
     home = os.environ.get("FREECTL_HOME")
-    return Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("freectl"))
+    return at_home(home) if home else Path(platformdirs.user_cache_dir("freectl"))
 
 
 def cache_limit() -> int:

@@ -12,6 +12,11 @@ _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_I
 WEB = ("http://", "https://", "ftp://", "s3://", "gs://")
 
 
+def at_home(path: Given) -> Path:
+    """The path with a leading `~` or `~name` replaced by that home, or as it is where there is no such home."""
+    return Path(os.path.expanduser(path))
+
+
 def is_file(path: Given) -> bool:
     """Whether a regular file is there; False also for names too long and folders that may not be entered."""
     return os.path.isfile(path)

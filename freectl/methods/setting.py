@@ -32,6 +32,21 @@ def inversion_level() -> Any:
     )
 
 
+def blocks_run_again(source: str) -> Any:
+    """The setting `checkpointing` of methods whose steps take a gradient.
+
+    Args:
+        source: what its published code does.
+    """
+    return setting(
+        "auto",
+        "keep the inputs of blocks alone for the gradient and run them again: less memory, more time, the same "
+        "picture; auto = where a GPU has less than 8 GiB left",
+        unit="choice",
+        source=f"arXiv 1604.06174; {source}",
+    )
+
+
 def described(settings: BaseModel) -> list[dict[str, Any]]:
     """Name, default, range, unit, meaning and source of each setting, in the order they are declared."""
     return [_described(name, getattr(settings, name), field) for name, field in type(settings).model_fields.items()]

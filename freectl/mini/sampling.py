@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from freectl.errors import InputError
+from freectl.files import tensor_files
 
 BATCH = 20
 GUIDANCE = 4.0
@@ -68,8 +69,9 @@ def generator_kind(folder: Path, option: str = "--model") -> str:
     """The pipeline class of a folder, or "cascade"; reads no weights.
 
     Raises:
-        InputError: neither.
+        InputError: neither, or damaged weights.
     """
+    tensor_files.check_folder(folder, option)
     indices = [folder / stage / "model_index.json" for stage in STAGES]
     if all(index.exists() for index in indices):
         return "cascade"

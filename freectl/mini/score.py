@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from freectl.errors import InputError
+from freectl.files import tensor_files
 from freectl.mini.captions import Wanted, fixed_captions
 from freectl.mini.drawing_distance import mean_distances
 from freectl.mini.judge import HEADS, Verdict, judge_pictures, load_judge
@@ -66,10 +67,11 @@ def judge_folder(folder: Path) -> Path:
     """The judge of a model folder, or of the one that a further generator lies in.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or its weights are damaged.
     """
     for place in (folder / "judge", folder.parent / "judge"):
         if (place / "config.json").exists():
+            tensor_files.check_folder(place, "--model")
             return place
     allowed = "a folder that `freectl mini train` wrote, `--part judge` too"
     raise InputError("--model", f"'{folder}', which has no judge/config.json", allowed)

@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from freectl.errors import FreectlError, InputError
+from freectl.errors import InputError
+from freectl.files import tensor_files
 from freectl.pipelines import refused
 from freectl.pipelines.accounts import missing_in_single_file, some, unused_of_single_file, without_weights
 from freectl.pipelines.parts import MAKING, parts_of
@@ -44,30 +45,15 @@ def check_file(path: Path, model: str) -> None:
     Raises:
         InputError: damaged, a LoRA, or without UNet, VAE or text encoder.
     """
-    from safetensors import SafetensorError
-
-    try:
-        names = list(shapes(path))
-    except (OSError, SafetensorError):
-        raise InputError(
-            "--model", f"file '{model}', which is damaged or no safetensors", f"a file of {ALLOWED}"
-        ) from None
-    if any("lora" in name for name in names):
+    shapes = tensor_files.checked(path, "--model", f"file '{model}'", f"a whole safetensors file of {ALLOWED}")
+    if any("lora" in name for name in shapes):
         raise InputError("--model", f"file '{model}', a LoRA", f"a file of {ALLOWED}; a LoRA goes to --lora")
     needed = {"UNet": (_UNET,), "VAE": (_VAE,), "text encoder": _TEXT}
-    missing = [what for what, prefixes in needed.items() if not any(name.startswith(prefixes) for name in names)]
+    missing = [what for what, prefixes in needed.items() if not any(name.startswith(prefixes) for name in shapes)]
     if missing:
-        refused.check_kind(shapes(path), f"file '{model}'", ALLOWED)
+        refused.check_kind(shapes, f"file '{model}'", ALLOWED)
         allowed = f"a whole checkpoint of {ALLOWED} in its original layout, or a folder"
         raise InputError("--model", f"file '{model}' without {', '.join(missing)}", allowed)
-
-
-def shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a safetensors file; reads its header alone."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def configuration(path: Path | str) -> str:
@@ -83,7 +69,7 @@ def configuration(path: Path | str) -> str:
 
     from freectl.models import families
 
-    kind = refused.check_kind(shapes(path), f"file '{path}'", ALLOWED)
+    kind = refused.check_kind(tensor_files.shapes(path), f"file '{path}'", ALLOWED)
     if not any(kind in family.single_files for family in families.FAMILIES):
         raise InputError("--model", f"file '{path}' of kind '{kind}'", ALLOWED)
     return DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]["pretrained_model_name_or_path"]
@@ -106,7 +92,7 @@ def lacking(path: Path | str, location: str) -> list[str]:
     for name, cls in (("unet", diffusers.UNet2DConditionModel), ("vae", diffusers.AutoencoderKL)):
         with MAKING, init_empty_weights():
             parts[name] = cls.from_config(cls.load_config(location, subfolder=name))
-    return missing_in_single_file(parts, shapes(path))
+    return missing_in_single_file(parts, tensor_files.shapes(path))
 
 
 def with_own_schedule(pipe: Any, path: Path | str) -> None:
@@ -172,16 +158,17 @@ def check_complete(pipe: Any, name: str) -> None:
     """Every weight of a loaded pipeline came from its files.
 
     Raises:
-        FreectlError: some did not.
+        InputError: some did not.
     """
     missing = without_weights(pipe)
     if missing:
-        raise FreectlError(f"--model {name}: its files lack {some(missing)}, of its weights")
+        found = f"'{name}' whose files lack {some(missing)}, of its weights"
+        raise InputError("--model", found, "files with all weights of their configuration")
 
 
 def unused_weights(pipe: Any, path: Path | str) -> tuple[str, ...]:
     """A note where a single file holds weights that the pipeline made of it does not use."""
-    unused = unused_of_single_file(pipe, shapes(path))
+    unused = unused_of_single_file(pipe, tensor_files.shapes(path))
     return (f"the file holds {len(unused)} tensors that the model does not use: {some(unused)}",) if unused else ()
 
 

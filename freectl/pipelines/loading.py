@@ -10,7 +10,7 @@ from typing import Any
 from freectl.errors import FreectlError, InputError, suggest, unknown
 from freectl.files import collector
 from freectl.files.data import MODEL_DIR
-from freectl.files.paths import check_file, is_file, is_folder
+from freectl.files.paths import at_home, check_file, is_file, is_folder
 from freectl.pipelines import checkpoints
 from freectl.pipelines import lora as adapters
 from freectl.pipelines.accounts import some
@@ -42,7 +42,7 @@ def resolve_model(model: str) -> Source:
     allowed = f"mini, a folder in Stable Diffusion layout, a .safetensors file, or a hub id such as {HUB_EXAMPLE}"
     if model == "mini":
         return Source("folder", str(MODEL_DIR), "mini")
-    path = Path(model).expanduser()
+    path = at_home(model)
     if path.suffix.lower() in PICKLED:
         raise InputError("--model", f"'{model}', a pickled checkpoint, which can run any code", "safetensors only")
     if is_folder(path):
@@ -177,7 +177,7 @@ def check_weights(path: str, option: str) -> Path:
     Raises:
         InputError: missing, or not safetensors.
     """
-    file = check_file(Path(path).expanduser(), option, "a .safetensors file")
+    file = check_file(at_home(path), option, "a .safetensors file")
     if file.suffix.lower() != ".safetensors":
         raise InputError(option, f"'{path}'", "a .safetensors file; pickled ones are refused")
     return file
@@ -206,8 +206,9 @@ def load_pipeline(
     """The model as the pipeline of its family.
 
     Raises:
-        InputError: a model of no family that is known; no weights have been read then.
-        FreectlError: not in the hub's local cache while offline, or damaged.
+        InputError: a model of no family that is known (no weights have been read then), damaged or not whole; or an
+            adapter that does not fit it.
+        FreectlError: not in the hub's local cache while offline.
     """
     with MAKING, collector.paused():
         pipe = _complete(source, device, dtype, lora, textual_inversion, offload)
@@ -293,7 +294,8 @@ def _explained(source: Source, location: str, error: Exception) -> FreectlError:
         )
     if source.kind == "file" and "meta tensor" in first:  # what the networks' loader says where weights are missing
         first = f"its file lacks {some(checkpoints.lacking(source.path, location))}, of its weights"
-    return FreectlError(f"--model {source.path}: cannot be loaded as {checkpoints.ALLOWED} from safetensors ({first})")
+    found = f"'{source.path}', which cannot be loaded ({first})"
+    return InputError("--model", found, f"whole weights and configuration of {checkpoints.ALLOWED}, safetensors")
 
 
 def _first_line(error: Exception) -> str:

@@ -8,11 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from freectl.errors import FreectlError, InputError
-from freectl.files.paths import check_file, is_file
+from freectl.errors import InputError
+from freectl.files import tensor_files
+from freectl.files.paths import at_home, check_file, is_file
 from freectl.pipelines.accounts import some, unused_of_lora
 
 OPTION = "--lora"
+FITTING = "a LoRA made for this model's architecture"
 LARGEST = 10.0
 """Strength beyond which a LoRA is a mistake of writing."""
 
@@ -32,8 +34,8 @@ def parse(text: str) -> Lora:
         InputError: a strength that is no number of -10 to 10.
     """
     path, colon, number = text.rpartition(":")
-    if not colon or is_file(Path(text).expanduser()) or not path.lower().endswith(".safetensors"):
-        return Lora(Path(text).expanduser())
+    if not colon or is_file(at_home(text)) or not path.lower().endswith(".safetensors"):
+        return Lora(at_home(text))
     try:
         strength = float(number)
     except ValueError:
@@ -42,14 +44,15 @@ def parse(text: str) -> Lora:
         raise InputError(
             OPTION, f"'{text}' with the strength '{number}'", f"FILE:STRENGTH, -{LARGEST:g} to {LARGEST:g}"
         )
-    return Lora(Path(path).expanduser(), strength)
+    return Lora(at_home(path), strength)
 
 
 def check(texts: Sequence[str]) -> list[Lora]:
-    """The LoRAs that are asked for, their files looked at but not read.
+    """The LoRAs that are asked for, of whose files the headers are read.
 
     Raises:
-        InputError: missing, not safetensors, a strength that is no number, one file twice, or no peft to load them.
+        InputError: missing, damaged, not safetensors or empty; a strength that is no number; one file twice; or no peft
+            to load them.
     """
     found = [parse(text) for text in texts]
     if found and find_spec("peft") is None:
@@ -58,6 +61,8 @@ def check(texts: Sequence[str]) -> list[Lora]:
         check_file(one.path, OPTION, "a .safetensors file, or one with its strength: FILE.safetensors:0.8")
         if one.path.suffix.lower() != ".safetensors":
             raise InputError(OPTION, f"'{one.path}'", "a .safetensors file; pickled ones are refused")
+        if not tensor_files.checked(one.path, OPTION):
+            raise InputError(OPTION, f"'{one.path}', which holds nothing", FITTING)
     paths = [one.path.resolve() for one in found]
     twice = next((one.path for one in found if paths.count(one.path.resolve()) > 1), None)
     if twice is not None:
@@ -72,8 +77,7 @@ def load(pipe: Any, texts: Sequence[str]) -> list[str]:
         What was not used of the files.
 
     Raises:
-        InputError: as `check`.
-        FreectlError: a file does not fit the model.
+        InputError: as `check`, or a file does not fit the model.
     """
     found = check(texts)
     names = [f"lora_{index}" for index in range(len(found))]
@@ -91,12 +95,11 @@ def _load_one(pipe: Any, text: str, name: str, one: Lora) -> str:
             pipe.load_lora_weights(str(one.path), adapter_name=name)
     except Exception as error:  # diffusers and peft raise whatever the file leads them to
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise FreectlError(f"{OPTION} {text}: cannot be loaded into this model ({first})") from error
+        raise InputError(OPTION, f"'{text}', which cannot be loaded into this model ({first})", FITTING) from error
     unused, count = unused_of_lora(pipe, state, name)
     if len(unused) == count:
-        raise FreectlError(
-            f"{OPTION} {text}: has no effect: this model has none of its {count} layers ({some(unused)})"
-        )
+        found = f"'{text}', which has no effect: this model has none of its {count} layers ({some(unused)})"
+        raise InputError(OPTION, found, FITTING)
     return f"{OPTION} {text}: {len(unused)} of {count} layers are not used: {some(unused)}" if unused else ""
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from freectl.errors import FreectlError, InputError
+from freectl.errors import InputError
+from freectl.files import tensor_files
 from freectl.pipelines.accounts import some
 
 LIBRARIES = {"diffusers": "diffusers", "transformers": "transformers"}
@@ -74,7 +75,7 @@ def load_parts(folder: str, parts: list[Part], dtype: Any) -> tuple[dict[str, An
     """The networks of a folder, and what in their files was not used.
 
     Raises:
-        FreectlError: a network's file lacks some of its weights, which would be random then.
+        InputError: a network's file lacks some of its weights, which would be random then.
     """
     made, notes = {}, []
     for part in parts:
@@ -84,7 +85,8 @@ def load_parts(folder: str, parts: list[Part], dtype: Any) -> tuple[dict[str, An
         network, account = _class(part).from_pretrained(folder, output_loading_info=True, **options)
         missing = sorted([*account["missing_keys"], *map(str, account["mismatched_keys"])])
         if missing:
-            raise FreectlError(f"--model {folder}: the file of {part.name} lacks {some(missing)}, of its weights")
+            found = f"'{folder}' whose file of {part.name} lacks {some(missing)}, of its weights"
+            raise InputError("--model", found, "files with all weights of their configuration")
         unused = sorted(key for key in account["unexpected_keys"] if not key.endswith("position_ids"))
         if unused:
             notes.append(f"the file of {part.name} holds weights that its class does not use: {some(unused)}")
@@ -149,7 +151,7 @@ def _checked_weights(at: Path, model: str) -> str | None:
         raise InputError("--model", f"{model} whose {at.name}/ has no weights", "a .safetensors file there")
     variant = None if None in variants else min(str(name) for name in variants)
     for file in _files(variants[variant], model):
-        _check_header(file, f"{model} whose {at.name}/{file.name}")
+        tensor_files.checked(file, "--model", f"{model} whose {at.name}/{file.name}")
     return variant
 
 
@@ -181,14 +183,3 @@ def _files(path: Path, model: str) -> list[Path]:
         said = f"names pickled weights ({pickled[0]})" if pickled else f"names {missing[0]}, which is not there"
         raise InputError("--model", f"{model} whose {path.parent.name}/{path.name} {said}", "all shards, safetensors")
     return files
-
-
-def _check_header(file: Path, found: str) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="np") as opened:
-            opened.keys()
-    except (OSError, SafetensorError) as error:
-        first = (str(error).splitlines() or ["unreadable"])[0][:120]
-        raise InputError("--model", f"{found} is damaged or truncated ({first})", "a whole safetensors file") from None

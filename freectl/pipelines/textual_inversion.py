@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from freectl.errors import FreectlError, InputError
+from freectl.errors import InputError
+from freectl.files import tensor_files
 
 OPTION = "--textual-inversion"
 _XL = {"clip_l": "", "clip_g": "_2"}
@@ -17,13 +18,7 @@ def check_textual_inversion(file: Path) -> None:
     Raises:
         InputError: damaged, neither one tensor nor SDXL's pair, or a tensor that is no vectors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="np") as opened:
-            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError):
-        raise InputError(OPTION, f"'{file}', which is damaged", "a .safetensors file") from None
+    shapes = tensor_files.checked(file, OPTION)
     allowed = "one tensor, (vectors, width) or (width), or clip_l and clip_g for SDXL"
     if len(shapes) != 1 and set(shapes) != set(_XL):
         raise InputError(OPTION, f"'{file}' with {len(shapes)} tensors", allowed)
@@ -42,7 +37,7 @@ def load_textual_inversion(pipe: Any, file: Path) -> list[str]:
         The words that the tokenizer now knows; a word of several vectors takes as many, and is written as the first.
 
     Raises:
-        FreectlError: the file does not fit the model, or the word is known already.
+        InputError: the file does not fit the model, or the word is known already.
     """
     from safetensors.torch import load_file
 
@@ -50,7 +45,7 @@ def load_textual_inversion(pipe: Any, file: Path) -> list[str]:
     xl = getattr(pipe, "text_encoder_2", None) is not None
     if xl != (set(tensors) == set(_XL)):
         needed = "clip_l and clip_g, one tensor for each text encoder" if xl else "one tensor"
-        raise FreectlError(f"{OPTION} {file}: holds {', '.join(tensors)}; this model takes {needed}")
+        raise InputError(OPTION, f"'{file}', which holds {', '.join(tensors)}", f"{needed}, as this model takes")
     before = set(pipe.tokenizer.get_added_vocab())
     name = next(iter(tensors))
     word = file.stem if xl or name == _UNNAMED else name
@@ -59,5 +54,6 @@ def load_textual_inversion(pipe: Any, file: Path) -> list[str]:
             parts = {part: getattr(pipe, part + suffix) for part in ("text_encoder", "tokenizer")}
             pipe.load_textual_inversion({word: tensors[key]}, token=word, **parts)
     except ValueError as error:
-        raise FreectlError(f"{OPTION} {file}: cannot be loaded into this model ({error})") from error
+        found = f"'{file}', which cannot be loaded into this model ({error})"
+        raise InputError(OPTION, found, "vectors of its text encoder's width, a word that is new to it") from error
     return sorted(set(pipe.tokenizer.get_added_vocab()) - before)

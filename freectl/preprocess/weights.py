@@ -1,13 +1,13 @@
 """Models of the preprocessors: from a folder or a hub id, safetensors only."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from freectl.errors import FreectlError, InputError
-from freectl.files.paths import is_file, is_folder
+from freectl.files import tensor_files
+from freectl.files.paths import at_home, is_file, is_folder
 from freectl.pipelines.loading import HUB_ID
 from freectl.pipelines.parts import MAKING
 from freectl.preprocess.registry import OPTION, Preprocess
@@ -17,18 +17,20 @@ MAX_SIDE = 1024
 
 
 def check_model(preprocess: Preprocess, name: str = "model") -> None:
-    """A folder with a config.json, or something that can be a hub id.
+    """A folder with a config.json, whose weights are whole, or something that can be a hub id.
 
     Raises:
         InputError: neither.
     """
     given = preprocess.values[name]
-    folder = Path(given).expanduser()
+    folder = at_home(given)
     fits = is_file(folder / "config.json") if is_folder(folder) else bool(HUB_ID.fullmatch(given))
     if not fits or (given.startswith(".") and not is_folder(folder)):
         default = preprocess.kind.values[name]
         allowed = f"a folder with config.json and model.safetensors, or a hub id such as {default}"
         raise InputError(f"{OPTION} {preprocess.kind.form}", f"{name} '{given}'", allowed)
+    if is_folder(folder):
+        tensor_files.check_folder(folder, f"{OPTION} {preprocess.kind.name}={given}")
 
 
 def load(preprocess: Preprocess, model_class: Any, device: str, name: str = "model") -> tuple[Any, Any]:
@@ -46,11 +48,12 @@ def load_model(given: str, model_class: Any, device: str, purpose: str, label: s
             a folder in its place; for messages.
 
     Raises:
-        FreectlError: not here and not to be had; or not a model of this kind.
+        InputError: not a model of this kind, or not whole.
+        FreectlError: not here and not to be had.
     """
     from transformers import AutoImageProcessor
 
-    source = str(Path(given).expanduser())
+    source = str(at_home(given))
     folder = is_folder(source)
     try:
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
@@ -58,13 +61,15 @@ def load_model(given: str, model_class: Any, device: str, purpose: str, label: s
             model = model_class.from_pretrained(source, use_safetensors=True)
     except OSError as error:
         if folder:
-            raise FreectlError(f"{label}: cannot be loaded from safetensors ({_first_line(error)})") from error
+            found = f"a folder that cannot be loaded from safetensors ({_first_line(error)})"
+            raise InputError(label, found, f"a model for {purpose} with its image processor") from error
         raise FreectlError(
             f"{label}: its weights are not on this machine and cannot be fetched: connect once with "
             f"`hf download {given}`, or name a folder: {instead} ({_first_line(error)})"
         ) from error
     except (ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise FreectlError(f"{label}: not a model for {purpose} ({_first_line(error)})") from error
+        found = f"what is not a model for {purpose} ({_first_line(error)})"
+        raise InputError(label, found, f"a model for {purpose}, safetensors") from error
     return model.eval().to(device), processor
 
 

@@ -19,7 +19,10 @@ from torch import Tensor
 
 from freectl.denoising.path import time_of
 from freectl.errors import FreectlError, InputError
+from freectl.files import tensor_files
+from freectl.files.paths import check_file
 from freectl.files.record import atomic_write
+from freectl.semantics.lookup import FILE
 
 FORMAT_VERSION = 1
 _FIELDS = ("mean", "components", "explained_variance")
@@ -212,22 +215,27 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
         return flat
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, object]) -> "SemanticBases":
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, object], option: str = "bases"
+    ) -> "SemanticBases":
         """Rebuild bases, in fp32, from what `tensors` returned.
 
+        Args:
+            option: what asked for them, for the message.
+
         Raises:
-            FreectlError: a name does not fit, or a basis is incomplete.
+            InputError: a name does not fit, or a basis is incomplete.
         """
         parts: dict[tuple[float, str], dict[str, Tensor]] = {}
         for key, value in tensors.items():
             timestep, _, rest = key.partition("/")
             site, _, name = rest.rpartition("/")
             if not _TIME.fullmatch(timestep) or not site or name not in (*_FIELDS, _TOTAL):
-                raise FreectlError(f"'{key}' is not a tensor of semantic bases")
+                raise InputError(option, f"bases with a tensor '{key}'", "TIME/LAYER/NAME, as `save` writes them")
             parts.setdefault((time_of(timestep), site), {})[name] = value.float()
         for (step, site), part in parts.items():
             if not set(_FIELDS) <= set(part):
-                raise FreectlError(f"the basis of timestep {step}, site '{site}' is incomplete")
+                raise InputError(option, f"bases that are incomplete at timestep {step:g}, site '{site}'", FILE)
         return cls({key: Basis(**part) for key, part in parts.items()}, dict(metadata))
 
     def save(self, path: Path | str, dtype: torch.dtype = torch.float32) -> None:
@@ -248,22 +256,24 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
             raise FreectlError(f"bases: could not write '{path}': {error.strerror or error}") from error
 
     @classmethod
-    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> "SemanticBases":
+    def load(cls, path: Path | str, device: torch.device | str = "cpu", option: str = "bases") -> "SemanticBases":
         """Read a file that `save` wrote; components come back in fp32.
 
+        Args:
+            option: what asked for it, for the message.
+
         Raises:
-            InputError: there is no such file.
-            FreectlError: the file is damaged, is not a bases file, or has another format version.
+            InputError: there is no such file, it is damaged, is not a bases file, or has another format version.
         """
-        if not Path(path).is_file():
-            raise InputError("bases", f"no file '{path}'", "a .safetensors file of semantic bases")
+        tensor_files.checked(check_file(path, option, FILE), option, allowed=FILE)
         try:
             with safe_open(path, "pt", device=str(device)) as file:
                 metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError, ValueError, RecursionError) as error:
-            raise FreectlError(f"'{path}' is damaged or not a safetensors file of semantic bases: {error}") from error
+            raise InputError(option, f"'{path}', damaged or of another kind ({error})", FILE) from error
         version = metadata.pop("format_version", None)
         if version != FORMAT_VERSION:
-            raise FreectlError(f"'{path}' has bases format {version}, this version reads {FORMAT_VERSION}: build again")
-        return cls.from_tensors(tensors, metadata)
+            allowed = f"{FORMAT_VERSION}, which this version reads: build them again"
+            raise InputError(option, f"'{path}' of the bases format {version}", allowed)
+        return cls.from_tensors(tensors, metadata, option)

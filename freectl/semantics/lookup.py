@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from freectl.errors import FreectlError, InputError
+from freectl.errors import InputError
+from freectl.files import tensor_files
 from freectl.files.data import MODEL_DIR
-from freectl.files.paths import check_file
+from freectl.files.paths import at_home, check_file
 
 EMBEDDED = "mini"
 SUFFIX = ".safetensors"
+FILE = "a whole .safetensors file of semantic bases"
 
 
 def cached_entries() -> list[Any]:
@@ -20,16 +22,15 @@ def cached_entries() -> list[Any]:
 
 
 def check_name(name: str, option: str = "bases") -> None:
-    """Check that `name` means one set of bases, without reading it.
+    """Check that `name` means one set of bases; of a file the header is read.
 
     Raises:
-        InputError: no such file, no cache entry of that key or concept, or several.
+        InputError: no such file, or one that is not whole; no cache entry of that key or concept, or several.
     """
-    path = embedded_file() if name == EMBEDDED else Path(name)
-    if name != EMBEDDED and path.suffix != SUFFIX:
+    if (path := _file(name)) is None:
         find(cached_entries(), name, option)
     else:
-        check_file(path, option, "a .safetensors file of semantic bases")
+        tensor_files.checked(check_file(path, option, FILE), option, allowed=FILE)
 
 
 def load(name: str, option: str = "bases") -> Any:
@@ -40,20 +41,26 @@ def load(name: str, option: str = "bases") -> Any:
             the concept of one cache entry.
 
     Raises:
-        InputError: see `check_name`.
-        FreectlError: damaged.
+        InputError: see `check_name`; or damaged.
     """
     from freectl.files.cache import Cache
     from freectl.semantics.bases import SemanticBases
 
-    check_name(name, option)
-    if name == EMBEDDED or Path(name).suffix == SUFFIX:
-        return SemanticBases.load(embedded_file() if name == EMBEDDED else name)
+    if (path := _file(name)) is not None:
+        return SemanticBases.load(path, option=option)
     entry = find(cached_entries(), name, option)
     found = Cache().get("bases", entry.key)
     if found is None:
-        raise FreectlError(f"bases {entry.key[:12]} are damaged: remove them and build them again")
-    return SemanticBases.from_tensors(*found)
+        said = f"'{name}', whose cache entry {entry.key[:12]} is damaged"
+        raise InputError(option, said, "bases that are removed and built again")
+    return SemanticBases.from_tensors(*found, option)
+
+
+def _file(name: str) -> Path | None:
+    """The file that a name means, or None for an entry of the cache."""
+    if name == EMBEDDED:
+        return embedded_file()
+    return at_home(name) if name.endswith(SUFFIX) else None
 
 
 def embedded_file() -> Path:

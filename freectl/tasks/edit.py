@@ -24,6 +24,9 @@ from freectl.tasks.plan import EditResult, Plan
 from freectl.tasks.settings import Settings
 from freectl.tasks.share import cost_of_one, own_warnings
 
+LOADED = ("model", "lora", "textual_inversion", "device", "dtype", "offload", "vae_tiling")
+"""Options on which the loaded pipeline depends: runs with the same ones can share it."""
+
 
 def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     """Check everything that can be checked before weights are read.
@@ -135,10 +138,19 @@ def edit(
 
 @lru_cache(maxsize=1)
 def _pipeline(
-    source: Source, device: str, dtype: Any, lora: tuple[str, ...], words: tuple[str, ...], offload: str, stamps: Any
+    source: Source,
+    device: str,
+    dtype: Any,
+    lora: tuple[str, ...],
+    words: tuple[str, ...],
+    offload: str,
+    tiled: bool,
+    stamps: Any,
 ) -> Any:
     """`stamps`: of the files that are read; new content under an old name makes another pipeline."""
-    return load_pipeline(source, device=device, dtype=dtype, lora=lora, textual_inversion=words, offload=offload)
+    pipe = load_pipeline(source, device=device, dtype=dtype, lora=lora, textual_inversion=words, offload=offload)
+    loading.set_vae_tiling(pipe, tiled)
+    return pipe
 
 
 def machine(options: RunOptions) -> tuple[str, Any, list[str]]:
@@ -165,9 +177,13 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
     files: list[Any] = [*(adapters.parse(one).path for one in options.lora), *words]
     stamps = tuple(stamp(path) for path in ["" if source.kind == "hub" else source.path, *files])
     with MAKING:  # two threads with one model load it once
-        pipe = _pipeline(source, device, dtype, options.lora, words, options.offload, stamps)
-    loading.set_vae_tiling(pipe, options.vae_tiling)
+        pipe = _pipeline(source, device, dtype, options.lora, words, options.offload, options.vae_tiling, stamps)
     return pipe, notes
+
+
+def shared_by(options: RunOptions) -> tuple[Any, ...]:
+    """Equal for runs that one pipeline serves."""
+    return tuple(getattr(options, name) for name in LOADED)
 
 
 def run(checked: Plan, *, cache: Any = True, progress: bool = False, on_step: Any = None) -> EditResult:

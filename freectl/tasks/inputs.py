@@ -6,6 +6,7 @@ from typing import Any
 
 from freectl.errors import InputError
 from freectl.files import pictures
+from freectl.files.paths import at_home
 from freectl.pipelines import lora
 from freectl.tasks.options import EditOptions, RunOptions
 
@@ -33,7 +34,7 @@ def input_files(options: RunOptions, settings: Mapping[str, Any], *more: tuple[s
     found: list[tuple[str, Path]] = []
     for option, value in [*more, *named, *((f"--set {name}", value) for name, value in settings.items())]:
         for one in _texts(value):
-            path = lora.parse(one).path if option == lora.OPTION else Path(one.partition("=")[2] or one).expanduser()
+            path = lora.parse(one).path if option == lora.OPTION else at_home(one.partition("=")[2] or one)
             found.append((option, path))
             found += [(option, Path(one))] if "=" in one else []
     return found

@@ -410,5 +410,6 @@ def test_a_header_nested_too_deep_is_one_line(cli, tmp_path):
 
     save_file({"x": torch.zeros(2)}, tmp_path / "deep.safetensors", {"prompts": "[" * 100_000})
     code, out, err = cli("import", "deep.safetensors")
-    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("freectl: PATH: ")
     assert "damaged" in err

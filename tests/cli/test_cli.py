@@ -439,7 +439,7 @@ def test_damaged_model_folder_is_one_line(edit, model, tmp_path, damage):
     else:
         save_file({"weight": torch.zeros(2)}, weights)
     ran = edit("--model", broken)
-    assert ran.code == (1 if damage == "other" else 2)  # files are looked at before any of them is read
+    assert ran.code == 2
     assert str(broken) in ran.err.splitlines()[-1]
     assert "Traceback" not in ran.err
     assert "out.png" not in files()
@@ -449,13 +449,13 @@ def test_damaged_single_file_is_one_line(edit):
     Path("weights.safetensors").write_bytes(b"nothing of the kind")
     ran = edit("--model", "weights.safetensors")
     assert ran.code == 2
-    assert "'weights.safetensors', which is damaged" in ran.error
+    assert "'weights.safetensors', damaged" in ran.error
 
 
 def test_lora_that_fits_nothing_is_one_line(edit):
     save_file({"unet.nowhere.lora_A.weight": torch.zeros(2, 2)}, "odd.safetensors")
     ran = edit("--lora", "odd.safetensors")
-    assert ran.code in (1, 2)
+    assert ran.code == 2
     assert "--lora" in ran.err.splitlines()[-1]
     assert "out.png" not in files()
 

@@ -5,7 +5,12 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 from commands import files
+from safetensors.torch import save_file
+
+from freectl.pipelines import loading
+from freectl.tasks import edit as editing
 
 
 def tensor(shape, end):
@@ -23,15 +28,55 @@ HEADERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", HEADERS)
-@pytest.mark.parametrize("option", ["--model", "--lora", "--textual-inversion"])
-def test_headers_of_strangers(cli, model, option, what):
+FILE, FOLDER = "w.safetensors", "theirs"
+EDIT = ("edit", "--image", "in.png", "--prompt", "a cat", "--steps", "2")
+COMMANDS = {
+    "--model": (*EDIT, "--model", FILE),
+    "--lora": (*EDIT, "--lora", FILE),
+    "--lora:": (*EDIT, "--lora", f"{FILE}:0.5"),
+    "--textual-inversion": (*EDIT, "--textual-inversion", FILE),
+    "--set bases": (*EDIT, "--set", f"bases={FILE}"),
+    "NAME": ("bases", "show", FILE),
+    "NAME:": ("bases", "export", FILE, "out.safetensors"),
+    "PATH": ("bases", "import", FILE),
+    "--preprocess depth": ("control", "--condition", "in.png", "--prompt", "a cat", "--preprocess", f"depth={FOLDER}"),
+    "--model:": ("mini", "score", "--model", FOLDER),
+    "--model::": ("mini", "sample", "a cat", "--out", "out.png", "--model", FOLDER),
+    "--init": ("mini", "train", "--out", "out", "--model", "new", "--part", "vae", "--init", FOLDER),
+}
+"""Every option that takes weights (before the colons), given those of a stranger."""
+
+
+def written(what):
+    """The file, alone and as what a folder of a model or of a training holds."""
     body = HEADERS[what]
     framed = struct.pack("<Q", len(body)) + body if body.startswith(b'{"w"') else body
-    Path("w.safetensors").write_bytes(framed)
-    usual = {"--image": "in.png", "--prompt": "a cat", "--model": model, "--steps": 2, option: "w.safetensors"}
-    ran = cli("edit", *(part for pair in usual.items() for part in pair))
-    assert ran.code == (1 if option == "--lora" else 2)  # a LoRA is read with the model that it has to fit
-    assert option in ran.err
-    assert "Traceback" not in ran.err
-    assert files() == {"in.png", "w.safetensors"}
+    for place in (Path(), Path(FOLDER), Path(FOLDER) / "judge"):
+        place.mkdir(exist_ok=True)
+        (place / "config.json").write_text("{}")
+        (place / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+        (place / FILE).write_bytes(framed)
+
+
+@pytest.mark.parametrize("what", HEADERS)
+def test_headers_of_strangers(cli, monkeypatch, what):
+    for module in (editing, loading):
+        monkeypatch.setattr(module, "load_pipeline", lambda *_, **__: pytest.fail("a model was loaded"))
+    written(what)
+    before = files()
+    for option, command in COMMANDS.items():
+        ran = cli(*command)
+        assert ran.code == 2, (option, ran.err)
+        assert ran.error.startswith(f"freectl: {option.rstrip(':')}"), option
+        assert "damaged or truncated" in ran.error, option
+        assert files() == before
+
+
+def test_headers_that_fit_nothing_are_one_line_too(cli, model):
+    """Whole files of other things: what they hold is compared with the model, once that is there."""
+    save_file({"nowhere": torch.zeros(2, 2)}, FILE)
+    for option in ("--model", "--lora", "--textual-inversion", "--set bases"):
+        ran = cli(*COMMANDS[option], *(() if option == "--model" else ("--model", model)))
+        assert ran.code == 2, (option, ran.err)
+        assert ran.err.splitlines()[-1].startswith(f"freectl: {option}: found "), option
+    assert files() == {"in.png", FILE}

@@ -12,10 +12,14 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "outer").mkdir()
     (tmp_path / "outer" / "__init__.py").write_text("")
     slow = tmp_path / "outer" / "slow.py"
-    slow.write_text("import sys\nsys.read_slow = True\nvalue = 3\nfrom outer.part import twice\n")
+    slow.write_text(
+        "import sys\nsys.read_slow = True\nvalue = 3\nfrom outer.part import twice\n"
+        "def thrice(x):\n    return 3 * x\ndef marked(x):\n    return [x]\n"
+    )
     (tmp_path / "outer" / "part.py").write_text("import outer.slow\ndef twice():\n    return 2 * outer.slow.value\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(late, "LATE", frozenset({"outer.slow"}))
+    stand_ins = {"marked": late._as_it_is, "thrice": late._called_late("outer.slow", "thrice")}
+    monkeypatch.setattr(late, "LATE", {"outer.slow": stand_ins})
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     late.read_late()
     late.read_late()
@@ -40,6 +44,21 @@ def test_a_name_imported_from_it_is_a_use(package):
     from outer.slow import twice
 
     assert twice() == 6
+
+
+def test_names_that_have_stand_ins_read_nothing_until_they_are_called(package):
+    from outer.slow import marked, thrice
+
+    assert marked(thrice) is thrice
+    assert marked()(thrice) is thrice
+    assert not hasattr(sys, "read_slow")
+    assert thrice(2) == 6
+    assert sys.read_slow
+
+    import outer.slow
+
+    assert outer.slow.marked(1) == [1]
+    assert outer.slow.thrice is not thrice
 
 
 def test_a_module_that_fails_fails_at_each_use(package):

@@ -1,11 +1,14 @@
 import errno
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -276,6 +279,58 @@ def test_a_full_cache_is_not_counted_at_every_write(cache, monkeypatch):
         cache.put("bases", key, *content())
     assert len(counts) < 1 + 10
     assert bytes_in(cache) <= cache.limit_bytes
+
+
+def test_the_limit_holds_at_every_write_of_a_long_process(cache):
+    """Two caches of one folder, entries of all sizes, read and removed in between; what lies there after each."""
+    rng, other = random.Random(0), Cache(cache.root, 60_000)
+    cache.limit_bytes = 60_000
+    most = 0
+    for i in range(80):
+        writer = cache if rng.random() < 0.7 else other
+        key = content_key(i=rng.randrange(60))  # some are written again, larger or smaller
+        writer.put(rng.choice(["bases", "inversion"]), key, *content(size=rng.randrange(1, 5_000)))
+        assert cache.get("bases", key) or cache.get("inversion", key)
+        if i % 15 == 0:
+            other.remove("bases", content_key(i=rng.randrange(60)))
+        most = max(most, bytes_in(cache))
+        assert most <= cache.limit_bytes
+    assert most > 0.8 * cache.limit_bytes
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder of another file system than the others."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("one file system alone")
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("what", ["all of it", "a kind"])
+def test_a_cache_on_another_file_system(tmp_path, elsewhere, what):
+    (tmp_path / "here").touch()
+    with pytest.raises(OSError, match="cross-device"):
+        os.rename(tmp_path / "here", elsewhere / "there")
+    root = tmp_path / "cache"
+    if what == "a kind":
+        root.mkdir()
+    (root if what == "all of it" else root / "bases").symlink_to(elsewhere)
+    cache = Cache(root, 10**9)
+    keys = [content_key(i=i) for i in range(3)]
+    for i, key in enumerate(keys):
+        assert cache.put("bases", key, *content(float(i), 1000))
+        assert cache.put("inversion", key, *content(float(i), 1000))
+        os.utime(path_of(cache, key), (1000 + i,) * 2)
+    assert list(elsewhere.rglob("*.safetensors"))
+    assert [int(cache.get("bases", key)[0]["x"][0]) for key in keys] == [0, 1, 2]
+    assert not list(root.rglob("*.tmp")) + list(elsewhere.rglob("*.tmp"))
+    cache.limit_bytes = 3 * path_of(cache, keys[0]).stat().st_size + 100
+    assert cache.put("bases", KEY, *content(size=1000))
+    assert sum(entry.bytes for entry in cache.entries()) <= cache.limit_bytes
+    assert cache.get("bases", KEY) is not None
+    assert cache.warnings == []
 
 
 def test_limit_comes_from_the_environment(monkeypatch, tmp_path):

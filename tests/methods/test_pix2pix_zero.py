@@ -239,6 +239,22 @@ def test_settings_change_the_result(toy_pipe, cache, change):
     assert not torch.equal(run(pipe, cache, xa_guidance=30.0, **change).images, default)
 
 
+def test_blocks_that_run_again_give_the_same_picture(pipe, cache):
+    """To the bit, with the network as it was; and they did run again."""
+    run(pipe, cache, xa_guidance=0.0)  # the inversion is there from now on
+    runs, results, counts = [], [], []
+    block = pipe.unet.up_blocks[1].resnets[0].register_forward_pre_hook(lambda *_: runs.append(1))
+    for choice in ("off", "on"):
+        runs.clear()
+        results.append(run(pipe, cache, xa_guidance=30.0, checkpointing=choice))
+        counts.append(len(runs))
+    block.remove()
+    assert torch.equal(results[0].images, results[1].images)
+    assert results[0].trace == results[1].trace
+    assert counts == [3 * STEPS, 4 * STEPS]  # source, guidance, edit, and guidance again
+    assert not pipe.unet.is_gradient_checkpointing
+
+
 def test_batch_equals_singles(pipe, cache):
     both = run(pipe, cache, ["a cat", "a red fox"], [picture(), picture(1)], xa_guidance=30.0).images
     for i, text in enumerate(("a cat", "a red fox")):

@@ -10,7 +10,7 @@ from ldm_layout import single_file
 from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model
 from safetensors.torch import save_file
 
-from freectl.errors import FreectlError
+from freectl.errors import InputError
 from freectl.pipelines import accounts, lora
 from freectl.pipelines.loading import load_pipeline, resolve_model
 from freectl.pipelines.sd import FreeControlPipeline
@@ -70,7 +70,7 @@ def test_loading_tells_both(true_pipes, tmp_path):
     layer = "encoder.layers.1.mlp.fc1.bias"
     for gone, weight in (GONE[0], (f"cond_stage_model.transformer.text_model.{layer}", f"text_encoder.{layer}")):
         save_file({name: value for name, value in tensors.items() if name != gone}, path)
-        with pytest.raises(FreectlError, match=rf"--model .* lack.? {weight}"):
+        with pytest.raises(InputError, match=rf"--model: found .* lack.? {weight}"):
             load(path)
 
 
@@ -130,6 +130,6 @@ def test_half_a_layer_is_none(toy_pipe, layers, tmp_path):
 
 @pytest.mark.parametrize("layer", ["unet.nowhere.to_k", "text_encoder.nowhere.q_proj", "to_k"])
 def test_a_lora_without_effect_is_refused(toy_pipe, tmp_path, layer, capfd):
-    with pytest.raises(FreectlError, match="--lora .*odd"):
+    with pytest.raises(InputError, match="--lora: found .*odd"):
         loaded(toy_pipe, pair(layer), tmp_path / "odd.safetensors")
     assert "unsuccessful" not in capfd.readouterr().err  # diffusers' own lines

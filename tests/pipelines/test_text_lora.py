@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from freectl.errors import FreectlError
+from freectl.errors import InputError
 from freectl.pipelines import lora
 from freectl.pipelines.sd import FreeControlPipeline
 from freectl.pipelines.sdxl import FreeControlXLPipeline
@@ -115,5 +115,5 @@ def test_a_layer_of_another_shape_is_refused(pipe, tmp_path):
         },
         tmp_path / "odd.safetensors",
     )
-    with pytest.raises(FreectlError, match="--lora .*odd"):
+    with pytest.raises(InputError, match="--lora: found .*odd"):
         lora.load(pipe, [str(tmp_path / "odd.safetensors")])

@@ -8,7 +8,7 @@ from freectl.denoising.grad import Checkpointing
 from freectl.denoising.inverters import Inverter, Level
 from freectl.errors import InputError
 from freectl.methods.inverter import check_inverter, inverter
-from freectl.methods.setting import inversion_level, setting
+from freectl.methods.setting import blocks_run_again, inversion_level, setting
 from freectl.models.families.base import Family
 from freectl.semantics.energies import Normalize
 
@@ -174,13 +174,7 @@ class FreeControlSettings(BaseModel):
     seeds: int = setting(
         20, "N_s: seed pictures that a basis is made of", ge=1, le=1000, unit="pictures", source="section 4: 20"
     )
-    checkpointing: Checkpointing = setting(
-        "auto",
-        "keep the inputs of blocks alone for the gradient and run them again: less memory, more time, the same "
-        "picture; auto = where a GPU has less than 8 GiB left",
-        unit="choice",
-        source="arXiv 1604.06174; all is kept in the code",
-    )
+    checkpointing: Checkpointing = blocks_run_again("all is kept in the code")
     bases: str | None = setting(
         None,
         "bases in place of the concept's own: a concept or key of `freectl bases list`, a file, or mini",

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from freectl.denoising.grad import Checkpointing, checkpointed, is_wanted
 from freectl.denoising.injection import EDIT, SOURCE
 from freectl.denoising.inverters import Level
 from freectl.denoising.noise_prior import NoisePrior
@@ -12,7 +13,7 @@ from freectl.denoising.sampler import Lane, Prompt
 from freectl.methods.base import Method, Outcome, Request, denoise, inverted, with_negative
 from freectl.methods.pix2pix_zero import directions
 from freectl.methods.pix2pix_zero.guide import CrossAttentionGuide
-from freectl.methods.setting import inversion_level, setting
+from freectl.methods.setting import blocks_run_again, inversion_level, setting
 from freectl.models.engine import Engine
 
 
@@ -82,6 +83,7 @@ class Pix2PixZeroSettings(BaseModel):
     )
     rolls: int = setting(5, "auto-correlation steps a round", ge=1, le=100, unit="steps", source="its code")
     inversion_at: Level = inversion_level()
+    checkpointing: Checkpointing = blocks_run_again("all is kept in its code")
 
     @field_validator("direction")
     @classmethod
@@ -146,7 +148,8 @@ eps_n + s (eps(x_t, c + d) - eps_n),  n: the source prompt
                 shared = settings.steer == "shared"
                 layers = [layer.name for layer in engine.family.cross_layers(engine.network)]
                 guide = CrossAttentionGuide(layers, settings.xa_guidance, shared, levels, engine.cost)
-                latents = denoise(engine, request, lanes, list(trajectory.levels), guide, source=trajectory)
+                with checkpointed(engine.network, is_wanted(settings.checkpointing, engine.device)):
+                    latents = denoise(engine, request, lanes, list(trajectory.levels), guide, source=trajectory)
         warnings = [] if all(texts) else ["pix2pix-zero without a source prompt has no words to compare"]
         if guide.non_finite:
             warnings.append(f"{guide.non_finite} steps had a non-finite gradient and were left unguided")

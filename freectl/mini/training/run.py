@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from freectl.errors import InputError
+from freectl.files import tensor_files
 from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.scene import COARSE_SIZE
 from freectl.mini.training.cascade import CascadePart
@@ -69,8 +70,9 @@ def check_inputs(name: str, model_dir: Path, size: int) -> None:
     """Whether a part finds what it builds on, before anything is loaded or written.
 
     Raises:
-        InputError: the model folder lacks an earlier part, or is of another picture size.
+        InputError: the model folder lacks an earlier part, is of another picture size, or has damaged weights.
     """
+    tensor_files.check_folder(model_dir, "--model")
     for file in NEEDS.get(name, ("vae/config.json",)):
         if not (model_dir / file).exists():
             raise InputError("--model", f"'{model_dir}', which has no {file}", f"a folder with what {name} builds on")

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from freectl.errors import InputError
+from freectl.files import tensor_files
 
 STATE = "state.safetensors"
 
@@ -38,9 +39,14 @@ def save_state(
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
-    """What `save_state` was told beside the tensors; None where there is no state."""
+    """What `save_state` was told beside the tensors; None where there is no state.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     if not (folder / STATE).exists():
         return None
+    tensor_files.checked(folder / STATE, "--out", allowed="a whole state, or a new folder")
     with safe_open(folder / STATE, framework="pt") as file:
         return {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
 

@@ -51,9 +51,11 @@ def estimated(checked: Any, way: Any) -> Estimate:
     Raises:
         FreectlError: a model cannot be loaded.
     """
+    from freectl.tasks.edit import shared_by
+
     errors, results = list(checked.refused), 0
-    rows: Counter[str] = Counter()
-    models: dict[str, Any] = {}
+    rows: Counter[Any] = Counter()
+    models: dict[Any, Any] = {}
     for one in checked.wanted:
         try:
             plan = planned(one)
@@ -62,8 +64,9 @@ def estimated(checked: Any, way: Any) -> Estimate:
             continue
         results += 1
         if plan.source is not None:
-            models.setdefault(plan.options.model, plan)
-            rows[plan.options.model] += _rows(plan)  # type: ignore[assignment]
+            key = shared_by(plan.options)
+            models.setdefault(key, plan)
+            rows[key] += _rows(plan)  # type: ignore[assignment]
     seconds = sum(rows[name] * _seconds_per_row(plan) for name, plan in models.items())
     return Estimate(results, sum(rows.values()), seconds / way.workers, errors)
 

@@ -102,12 +102,11 @@ class Worker:
         """The model of a plan; one that cannot be loaded is not tried again."""
         from freectl.tasks import edit as editing
 
-        options = plan.options
-        key = (options.model, options.lora, options.textual_inversion, options.device, options.dtype, options.offload)
+        key = editing.shared_by(plan.options)
         if key in self._broken:
             raise self._broken[key]
         try:
-            return editing.opened(options, plan.source)[0]  # type: ignore[arg-type]  # plans without one run elsewhere
+            return editing.opened(plan.options, plan.source)[0]  # type: ignore[arg-type]  # plans without one run elsewhere
         except FreectlError as error:
             self._broken[key] = error
             raise

@@ -2,7 +2,9 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from PIL import Image
 import freectl
 from freectl.errors import FreectlError, InputError
 from freectl.files.record import read_record
+from freectl.pipelines.loading import Source
 from freectl.tasks import edit as editing
+from freectl.tasks.batch.worker import Spec, Worker
+from freectl.tasks.options import EditOptions
 
 ROWS = [
     {"image": "a.png", "prompt": "a dog", "seed": [3, 4]},
@@ -122,6 +127,35 @@ def test_the_one_at_fault_in_a_batch_is_found(batch, monkeypatch):
     done = batch([{"image": "a.png"}, {"image": "b.png", "prompt": "bad"}, {"image": "a.png", "seed": 5}])
     assert (done.made, done.failed) == (2, 1)
     assert [line["row"] for line in lines() if "error" in line] == [2]
+
+
+def test_what_a_pipeline_depends_on_tells_pipelines_apart(monkeypatch):
+    """Whatever option is looked at while a pipeline is made has a place in the key under which it is kept."""
+    seen = {"model"}  # which the source stands for
+
+    class Watched(EditOptions):
+        def __getattribute__(self, name):
+            if name in EditOptions.model_fields:
+                seen.add(name)
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(editing, "load_pipeline", lambda *_, **__: SimpleNamespace(vae=None))
+    options = Watched(prompt="a cat")
+    seen -= set(EditOptions.model_fields) - {"model"}  # of its own making
+    editing.opened(options, Source("hub", "a/b", "a/b"))
+    assert seen == set(editing.LOADED)
+    worker, plain = Worker(Spec("out")), EditOptions(prompt="a cat")
+    tiled = plain.model_copy(update={"vae_tiling": True})
+    monkeypatch.setattr(editing, "opened", only_without_tiles)
+    for options, fails in ((tiled, True), (plain, False), (tiled, True)):
+        with pytest.raises(InputError) if fails else nullcontext():
+            worker._pipeline(SimpleNamespace(options=options, source=None))
+
+
+def only_without_tiles(options, source):
+    if options.vae_tiling:
+        raise InputError("--vae-tiling", "a VAE without tiles", "--no-vae-tiling")
+    return None, []
 
 
 def test_resume_does_what_is_missing_and_no_more(batch, monkeypatch):

@@ -13,6 +13,7 @@ from PIL import Image
 
 import freectl
 from freectl.errors import FreectlError
+from freectl.files.cache import Cache
 from freectl.tasks import edit as editing
 from freectl.tasks import memory
 
@@ -127,7 +128,8 @@ def test_four_threads_give_what_one_gives(model):
 
 
 @pytest.mark.slow
-def test_two_hundred_edits_do_not_grow(model):
+def test_two_hundred_edits_do_not_grow(model, monkeypatch):
+    monkeypatch.setenv("FREECTL_CACHE_LIMIT_GB", "0.001")
     if not Path("/proc/self/statm").exists():
         pytest.skip("no resident set to read")
 
@@ -138,5 +140,6 @@ def test_two_hundred_edits_do_not_grow(model):
     for seed in range(200):
         freectl.edit("a.png", "a cat", "pnp", model, steps=3, seed=seed, source_prompt=f"a dog {seed % 7}")
         sizes.append(resident())
+        assert sum(entry.bytes for entry in Cache().entries()) <= 10**6
     print(f"pages after 10 and 200 edits: {sizes[9]}, {sizes[-1]}")  # noqa: T201 - told with -s
     assert sizes[-1] < 1.05 * sizes[9]

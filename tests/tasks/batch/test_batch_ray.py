@@ -38,31 +38,55 @@ def test_two_actors_make_what_the_local_engine_makes(batch):
     assert batch(rows, "ray", resume=True).kept == 6
 
 
-def slow_worker(folder, item):
-    """Leaves its process id, then takes its time."""
-    Path(folder, f"{item}-{os.getpid()}").touch()
-    time.sleep(2)
-    return [item, os.getpid()]
+def doomed_worker(folder, item):
+    """The first of all to begin leaves its process id and waits for its end, the others answer at once."""
+    try:
+        with open(Path(folder, "first"), "x", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+    except FileExistsError:
+        return [item, os.getpid()]
+    time.sleep(1500)
+    return [item, None]
 
 
-def test_an_actor_that_is_killed_costs_no_item(tmp_path):
+@pytest.fixture
+def cluster(ray_of_this_machine):
+    """Ray with two processors and a small store, started here: what is tested is not how long that takes."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=10**8,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield ray
+    ray.shutdown()
+
+
+def test_an_actor_that_is_killed_costs_no_item(tmp_path, cluster):
     from freectl.tasks.batch.on_ray import answers_of_actors
 
-    killed, told = [], tmp_path / "told"
-    told.mkdir()
+    killed, over, first = [], threading.Event(), tmp_path / "first"
 
     def kill():
-        while not killed:
-            found = [path.name for path in told.iterdir()]
-            if found:
-                killed.append(int(found[0].partition("-")[2]))
+        while not over.wait(0.2):
+            said = first.read_text(encoding="ascii") if first.exists() else ""
+            if said.endswith("\n"):
+                killed.append(int(said))
                 os.kill(killed[0], signal.SIGKILL)
-            time.sleep(0.2)
+                return
 
-    threading.Thread(target=kill, daemon=True).start()
-    found = list(answers_of_actors(partial(partial, slow_worker, str(told)), list(range(6)), 2))
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    found = list(answers_of_actors(partial(partial, doomed_worker, str(tmp_path)), list(range(6)), 2))
+    over.set()
+    killer.join()
     assert sorted(item for item, _ in found) == list(range(6))
     assert all(answer[0] == item for item, answer in found)
+    assert len(killed) == 1
     assert killed[0] not in {answer[1] for _, answer in found}
 
 
