@@ -250,6 +250,7 @@ def import_bases(
     They are checked against the model that they belong to. Runs with the same model and settings find them there.
     """
     from freectl.errors import FreectlError, InputError
+    from freectl.files import tensor_files
     from freectl.files.cache import Cache
     from freectl.semantics import lookup
     from freectl.semantics.bases import SemanticBases
@@ -258,7 +259,7 @@ def import_bases(
     bases = SemanticBases.load(path, option="PATH")
     if "unet" not in bases.metadata or not bases:
         found = f"'{path}', which does not say which model its bases belong to, or holds none"
-        raise InputError("PATH", found, lookup.FILE)
+        raise InputError("PATH", found, tensor_files.BASES)
     lookup.check_whole(bases, _engine(model, device, "auto", form), "PATH")
     key, store = key_of(bases.metadata), Cache()
     before = store.get("bases", key)

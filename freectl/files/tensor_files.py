@@ -7,6 +7,7 @@ from freectl.errors import InputError
 
 Shapes = dict[str, tuple[int, ...]]
 FILE = "a whole .safetensors file"
+BASES = f"{FILE} of semantic bases"
 
 
 def shapes(path: str | os.PathLike[str]) -> Shapes:

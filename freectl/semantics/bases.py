@@ -22,7 +22,6 @@ from freectl.errors import FreectlError, InputError
 from freectl.files import tensor_files
 from freectl.files.paths import check_file
 from freectl.files.record import atomic_write
-from freectl.semantics.lookup import FILE
 
 FORMAT_VERSION = 1
 _FIELDS = ("mean", "components", "explained_variance")
@@ -235,7 +234,7 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
             parts.setdefault((time_of(timestep), site), {})[name] = value.float()
         for (step, site), part in parts.items():
             if not set(_FIELDS) <= set(part):
-                raise InputError(option, f"bases that are incomplete at timestep {step:g}, site '{site}'", FILE)
+                raise InputError(option, f"bases that are incomplete at timestep {step:g}, site '{site}'", tensor_files.BASES)
         return cls({key: Basis(**part) for key, part in parts.items()}, dict(metadata))
 
     def save(self, path: Path | str, dtype: torch.dtype = torch.float32) -> None:
@@ -265,13 +264,13 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
         Raises:
             InputError: there is no such file, it is damaged, is not a bases file, or has another format version.
         """
-        tensor_files.checked(check_file(path, option, FILE), option, allowed=FILE)
+        tensor_files.checked(check_file(path, option, tensor_files.BASES), option, allowed=tensor_files.BASES)
         try:
             with safe_open(path, "pt", device=str(device)) as file:
                 metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError, ValueError, RecursionError) as error:
-            raise InputError(option, f"'{path}', damaged or of another kind ({error})", FILE) from error
+            raise InputError(option, f"'{path}', damaged or of another kind ({error})", tensor_files.BASES) from error
         version = metadata.pop("format_version", None)
         if version != FORMAT_VERSION:
             allowed = f"{FORMAT_VERSION}, which this version reads: build them again"

@@ -11,7 +11,6 @@ from freectl.files.paths import at_home, check_file
 
 EMBEDDED = "mini"
 SUFFIX = ".safetensors"
-FILE = "a whole .safetensors file of semantic bases"
 
 
 def cached_entries() -> list[Any]:
@@ -30,7 +29,7 @@ def check_name(name: str, option: str = "bases") -> None:
     if (path := _file(name)) is None:
         find(cached_entries(), name, option)
     else:
-        tensor_files.checked(check_file(path, option, FILE), option, allowed=FILE)
+        tensor_files.checked(check_file(path, option, tensor_files.BASES), option, allowed=tensor_files.BASES)
 
 
 def load(name: str, option: str = "bases") -> Any:
