@@ -234,7 +234,8 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
             parts.setdefault((time_of(timestep), site), {})[name] = value.float()
         for (step, site), part in parts.items():
             if not set(_FIELDS) <= set(part):
-                raise InputError(option, f"bases that are incomplete at timestep {step:g}, site '{site}'", tensor_files.BASES)
+                found = f"bases that are incomplete at timestep {step:g}, site '{site}'"
+                raise InputError(option, found, tensor_files.BASES)
         return cls({key: Basis(**part) for key, part in parts.items()}, dict(metadata))
 
     def save(self, path: Path | str, dtype: torch.dtype = torch.float32) -> None:
