@@ -53,6 +53,7 @@ ODD = [
     "a\nb",
     "{}",
     "~",
+    "~0",
 ]
 TEXTS = st.one_of(st.sampled_from(ODD), st.text(max_size=30), st.sampled_from(["in.png", "a cat", "1", "0.5", "true"]))
 PLAIN = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from freectl.errors import InputError
-from freectl.files.paths import check_file, is_file, is_folder, same, stamp, there
+from freectl.files.paths import at_home, check_file, is_file, is_folder, same, stamp, there
 
 ROOT = Path(__file__).parents[2]
 RAISING = {"exists", "is_file", "is_dir", "samefile"}
@@ -15,15 +15,26 @@ RAISING = {"exists", "is_file", "is_dir", "samefile"}
 WINGS = ("files", "cli", "tasks", "preprocess")
 
 
-@pytest.mark.parametrize("wing", WINGS)
-def test_what_people_give_is_not_asked_by_methods_that_raise(wing):
-    found = []
-    for path in sorted((ROOT / "freectl" / wing).rglob("*.py")):
+def calls_of(names, folder):
+    """Where methods of these names are called, but for the functions of os.path, which do not raise."""
+    for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = node.func if isinstance(node, ast.Call) else None
-            if isinstance(called, ast.Attribute) and called.attr in RAISING and ast.unparse(called.value) != "os.path":
-                found.append(f"{path.name}:{node.lineno}")
-    assert found == []
+            if isinstance(called, ast.Attribute) and called.attr in names and ast.unparse(called.value) != "os.path":
+                yield f"{path.name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_what_people_give_is_not_asked_by_methods_that_raise(wing):
+    assert list(calls_of(RAISING, ROOT / "freectl" / wing)) == []
+
+
+def test_homes_that_are_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert at_home("~/a") == tmp_path / "a"
+    for name in ("~0", "~nobody-of-that-name/a", "a~", "\0"):
+        assert at_home(name) == Path(name)
+    assert [*calls_of({"expanduser"}, ROOT / "freectl"), *calls_of({"expanduser"}, ROOT / "eval")] == []
 
 
 @pytest.mark.parametrize("path", ["x" * 300, "nul\0", "x" * 5000])
