@@ -137,17 +137,9 @@ def edit(
 
 
 @lru_cache(maxsize=1)
-def _pipeline(
-    source: Source,
-    device: str,
-    dtype: Any,
-    lora: tuple[str, ...],
-    words: tuple[str, ...],
-    offload: str,
-    tiled: bool,
-    stamps: Any,
-) -> Any:
+def _pipeline(source: Source, device: str, dtype: Any, more: tuple[Any, ...], stamps: Any) -> Any:
     """`stamps`: of the files that are read; new content under an old name makes another pipeline."""
+    lora, words, offload, tiled = more
     pipe = load_pipeline(source, device=device, dtype=dtype, lora=lora, textual_inversion=words, offload=offload)
     loading.set_vae_tiling(pipe, tiled)
     return pipe
@@ -177,7 +169,7 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
     files: list[Any] = [*(adapters.parse(one).path for one in options.lora), *words]
     stamps = tuple(stamp(path) for path in ["" if source.kind == "hub" else source.path, *files])
     with MAKING:  # two threads with one model load it once
-        pipe = _pipeline(source, device, dtype, options.lora, words, options.offload, options.vae_tiling, stamps)
+        pipe = _pipeline(source, device, dtype, (options.lora, words, options.offload, options.vae_tiling), stamps)
     return pipe, notes
 
 
