@@ -4,10 +4,23 @@ import os
 from pathlib import Path
 
 from freectl.errors import InputError
+from freectl.files.paths import at_home, check_file
 
 Shapes = dict[str, tuple[int, ...]]
 FILE = "a whole .safetensors file"
 BASES = f"{FILE} of semantic bases"
+
+
+def named(path: str | os.PathLike[str], option: str, allowed: str = "a .safetensors file") -> Path:
+    """A file that is there and has the name of one, unread.
+
+    Raises:
+        InputError: missing, or of another kind.
+    """
+    file = check_file(at_home(path), option, allowed)
+    if file.suffix.lower() != ".safetensors":
+        raise InputError(option, f"'{path}'", "a .safetensors file; pickled ones are refused")
+    return file
 
 
 def shapes(path: str | os.PathLike[str]) -> Shapes:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from freectl.errors import FreectlError, InputError, suggest, unknown
-from freectl.files import collector
+from freectl.files import collector, tensor_files
 from freectl.files.data import MODEL_DIR
-from freectl.files.paths import at_home, check_file, is_file, is_folder
+from freectl.files.paths import at_home, is_file, is_folder
 from freectl.pipelines import checkpoints
 from freectl.pipelines import lora as adapters
 from freectl.pipelines.accounts import some
@@ -171,18 +171,6 @@ def set_vae_tiling(pipe: Any, tiled: bool) -> None:
         vae.tile_sample_min_size = TILE
 
 
-def check_weights(path: str, option: str) -> Path:
-    """A safetensors file that is there.
-
-    Raises:
-        InputError: missing, or not safetensors.
-    """
-    file = check_file(at_home(path), option, "a .safetensors file")
-    if file.suffix.lower() != ".safetensors":
-        raise InputError(option, f"'{path}'", "a .safetensors file; pickled ones are refused")
-    return file
-
-
 def check_adapters(lora: Sequence[str], textual_inversion: Sequence[str]) -> None:
     """What is put on top of a model, checked before either is read.
 
@@ -191,7 +179,7 @@ def check_adapters(lora: Sequence[str], textual_inversion: Sequence[str]) -> Non
     """
     adapters.check(lora)
     for path in textual_inversion:
-        check_textual_inversion(check_weights(path, OPTION))
+        check_textual_inversion(tensor_files.named(path, OPTION))
 
 
 def load_pipeline(
@@ -206,8 +194,7 @@ def load_pipeline(
     """The model as the pipeline of its family.
 
     Raises:
-        InputError: a model of no family that is known (no weights have been read then), damaged or not whole; or an
-            adapter that does not fit it.
+        InputError: a model of no family that is known, damaged or not whole, or an adapter that does not fit it.
         FreectlError: not in the hub's local cache while offline.
     """
     with MAKING, collector.paused():
@@ -222,7 +209,7 @@ def _complete(
     pipe = _loaded(source, dtype)
     checkpoints.check_complete(pipe, source.path)
     for path in textual_inversion:
-        load_textual_inversion(pipe, check_weights(path, OPTION))
+        load_textual_inversion(pipe, tensor_files.named(path, OPTION))
     pipe.load_warnings = (*pipe.load_warnings, *adapters.load(pipe, lora))
     if offload == "model":
         pipe.enable_model_cpu_offload(device=device)

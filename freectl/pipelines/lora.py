@@ -10,7 +10,7 @@ from typing import Any
 
 from freectl.errors import InputError
 from freectl.files import tensor_files
-from freectl.files.paths import at_home, check_file, is_file
+from freectl.files.paths import at_home, is_file
 from freectl.pipelines.accounts import some, unused_of_lora
 
 OPTION = "--lora"
@@ -58,9 +58,7 @@ def check(texts: Sequence[str]) -> list[Lora]:
     if found and find_spec("peft") is None:
         raise InputError(OPTION, f"'{found[0].path}' without peft", "LoRA files after: pip install 'freectl[lora]'")
     for one in found:
-        check_file(one.path, OPTION, "a .safetensors file, or one with its strength: FILE.safetensors:0.8")
-        if one.path.suffix.lower() != ".safetensors":
-            raise InputError(OPTION, f"'{one.path}'", "a .safetensors file; pickled ones are refused")
+        tensor_files.named(one.path, OPTION, "a .safetensors file, or one with its strength: FILE.safetensors:0.8")
         if not tensor_files.checked(one.path, OPTION):
             raise InputError(OPTION, f"'{one.path}', which holds nothing", FITTING)
     paths = [one.path.resolve() for one in found]

@@ -96,7 +96,7 @@ def _begin(ray: Any, address: str | None) -> None:
             return
 
 
-def _share(resources: dict[str, float], workers: int) -> dict[str, float]:
+def _share(resources: dict[str, float], workers: int) -> dict[str, Any]:
     """What an actor holds: a GPU where there are any; else so much CPU that some is left for Ray itself."""
     if resources.get("GPU", 0) >= 1:
         return {"num_gpus": 1}
