@@ -16,8 +16,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from freectl.denoising.taps import Edit
 
 Size = tuple[int, int]
+TEXT = "text"
 Seen = Mapping[str, Tensor]
-"""Site -> what passed it in one forward, (rows, ...)."""
+"""Site -> what passed it in one forward, (rows, ...). Under `TEXT`, where it is there: which of the text's tokens
+count, (rows, tokens) of bool; the others are padding that is not attended to."""
 Rotate = Callable[[Tensor, Literal["picture", "text"], Size], Tensor]
 """(queries or keys (rows, heads, tokens, channels), whose, latents' (h, w)) -> the same with positions in them."""
 Site = str
@@ -114,11 +116,17 @@ class AttentionLayer:
         q, own = (self._tokens(seen, rows, letter, "picture", size) for letter in "qk")
         text, scale = self._tokens(seen, rows, "k", "text", size), self._scale(network, q)
         if own is None:
-            return (q @ text.transpose(-1, -2) * scale).softmax(-1)
-        found = []
+            scores = q @ text.transpose(-1, -2) * scale
+            return (
+                scores if TEXT not in seen else scores.masked_fill(~_counted(seen, rows, q.device)[:, None], -torch.inf)
+            ).softmax(-1)
+        found, count = [], own.shape[2]
         for head in range(self.heads):  # one by one: all together are many times the result
             keys = torch.cat([own[:, head], text[:, head]], 1)
-            found.append((q[:, head] @ keys.transpose(-1, -2) * scale).softmax(-1)[..., own.shape[2] :])
+            scores = q[:, head] @ keys.transpose(-1, -2) * scale
+            if TEXT in seen:
+                scores[..., count:].masked_fill_(~_counted(seen, rows, q.device), -torch.inf)
+            found.append(scores.softmax(-1)[..., count:])
         return torch.stack(found, 1)
 
     def shares(self, weights: Tensor) -> Tensor:
@@ -153,9 +161,14 @@ class AttentionLayer:
             keys.append(self._tokens(seen, asking, "k", "text", size))
             values.append(self._tokens(seen, asking, "v", "text", size))
         k, v = torch.cat(keys, 2), torch.cat(values, 2)
-        if allowed is not None:
-            more = allowed.new_ones(*allowed.shape[:2], k.shape[2] - allowed.shape[2])
-            allowed = torch.cat([allowed, more], 2)[:, None]
+        if allowed is not None or (self.text and TEXT in seen):
+            shape, count = (len(q), q.shape[2], k.shape[2]), values[0].shape[2]
+            whole = torch.ones(shape, dtype=torch.bool, device=q.device)
+            if allowed is not None:
+                whole[..., :count] = allowed
+            if self.text and TEXT in seen:
+                whole[..., count:] = _counted(seen, asking, q.device)
+            allowed = whole[:, None]
         hidden = scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self._scale(network, q))
         return self._projected(network, hidden)
 
@@ -169,13 +182,13 @@ class AttentionLayer:
         """A view of the picture's tokens (B, tokens, channels) of some rows in what passes `output`."""
         return self._part(1, None, "picture", size).of(output)[rows]
 
-    def watched(self, at_output: Callable[[Seen, Tensor], Tensor]) -> dict[Site, Edit]:
+    def watched(self, at_output: Callable[[Seen, Tensor], Tensor], text: Tensor | None = None) -> dict[Site, Edit]:
         """Edits for `taps.tap` that see all that passes, and change the output.
 
         Args:
-            at_output: (what passed, output) -> output.
+            at_output: (what passed, output) -> output. text: what passed under `TEXT`.
         """
-        seen: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {} if text is None else {TEXT: text}
         edits: dict[str, Edit] = {site: partial(_keep, seen, site) for site in self.sites}
         return edits | {self.output: partial(at_output, seen)}
 
@@ -222,6 +235,11 @@ def picture_sites(layers: Sequence[AttentionLayer], letters: str) -> tuple[Site,
     """Where the picture's queries, keys or values, `letters` of "qkv", pass in layers that have them."""
     found = [layer.picture[letter] for layer in layers for letter in letters if letter in layer.picture]
     return tuple(dict.fromkeys(found))
+
+
+def _counted(seen: Seen, rows: slice, device: torch.device) -> Tensor:
+    """Which of the text's tokens count, (B, 1, tokens)."""
+    return seen[TEXT][rows].to(device)[:, None]
 
 
 def _keep(seen: dict[str, Tensor], site: Site, value: Tensor) -> Tensor:

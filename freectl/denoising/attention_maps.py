@@ -24,15 +24,27 @@ class TextSequence:
 
     Attributes:
         length: tokens of it. start: special tokens in front of the text's own; one more ends it.
+        lower: whether the text is read in small letters.
     """
 
     tokenizer: Any
     length: int
     start: int = 1
+    lower: bool = False
 
     def ids(self, text: str) -> list[int]:
         """Numbers of a text's tokens that are read, special ones included."""
-        return self.tokenizer(text, truncation=True, max_length=self.length).input_ids
+        return self.tokenizer(self.told(text), truncation=True, max_length=self.length).input_ids
+
+    def told(self, text: str) -> str:
+        """The text as it is read."""
+        return text.lower() if self.lower else text
+
+    def positions(self, text: str | Sequence[str], words: str, option: str = "--concept") -> list[int]:
+        """As `token_positions`, of what lies in it."""
+        pieces = [self.told(piece) for piece in ([text] if isinstance(text, str) else text)]
+        found = token_positions(self.tokenizer, pieces, self.told(words), option, self.start)
+        return [place for place in found if place < self.length]
 
 
 def token_positions(

@@ -11,10 +11,23 @@ import torch
 from torch import Tensor
 
 from freectl.denoising.attention_layers import WHOLE, Part
-from freectl.denoising.sampler import Controller, Denoiser, Lane, RowKey, Step, row_keys
+from freectl.denoising.sampler import (
+    TEXT_MASK,
+    Controller,
+    Denoiser,
+    Half,
+    Lane,
+    Prompt,
+    RowKey,
+    Step,
+    of_one_length,
+    row_keys,
+)
 from freectl.denoising.taps import Edit, tap
 
 SOURCE, EDIT = "source", "edit"
+MASKS = (TEXT_MASK, "attention_mask")
+"""Added inputs of networks that say which tokens of the text count."""
 
 
 def row_places(lanes: Mapping[str, Lane], keys: Sequence[RowKey]) -> dict[RowKey, slice]:
@@ -73,6 +86,13 @@ def parts_of(denoiser: Denoiser, latents: Tensor) -> Mapping[str, Part]:
     """Where what passes a site is not the picture's alone: site -> its part, for latents (rows, C, h, w)."""
     size = (latents.shape[-2], latents.shape[-1])
     return {} if denoiser.parts is None else denoiser.parts(denoiser.network, size)
+
+
+def text_of(prompts: Sequence[tuple[Prompt, Half]]) -> Tensor | None:
+    """Which tokens of halves of prompts count, (rows, tokens) of bool, in order; None where none are masked."""
+    halves = of_one_length([(prompt.half(half), prompt.added.get(half)) for prompt, half in prompts])
+    masks = [added[name] for _, added in halves for name in MASKS if added and name in added]
+    return torch.cat(masks).bool() if masks else None
 
 
 @dataclass(frozen=True)

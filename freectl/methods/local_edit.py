@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from freectl.denoising import attention_maps
+from freectl.denoising.attention_layers import TEXT
 from freectl.denoising.guided_filter import guided_filter
+from freectl.denoising.injection import text_of
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.path import Path
 from freectl.denoising.sampler import Controller, Denoiser, Lane, Step
@@ -100,9 +102,9 @@ def _background(engine: Engine, image: Image.Image, source_prompt: str, concept:
         levels: dict[float, Tensor] = {t: engine.schedule.noised(clean, noise, t) for t in times}
         prompt, size = engine.encode_prompt([source_prompt]), (clean.shape[-2], clean.shape[-1])
         found = passing_at(engine.denoiser, Trajectory(clean, levels), prompt, times, sites)
-        seen = attention_maps.WordMaps()
+        seen, text = attention_maps.WordMaps(), text_of([(prompt, "cond")])
         for t in times:
-            captured = {site: found[t, site] for site in sites}
+            captured = {site: found[t, site] for site in sites} | ({} if text is None else {TEXT: text})
             seen.add(concept, attention_maps.word_maps(engine.network, captured, layers, positions, size))
         return {"map": seen.mean(concept, size)}, {"prompt": source_prompt}
 

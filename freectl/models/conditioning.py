@@ -1,6 +1,7 @@
 """Text and sizes as a network takes them: one encoder, or two with pooled embeddings and micro-conditioning."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from freectl.denoising.attention_maps import TextSequence, token_positions
+from freectl.denoising.attention_maps import TextSequence
 from freectl.denoising.sampler import Half, Prompt
 from freectl.errors import InputError
 from freectl.models.finite import check_finite
@@ -111,7 +112,7 @@ class TextConditioner:
     @property
     def sequences(self) -> list[TextSequence]:
         """What an encoded text consists of, as far as it is text, in order."""
-        return [TextSequence(self.pipe.tokenizer, self.reads)]
+        return [TextSequence(self.pipe.tokenizer, self.embedded)]
 
     def make_room(self, texts: Iterable[str]) -> None:
         """Take as many pieces as the longest of a run's texts needs.
@@ -167,11 +168,17 @@ class TextConditioner:
     def positions(self, text: str, words: str, option: str = "--concept") -> list[int]:
         """Positions of the tokens of `words` in the encoded text.
 
+        Sequences behind the first one cut words otherwise, and may not know them as such.
+
         Raises:
             InputError: the words are not in the text.
         """
-        read = [self._expanded(piece) for piece in self.cut(text)]
-        return token_positions(self.pipe.tokenizer, read, self._expanded(words), option)
+        read, found, first = [self._expanded(piece) for piece in self.cut(text)], list[int](), 0
+        for one in self.sequences:
+            with suppress(InputError) if found else nullcontext():
+                found += [first + place for place in one.positions(read, self._expanded(words), option)]
+            first += one.length
+        return found
 
     def _expanded(self, text: str) -> str:
         """The text with learnt words of several vectors written out, where the pipeline has such words."""

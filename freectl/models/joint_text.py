@@ -1,13 +1,12 @@
 """Texts of Stable Diffusion 3: two CLIP encoders side by side, T5 behind them, and their pooled texts."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from freectl.denoising.attention_maps import TextSequence, token_positions
+from freectl.denoising.attention_maps import TextSequence
 from freectl.denoising.sampler import Half, Prompt
 from freectl.errors import InputError
 from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
@@ -46,17 +45,6 @@ class JointTextConditioner(TextConditioner):
         """CLIP's tokens, and T5's where it is there, which have none in front."""
         third = [TextSequence(self.pipe.tokenizer_3, self.length, 0)] if self._third else []
         return [TextSequence(self.pipe.tokenizer, super().reads), *third]
-
-    def positions(self, text: str, words: str, option: str = "--concept") -> list[int]:
-        """In CLIP's part and in T5's, which cuts words otherwise and may not know them as such."""
-        found: list[int] = []
-        first = 0
-        for one in self.sequences:
-            with suppress(InputError) if found else nullcontext():
-                places = token_positions(one.tokenizer, text, words, option, one.start)
-                found += [first + place for place in places if place < one.length]
-            first += one.length
-        return found
 
     @property
     def _third(self) -> bool:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from freectl.denoising.attention_layers import TEXT
 from freectl.denoising.attention_maps import running_masks, word_maps
+from freectl.denoising.injection import text_of
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.path import time_of
 from freectl.denoising.recording import Recording
@@ -80,6 +82,8 @@ class ReferenceRecorder:
         self.sites, self.normalize = list(sites), normalize
         self.layers = engine.family.concept_layers(engine.network) if concept is not None else []
         self.positions = engine.token_positions(source_prompt, concept) if concept is not None else []
+        text = text_of([(engine.encode_prompt([source_prompt]), "cond")]) if self.layers else None
+        self.text = {} if text is None else {TEXT: text}
         self._read: dict[float, tuple[Reference, Tensor | None]] = {}
 
     def key(self, trajectory_key: str) -> str:
@@ -117,7 +121,7 @@ class ReferenceRecorder:
         features = engine.denoiser.features({site: seen[site] for site in self.sites}, latents)
         maps = None
         if self.layers:
-            maps = word_maps(engine.network, seen, self.layers, self.positions, size)
+            maps = word_maps(engine.network, {**seen, **self.text}, self.layers, self.positions, size)
             # on the features' own grid, which may be coarser than the tokens'
             maps = engine.family.read(engine.network, maps[..., None], size)[..., 0]
         coordinates = reference_coordinates(

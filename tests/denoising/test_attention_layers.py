@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from freectl.denoising.attention_layers import WHOLE, AttentionLayer, Part, picture_sites
+from freectl.denoising.attention_layers import TEXT, WHOLE, AttentionLayer, Part, picture_sites
 from freectl.denoising.injection import copies, copy_rows
 
 HEADS, WIDTH, SIZE = 2, 6, (4, 4)
-PICTURE, TEXT = 4, 3  # tokens of 2 x 2 cells
+PICTURE, WORDS = 4, 3  # tokens of 2 x 2 cells
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -19,7 +19,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 TOKENS = {
     whose: {letter: draw(2, count, WIDTH, seed=10 * count + i) for i, letter in enumerate("qkv")}
-    for whose, count in (("picture", PICTURE), ("text", TEXT))
+    for whose, count in (("picture", PICTURE), ("text", WORDS))
 }
 
 
@@ -53,37 +53,41 @@ def looped(row: int, given: int, place: int, head: int, allowed: list[bool]) -> 
     """Weights of one place of a row on the given row's picture and its own text, and what it reads."""
     part = slice(3 * head, 3 * head + 3)
     keys = [TOKENS["picture"]["k"][given, j, part] for j in range(PICTURE)]
-    keys += [TOKENS["text"]["k"][row, j, part] for j in range(TEXT)]
+    keys += [TOKENS["text"]["k"][row, j, part] for j in range(WORDS)]
     values = [TOKENS["picture"]["v"][given, j, part] for j in range(PICTURE)]
-    values += [TOKENS["text"]["v"][row, j, part] for j in range(TEXT)]
+    values += [TOKENS["text"]["v"][row, j, part] for j in range(WORDS)]
     q = TOKENS["picture"]["q"][row, place, part]
     exps = [math.exp(float(q @ k) / math.sqrt(3)) * ok for k, ok in zip(keys, allowed, strict=True)]
     weights = [e / sum(exps) for e in exps]
     return weights, sum(w * v for w, v in zip(weights, values, strict=True))
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["all", "padded"])
 @pytest.mark.parametrize("kind", ["streams", "picture first", "text first"])
-def test_a_layer_equals_loops(kind):
+def test_a_layer_equals_loops(kind, whole):
     layer, seen = passing(kind)
     network, row = nn.ModuleDict({"a": Layer()}), slice(1, 2)
+    counts = [True, True, whole]
+    seen |= {TEXT: torch.tensor([[True] * WORDS, counts])} if not whole else {}
+    counts = [True] * PICTURE + counts
     with torch.no_grad():
         weights = layer.weights(network, seen, row, SIZE)
         shares = layer.word_map(network, seen, row, [0, 2], SIZE)
         allowed = torch.tensor([[[True, False, True, True]] * PICTURE])
         read = layer.read(network, seen, row, slice(0, 1), SIZE, allowed)
-        change = draw(1, HEADS, PICTURE, TEXT, seed=3)
+        change = draw(1, HEADS, PICTURE, WORDS, seed=3)
         added = layer.added(network, change, seen, row, SIZE)
         matrix, bias = network["a"].out.weight, network["a"].out.bias
         for place in range(PICTURE):
-            each = [looped(1, 1, place, head, [True] * 7) for head in range(HEADS)]
+            each = [looped(1, 1, place, head, counts) for head in range(HEADS)]
             for head, (expected, _) in enumerate(each):
                 torch.testing.assert_close(weights[0, head, place], torch.tensor(expected[PICTURE:]).double())
-            text = [sum(one[PICTURE + j] for one, _ in each) for j in range(TEXT)]
+            text = [sum(one[PICTURE + j] for one, _ in each) for j in range(WORDS)]
             assert float(shares[0, place]) == pytest.approx((text[0] + text[2]) / sum(text))
-            other = torch.cat([looped(1, 0, place, h, [True, False] + [True] * 5)[1] for h in range(HEADS)])
+            other = torch.cat([looped(1, 0, place, h, [True, False, *counts[2:]])[1] for h in range(HEADS)])
             torch.testing.assert_close(read[0, place], matrix @ other + bias)
             moved = torch.cat([sum(change[0, h, place, j] * TOKENS["text"]["v"][1, j, 3 * h : 3 * h + 3]
-                                   for j in range(TEXT)) for h in range(HEADS)])  # fmt: skip
+                                   for j in range(WORDS)) for h in range(HEADS)])  # fmt: skip
             torch.testing.assert_close(added[0, place], matrix @ moved)
 
 

@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from freectl.denoising.attention_layers import AttentionLayer, picture_sites
 from freectl.denoising.attention_maps import WordMaps, token_grid, word_mask
-from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, copies, parts_of, row_pairs, row_places
+from freectl.denoising.injection import (
+    EDIT,
+    SOURCE,
+    Injection,
+    SourceInjector,
+    copies,
+    parts_of,
+    row_pairs,
+    row_places,
+    text_of,
+)
 from freectl.denoising.sampler import Denoiser, Lane, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit, chained
 from freectl.methods.pix2pix_zero.directions import Pair
@@ -52,13 +62,13 @@ class MaskedInjector(SourceInjector):
         """Watches on queries, keys and values; new outputs of the shared layers."""
         latents, network = lanes[EDIT].latents, denoiser.network
         places, size = row_places(lanes, row_keys(lanes)), (latents.shape[-2], latents.shape[-1])
-        pairs = row_pairs(lanes)
-        groups = [one.watched(partial(self._record, network, one, places, size)) for one in self.word_layers]
+        pairs, text = row_pairs(lanes), text_of([(lanes[name].prompt, half) for name, half in row_keys(lanes)])
+        groups = [one.watched(partial(self._record, network, one, places, size), text) for one in self.word_layers]
         for name in self.sites(step):
             layer = self.layers[name]
             # the source's picture as it is, for whoever reads it beside the edit's picture
             shared = picture_sites([layer], "kv") if layer.text else ()
-            groups.append(layer.watched(partial(self._mutual, network, layer, places, pairs, size)))
+            groups.append(layer.watched(partial(self._mutual, network, layer, places, pairs, size), text))
             groups.append(copies(shared, places, pairs, parts_of(denoiser, latents)))
         return chained(*groups)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from freectl.denoising.attention_maps import TextSequence, token_positions
+from freectl.denoising.attention_maps import TextSequence
 from freectl.denoising.sampler import Step
 from freectl.errors import InputError
 
@@ -105,7 +105,7 @@ def _by_word(
     found = torch.full((len(texts), sequence.length), default)
     for word, value in values.items():
         for row, text in zip(found, texts, strict=True):
-            row[token_positions(sequence.tokenizer, text, word, option, sequence.start)] = value
+            row[sequence.positions(text, word, option)] = value
     return found
 
 
@@ -160,7 +160,7 @@ def word_spans(sequence: TextSequence, text: str) -> list[list[int]]:
     """Positions of each word's tokens in the encoded text, special tokens counted."""
     spans, first = [], sequence.start
     for word in text.split():
-        last = first + len(sequence.tokenizer(word).input_ids) - sequence.start - 1
+        last = first + len(sequence.ids(word)) - sequence.start - 1
         spans.append([position for position in range(first, last) if position < sequence.length - 1])
         first = last
     return spans

@@ -7,7 +7,16 @@ from functools import partial
 from torch import Tensor, nn
 
 from freectl.denoising.attention_layers import WHOLE, AttentionLayer, Part
-from freectl.denoising.injection import EDIT, SOURCE, Injection, SourceInjector, copy_rows, parts_of, row_places
+from freectl.denoising.injection import (
+    EDIT,
+    SOURCE,
+    Injection,
+    SourceInjector,
+    copy_rows,
+    parts_of,
+    row_places,
+    text_of,
+)
 from freectl.denoising.sampler import Denoiser, Lane, RowKey, Step, row_keys
 from freectl.denoising.taps import Edit, chained
 from freectl.methods.observer import NOBODY, Observer
@@ -73,6 +82,7 @@ class MapInjector(SourceInjector):
         """Edits of self-attention queries and keys, and of whole layers that attend to the text."""
         latents, places = lanes[EDIT].latents, row_places(lanes, row_keys(lanes))
         size, parts = (latents.shape[-2], latents.shape[-1]), parts_of(denoiser, latents)
+        text = text_of([(lanes[name].prompt, half) for name, half in row_keys(lanes)])
         limit = self.self_area * size[0] * size[1]
         sites = self.sites(step)
         copied: dict[str, Edit] = {
@@ -89,7 +99,8 @@ class MapInjector(SourceInjector):
                 told.append(self.observer.attended)
             if name in sites or told:
                 alignment = self.alignment if name in sites else None
-                groups.append(CrossMapEdit(denoiser.network, layer, places, size, step, alignment, told).edits())
+                made = CrossMapEdit(denoiser.network, layer, places, size, step, alignment, told)
+                groups.append(made.edits(text))
         return chained(*groups)
 
 
@@ -121,9 +132,9 @@ class CrossMapEdit:
         self.step, self.alignment, self.told = step, alignment, told
         self.row, self.source = places[ROW], places[FROM]
 
-    def edits(self) -> dict[str, Edit]:
-        """For `freectl.denoising.taps.tap`: watch the layer's projections, change its output."""
-        return self.layer.watched(self._apply)
+    def edits(self, text: Tensor | None = None) -> dict[str, Edit]:
+        """For `freectl.denoising.taps.tap`: watch the layer's projections, change its output; `text` as it takes it."""
+        return self.layer.watched(self._apply, text)
 
     def _apply(self, seen: Mapping[str, Tensor], output: Tensor) -> Tensor:
         network, layer, size = self.network, self.layer, self.size

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from freectl.denoising.attention_layers import AttentionLayer
 from freectl.denoising.sampler import TEXT_MASK
-from freectl.models.families.transformer import PATH_METHODS, TransformerFamily, structure_blocks, times_of
+from freectl.models.families.transformer import (
+    ATTENTION_METHODS,
+    PATH_METHODS,
+    TransformerFamily,
+    structure_blocks,
+    times_of,
+)
 from freectl.models.families.unet import PUBLISHED_FREECONTROL, attention_layer
 from freectl.models.t5_text import T5TextConditioner
 
@@ -63,9 +69,16 @@ class PixArtFamily(TransformerFamily):
         return {"all": sites, "first": sites[:1], "last": sites[-1:]}[layers]
 
     def attentions(self, network: nn.Module) -> list[AttentionLayer]:
-        """The first attention of each block; the second one's text is masked, and not read."""
-        names = [name for name, _ in network.named_modules() if name.endswith(".attn1")]
-        return [attention_layer(network, name) for name in names]
+        """The first attention of each block."""
+        return _layers(network, ".attn1")
+
+    def cross_layers(self, network: nn.Module) -> list[AttentionLayer]:
+        """The second attention of each block."""
+        return _layers(network, ".attn2")
+
+
+def _layers(network: nn.Module, leaf: str) -> list[AttentionLayer]:
+    return [attention_layer(network, name) for name, _ in network.named_modules() if name.endswith(leaf)]
 
 
 PIXART = PixArtFamily(
@@ -75,6 +88,6 @@ PIXART = PixArtFamily(
     text=T5TextConditioner,
     guidance_scale=4.5,
     freecontrol=PUBLISHED_FREECONTROL,
-    methods=(*PATH_METHODS, "freecontrol", "masactrl", "pnp"),
+    methods=(*PATH_METHODS, "freecontrol", *ATTENTION_METHODS),
     flow=False,
 )
