@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from freectl.errors import FreectlError, InputError
     from freectl.pipelines.pixart import FreeControlPixArtPipeline
+    from freectl.pipelines.qwen_image import FreeControlQwenImagePipeline
     from freectl.pipelines.sd import FreeControlPipeline
     from freectl.pipelines.sd3 import FreeControl3Pipeline
     from freectl.pipelines.sdxl import FreeControlXLPipeline
+    from freectl.pipelines.z_image import FreeControlZImagePipeline
     from freectl.tasks.batch.run import BatchResult, batch
     from freectl.tasks.compare import compare
     from freectl.tasks.control import ControlResult, control
@@ -38,7 +40,9 @@ _LAZY = {
     "FreeControlPipeline": "freectl.pipelines.sd",
     "FreeControl3Pipeline": "freectl.pipelines.sd3",
     "FreeControlPixArtPipeline": "freectl.pipelines.pixart",
+    "FreeControlQwenImagePipeline": "freectl.pipelines.qwen_image",
     "FreeControlXLPipeline": "freectl.pipelines.sdxl",
+    "FreeControlZImagePipeline": "freectl.pipelines.z_image",
     "FreectlError": "freectl.errors",
     "InputError": "freectl.errors",
 }
@@ -49,7 +53,9 @@ __all__ = [
     "FreeControl3Pipeline",
     "FreeControlPipeline",
     "FreeControlPixArtPipeline",
+    "FreeControlQwenImagePipeline",
     "FreeControlXLPipeline",
+    "FreeControlZImagePipeline",
     "FreectlError",
     "InputError",
     "__version__",

@@ -6,9 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, PixArtSigmaPipeline, PixArtTransformer2DModel
-from flow_toy import CHANNELS, JOINT, lively, toy_t5
-from toy import toy_scheduler, toy_vae
+from diffusers import (
+    AutoencoderKLQwenImage,
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    QwenImageImg2ImgPipeline,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    ZImageImg2ImgPipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
+)
+from flow_toy import CHANNELS, JOINT, flow_vae, lively, toy_t5
+from toy import _byte_alphabet, toy_scheduler, toy_vae
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
+)
 
 import freectl
 
@@ -54,11 +73,12 @@ class Toy:
         """Latents (1, C, h, w) to start from."""
         return torch.randn(1, CHANNELS, *self.cells, generator=torch.Generator().manual_seed(seed))
 
-    def sampled(self, plain: Any, latents: torch.Tensor, steps: int, guidance: float, **more: Any) -> Any:
-        """Latents (1, C, h, w) of diffusers' own pipeline from given ones, or pictures if asked for."""
-        given = {"latents": packed(latents) if self.packed else latents, "output_type": "latent"}
+    def sampled(self, plain: Any, latents: torch.Tensor | None, steps: int, guidance: float, **more: Any) -> Any:
+        """Latents (1, C, h, w) of diffusers' own pipeline, from given ones if any; or pictures if asked for."""
+        given = {"latents": packed(latents) if self.packed and latents is not None else latents}
         given |= {"num_inference_steps": steps, "width": SIZE[0], "height": SIZE[1], "negative_prompt": "grey"}
-        images = plain("a cat", **given | self.plain(guidance) | more).images
+        given |= {"output_type": "latent"} | self.plain(guidance) | more
+        images = plain("a cat", **given).images
         return unpacked(images, *self.cells) if self.packed and given["output_type"] == "latent" else images
 
     def dtype_of(self, latents: torch.Tensor) -> torch.Tensor:
@@ -141,6 +161,124 @@ def _pixart_full() -> PixArtTransformer2DModel:
     )
 
 
+def language_tokenizer() -> Qwen2Tokenizer:
+    """A token a byte, with a chat template like Qwen3's."""
+    entries = [*_byte_alphabet(), "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = Qwen2Tokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    message = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+    tokenizer.chat_template = "{% for m in messages %}" + message + "{% endfor %}<|im_start|>assistant\n"
+    return tokenizer
+
+
+_LANGUAGE = {
+    "vocab_size": 259,
+    "hidden_size": JOINT,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+
+
+def qwen_vae(seed: int = 0) -> AutoencoderKLQwenImage:
+    """Factor 8 as published; a mean and a deviation for each channel."""
+    torch.manual_seed(seed)
+    return AutoencoderKLQwenImage(
+        base_dim=4,
+        z_dim=CHANNELS,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[0.5, 0.7, 1.1, 0.9],
+    ).eval()
+
+
+def qwen_pipeline(_folder: Path) -> QwenImagePipeline:
+    """With a schedule that ends above 0, as published."""
+    torch.manual_seed(0)
+    network = QwenImageTransformer2DModel(
+        in_channels=4 * CHANNELS,
+        out_channels=CHANNELS,
+        num_layers=5,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=JOINT,
+        axes_dims_rope=(4, 4, 8),
+    ).eval()
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+    )
+    rope = {"rope_type": "default", "mrope_section": [2, 2, 4], "rope_theta": 1e6}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": JOINT}
+    config = Qwen2_5_VLConfig(text_config=_LANGUAGE | {"rope_parameters": rope}, vision_config=vision)
+    torch.manual_seed(1)
+    pipe = QwenImagePipeline(
+        scheduler=scheduler,
+        vae=qwen_vae(),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(config).eval(),
+        tokenizer=language_tokenizer(),
+        transformer=lively(network),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _qwen_changed(
+    plain: Any, clean: torch.Tensor, noise: torch.Tensor, steps: int, strength: float, guidance: float
+) -> torch.Tensor:
+    theirs = QwenImageImg2ImgPipeline(**plain.components)
+    return _img2img("qwen-image", theirs, clean, noise, steps, strength, guidance)
+
+
+def z_image_pipeline(_folder: Path, shift: float = 6.0) -> ZImagePipeline:
+    """Z-Image; with a shift of 3 Z-Image-Turbo."""
+    torch.manual_seed(0)
+    network = ZImageTransformer2DModel(
+        in_channels=CHANNELS,
+        dim=32,
+        n_layers=4,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=JOINT,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1024, 48, 48],
+    ).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in (network.x_pad_token, network.cap_pad_token, network.all_final_layer["2-1"].linear.weight):
+            weight.copy_(0.3 * torch.randn(weight.shape, generator=generator))
+    torch.manual_seed(1)
+    pipe = ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
+        vae=flow_vae(),
+        text_encoder=Qwen3Model(Qwen3Config(**_LANGUAGE, head_dim=16)).eval(),
+        tokenizer=language_tokenizer(),
+        transformer=network,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _z_image_changed(
+    plain: Any, clean: torch.Tensor, noise: torch.Tensor, steps: int, strength: float, guidance: float
+) -> torch.Tensor:
+    theirs = ZImageImg2ImgPipeline(**plain.components)
+    return _img2img("z-image", theirs, clean, noise, steps, strength, guidance)
+
+
+def _img2img(
+    name: str, pipe: Any, clean: torch.Tensor, noise: torch.Tensor, steps: int, strength: float, guidance: float
+) -> torch.Tensor:
+    """Diffusers' image-to-image, which draws the noise itself, of an encoded picture."""
+    pipe.set_progress_bar_config(disable=True)
+    assert torch.equal(torch.randn(noise.shape, generator=torch.Generator().manual_seed(3)), noise)
+    return TOYS[name].sampled(
+        pipe, None, steps, guidance, image=clean, strength=strength, generator=torch.Generator().manual_seed(3)
+    )
+
+
 TOYS = {
     "pixart": Toy(
         pixart_pipeline,
@@ -151,5 +289,27 @@ TOYS = {
         _pixart_full,
         ("transformer_blocks.{}.attn1.to_k", range(5, 11), 28),
         0.61,
+    ),
+    "qwen-image": Toy(
+        qwen_pipeline,
+        "FreeControlQwenImagePipeline",
+        (8, 12),
+        lambda guidance: {"true_cfg_scale": guidance},
+        _qwen_changed,
+        QwenImageTransformer2DModel,
+        ("transformer_blocks.{}.attn.norm_k", range(12, 23), 60),
+        20.4,
+        packed=True,
+    ),
+    "z-image": Toy(
+        z_image_pipeline,
+        "FreeControlZImagePipeline",
+        (16, 24),
+        lambda guidance: {"guidance_scale": guidance - 1},
+        _z_image_changed,
+        ZImageTransformer2DModel,
+        ("layers.{}.attention.norm_k", range(8, 16), 30),
+        6.15,
+        wide_latents=True,
     ),
 }

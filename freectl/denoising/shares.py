@@ -84,6 +84,8 @@ def _zeros(at: Any) -> Any:
         with torch.no_grad():
             for tensor in (*at.parameters(), *at.buffers()):
                 tensor.zero_()
+        for module in at.modules():  # tables that are no buffers, such as those of rotary positions
+            vars(module).update({name: _zeros(one) for name, one in vars(module).items() if isinstance(one, Tensor)})
     return at
 
 

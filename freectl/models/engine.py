@@ -70,7 +70,8 @@ class Engine:
         if long_prompts:
             self.family.check_long_prompts()
             self.text.long = True
-        self.codec = VaeCodec(pipe, self.device, self.dtype, upcast=self.family.upcast_vae)
+        self.latent_dtype = torch.float32 if self.family.wide_latents and self.dtype.itemsize < 4 else self.dtype
+        self.codec = VaeCodec(pipe, self.device, self.latent_dtype, upcast=self.family.upcast_vae)
         self.micro = micro or MicroConditioning()
         self._kwargs = cross_attention_kwargs
         self._asked: set[str] = set()
@@ -167,7 +168,7 @@ class Engine:
 
     def pictures_of(self, latents: Tensor) -> list[Image.Image]:
         """Pictures of scaled latents (B, C, h, w); to encode one of them gives its latents again."""
-        latents = latents.to(self.device, self.dtype)
+        latents = latents.to(self.device, self.latent_dtype)
         images = self.pipe.image_processor.postprocess(self.decode(latents), output_type="pil")
         self._latents |= {image.tobytes(): latents[i : i + 1].clone() for i, image in enumerate(images)}
         return images
@@ -189,7 +190,7 @@ class Engine:
         """Initial noise, one CPU generator an image."""
         width, height = (side // self.codec.factor for side in size)
         shape = (len(generators), self.family.latent_shape(self.network)[0], height, width)
-        return randn_tensor(shape, generator=list(generators), device=self.device, dtype=self.dtype)
+        return randn_tensor(shape, generator=list(generators), device=self.device, dtype=self.latent_dtype)
 
     def model_key(self) -> dict[str, Any]:
         """Everything of the model that an inversion depends on."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from freectl.denoising.sampler import TEXT_MASK, Half, Prompt
+from freectl.denoising.sampler import TEXT_MASK, EncodedHalf, Prompt, of_one_length
 from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
 
 
@@ -18,12 +18,10 @@ class MaskedTextConditioner(TextConditioner):
 
     Attributes:
         most: tokens of a text that are read.
-        before: tokens of the template that stand in front of a text and count among them.
     """
 
     takes_pieces = False
     most: ClassVar[int]
-    before: ClassVar[int] = 0
 
     @abstractmethod
     def _read(self, texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -33,6 +31,11 @@ class MaskedTextConditioner(TextConditioner):
     def reads(self) -> int:
         """A fixed number."""
         return self.most
+
+    @property
+    def before(self) -> int:
+        """Tokens of a template in front of the text that count among those."""
+        return 0
 
     def unseen(self, text: str) -> str:
         """The end of a text that is longer than what is read."""
@@ -77,10 +80,12 @@ class MaskedTextConditioner(TextConditioner):
         Args:
             pooled, negative_pooled: masks (B, tokens), 0 and 1; None = every token is of the text.
         """
-        added: dict[Half, dict[str, Tensor]] = {"cond": {TEXT_MASK: _mask(cond, pooled)}}
-        if uncond is not None:
-            added["uncond"] = {TEXT_MASK: _mask(uncond, negative_pooled)}
-        return Prompt(cond, uncond, added)
+        own: EncodedHalf = (cond, {TEXT_MASK: _mask(cond, pooled)})
+        if uncond is None:
+            return Prompt(cond, None, {"cond": own[1] or {}})
+        # of one length, as callbacks have them
+        own, other = of_one_length([own, (uncond, {TEXT_MASK: _mask(uncond, negative_pooled)})])
+        return Prompt(own[0], other[0], {"cond": own[1] or {}, "uncond": other[1] or {}})
 
 
 def _mask(embeds: Tensor, mask: Tensor | None) -> Tensor:

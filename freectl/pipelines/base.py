@@ -210,12 +210,12 @@ class FreeControlMixin(DiffusionPipeline):
             micro=extras.micro,
             long_prompts=call.long_prompts,
         )
-        guidance_scale = call.guidance_scale
+        family, guidance_scale = engine.family, call.guidance_scale
+        few_steps = family.few_steps(self.config, self.scheduler.config)
         if guidance_scale is None:
-            guidance_scale = method.guidance_scale(settings, engine.family)
+            guidance_scale = 1.0 if few_steps else method.guidance_scale(settings, family)
         self._begin(guidance_scale, call.num_inference_steps, kwargs)
-        family = engine.family
-        family.check_method(method.name, few_steps=family.few_steps(self.config, self.scheduler.config))
+        family.check_method(method.name, few_steps=few_steps)
         if "gradient" in method.needs:
             check_gradients(engine.network, method.name)
         given = {name: getattr(call, name) for name in ("concept", "mask", "appearance_image", "conditions")}
@@ -264,7 +264,7 @@ class FreeControlMixin(DiffusionPipeline):
         self, engine: Engine, request: Request, outcome: Outcome, output_type: str, settings: Any
     ) -> FreeControlPipelineOutput:
         engine.check_result(outcome.latents)
-        images, flagged = outcome.latents.to(engine.dtype), None
+        images, flagged = outcome.latents.to(engine.latent_dtype), None
         if output_type != "latent":
             with engine.cost.stage("synthesis"):
                 pixels = engine.decode(outcome.latents)

@@ -134,7 +134,7 @@ def _start(latents: Tensor, count: int, engine: Engine) -> Tensor:
     shape = (count, engine.family.latent_shape(engine.network)[0], height, width)
     if tuple(latents.shape) != shape:
         raise InputError("latents", f"{tuple(latents.shape)}", f"{shape} for this picture")
-    return latents.to(engine.device, engine.dtype)
+    return latents.to(engine.device, engine.latent_dtype)
 
 
 def encode_texts(

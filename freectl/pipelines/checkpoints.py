@@ -12,7 +12,7 @@ from freectl.pipelines import refused
 from freectl.pipelines.accounts import missing_in_single_file, some, unused_of_single_file, without_weights
 from freectl.pipelines.parts import MAKING, parts_of
 
-ALLOWED = "Stable Diffusion 1.x, 2.x, XL or 3.x, or PixArt-Sigma"
+ALLOWED = "Stable Diffusion 1.x, 2.x, XL or 3.x, PixArt-Sigma, Qwen-Image or Z-Image"
 _UNET = "model.diffusion_model."
 _TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
 _VAE = "first_stage_model."

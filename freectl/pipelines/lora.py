@@ -75,9 +75,12 @@ def load(pipe: Any, texts: Sequence[str]) -> list[str]:
         What was not used of the files.
 
     Raises:
-        InputError: as `check`, or a file does not fit the model.
+    InputError: as `check`, diffusers loads none for this kind of model, or a file does not fit it.
     """
     found = check(texts)
+    if found and not hasattr(pipe, "load_lora_weights"):
+        made_for = f"a LoRA for a {type(pipe).__name__}, for which diffusers has no loader"
+        raise InputError(OPTION, made_for, "none, or another --model")
     names = [f"lora_{index}" for index in range(len(found))]
     notes = [_load_one(pipe, text, name, one) for text, name, one in zip(texts, names, found, strict=True)]
     if names and (len(names) > 1 or found[0].strength != 1):

@@ -1,6 +1,7 @@
 """PixArt-Sigma, Qwen-Image and Z-Image against diffusers' own pipelines, on tiny random models of their topology."""
 
 import copy
+import json
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,12 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 from diffusers.models.normalization import RMSNorm
-from dit_toys import SIZE, TOYS, Toy
+from diffusers.utils import convert_state_dict_to_diffusers
+from dit_toys import SIZE, TOYS, Toy, z_image_pipeline
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
+from safetensors.torch import save_file
 
 from freectl import methods
 from freectl.denoising.sampler import Lane, Prompt, Step
@@ -23,7 +28,9 @@ from freectl.methods.freecontrol.guide import FreeControlGuide, Target
 from freectl.methods.freecontrol.settings import FreeControlSettings as Settings
 from freectl.models import families
 from freectl.models.engine import Engine
-from freectl.pipelines.loading import load_pipeline, resolve_model
+from freectl.models.families import qwen_image, z_image
+from freectl.pipelines import lora
+from freectl.pipelines.loading import check_method, load_pipeline, resolve_model
 from freectl.semantics.bases import Basis, SemanticBases
 from freectl.semantics.reference import Reference
 
@@ -45,6 +52,13 @@ def world(request, tmp_path_factory) -> SimpleNamespace:
     engine = Engine(pipe)
     engine.size = SIZE
     return SimpleNamespace(toy=toy, plain=plain, pipe=pipe, engine=engine, cache=Cache())
+
+
+@pytest.fixture
+def small_seeds(monkeypatch):
+    """Seed pictures as if the models that do not say their size were made for 16 cells a side."""
+    for module in (qwen_image, z_image):
+        monkeypatch.setattr(module, "SIDE", 16)
 
 
 def sdedit(pipe: Any, prompt: Any = "a cat", image: Any = None, strength: float = 1.0, **options: Any) -> Any:
@@ -101,7 +115,13 @@ def test_texts_of_unequal_length_make_one_batch(world):
     """Rows of a batch are the single pictures, also where one text is longer than the other."""
     prompts, pictures = ["a cat", "a red dog sitting on grass"], [picture(0), picture(1)]
     given = {"source_prompt": "a dog", "output_type": "latent"} | SHARED
-    for name in ("sdedit", "flowedit", "ddpm-inversion"):
+    for name in (
+        "sdedit",
+        "flowedit",
+        "ddpm-inversion",
+        "pnp",
+        *(["rf-inversion"] if world.engine.family.flow else []),
+    ):
 
         def run(which: list[int], name: str = name) -> torch.Tensor:
             generators = [torch.Generator().manual_seed(i) for i in which]
@@ -113,7 +133,22 @@ def test_texts_of_unequal_length_make_one_batch(world):
             close(both[i : i + 1], run([i]), 2e-5)
 
 
-def test_freecontrol_pulls_towards_structure_in_batches_too(world):
+def test_the_pictures_tokens_are_told_from_the_texts(world):
+    """At the first joint layer they do not depend on the text yet, nor on its length; what is copied is they alone."""
+    engine, family = world.engine, world.engine.family
+    prompts = [engine.encode_prompt([text]) for text in ("a cat", "a red dog sitting on grass")]
+    lanes = {str(i): Lane(world.toy.noise(), prompt) for i, prompt in enumerate(prompts)}
+    layer = family.self_layers(engine.network)[0]
+    sites, parts = layer.sites, family.parts(engine.network, world.toy.cells)
+    with torch.no_grad(), tap(engine.network, sites) as seen:
+        engine.denoiser.rows(lanes, [("0", "cond"), ("1", "cond")], engine.path(STEPS).times[1])
+    for site, value in seen.pop_all().items():
+        own = parts[site].of(value)
+        close(own[:1], own[1:])
+        assert parts[site].tokens(value) == world.toy.cells[0] * world.toy.cells[1] // 4
+
+
+def test_freecontrol_pulls_towards_structure_in_batches_too(world, small_seeds):
     run = partial(world.pipe, num_inference_steps=STEPS, cache=world.cache, output_type="latent", guidance_scale=3.0,
                   source_prompt="a dog", appearance_weight=0.1, **FEW)  # fmt: skip
     prompts, pictures = ["a cat", "a red dog sitting on grass"], [picture(0), picture(1)]
@@ -124,9 +159,21 @@ def test_freecontrol_pulls_towards_structure_in_batches_too(world):
     free, guided = (run("a cat", picture(), structure_strength=w, start="noise",
                         generator=torch.Generator().manual_seed(0)) for w in (1e-9, 1.0))  # fmt: skip
     assert guided.trace[-1]["structure"] < free.trace[-1]["structure"]
+    again = run("a cat", picture(5))
+    seen = world.engine.path(STEPS).times
+    sibling = 2 * (seen.index(min(entry["timestep"] for entry in again.trace)) + 1)
+    share = again.cost["row_forwards"] - (STEPS + sibling + 2 * STEPS)  # of the one level that no inversion passes
+    last, depth = last_block(world), len(world.engine.family.self_attentions(world.engine.network))
+    assert last / depth - 0.1 < share < (last + 1) / depth + 0.1
     made = run("a cat", conditions=[Condition(picture(), "a dog", "cat")], source_prompt="", concept=None,
                generator=torch.Generator().manual_seed(0))  # fmt: skip
     assert torch.isfinite(made.images).all()
+
+
+def last_block(world: SimpleNamespace) -> int:
+    """Number of the last block that is tapped."""
+    site = world.engine.family.structure_sites(world.engine.network)[-1]
+    return next(int(part) for part in site.split(".") if part.isdecimal())
 
 
 def test_bf16_is_diffusers_own(world):
@@ -140,7 +187,7 @@ def test_bf16_is_diffusers_own(world):
     expected = world.toy.sampled(narrow, world.toy.dtype_of(path.noised(clean, noise.bfloat16(), path.times[0])),
                                  STEPS, 4.0)  # fmt: skip
     got = sdedit(wrapped, latents=noise)
-    assert got.dtype == torch.bfloat16
+    assert got.dtype == expected.dtype
     assert (got.float() - expected.float()).norm() <= 0.03 * expected.float().norm()
 
 
@@ -156,7 +203,7 @@ def test_inversion_error_shrinks_with_steps(world):
                 output = engine.denoiser.forward(latents, time, prompt.cond, dict(prompt.added["cond"]))
                 latents = path.step(output, latents, time)
         errors.append(float((latents - clean).square().mean().sqrt() / clean.std()))
-    assert errors[0] > 2 * errors[1]
+    assert errors[0] > 1.7 * errors[1]
 
 
 def wide_norm(module: RMSNorm, x: torch.Tensor) -> torch.Tensor:
@@ -204,7 +251,7 @@ def features(engine: Engine, sites: list[str], latents: torch.Tensor, prompt: Pr
         return engine.denoiser.features(seen.pop_all(), latents)
 
 
-def test_an_exception_leaves_the_network_as_it_was(world):
+def test_an_exception_leaves_the_network_as_it_was(world, small_seeds):
     before = state_of(world.pipe.transformer)
 
     def fail(_pipe, _index, _timestep, _tensors):
@@ -256,10 +303,56 @@ def test_it_saves_and_opens_by_either_class_and_by_model(world, tmp_path):
 
 def test_what_it_cannot_do_is_refused_in_one_line(world):
     name = world.engine.family.name
-    multiple = 2 * world.engine.codec.factor
+    multiple = world.engine.working_multiple
     with pytest.raises(InputError, match=f"width: found {SIZE[0] + multiple // 2}; allowed: a multiple of {multiple}"):
         sdedit(world.pipe, width=SIZE[0] + multiple // 2)
     with pytest.raises(InputError, match=f"method: found pix2pix-zero, which does not run on {name} models"):
         world.pipe("a cat", picture(), method=methods.get("pix2pix-zero"))
     with pytest.raises(InputError, match=f"long_prompts: found a {name} model"):
         sdedit(world.pipe, long_prompts=True)
+
+
+def test_a_lora_and_its_scale(world, tmp_path):
+    """As diffusers' own pipeline takes it, where it takes any."""
+    if not hasattr(world.plain, "load_lora_weights"):
+        save_file({"a.lora_A.weight": torch.zeros(1)}, tmp_path / "lora.safetensors")
+        with pytest.raises(InputError, match="--lora: found a LoRA for a .*, for which diffusers has no loader"):
+            lora.load(world.pipe, [str(tmp_path / "lora.safetensors")])
+        return
+    taught, config = (
+        copy.deepcopy(world.plain),
+        LoraConfig(r=2, lora_alpha=2, target_modules=["to_k"], init_lora_weights=False),
+    )
+    torch.manual_seed(0)
+    taught.transformer.add_adapter(config)
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(taught.transformer))
+    type(taught).save_lora_weights(tmp_path, transformer_lora_layers=state)
+    wrapped, free = world.toy.wrap(copy.deepcopy(world.plain)), sdedit(world.pipe, latents=world.toy.noise())
+    file = str(next(tmp_path.glob("*.safetensors")))
+    assert lora.load(wrapped, [file]) == []
+    scaled = {world.pipe.kwargs_argument: {"scale": 0.5}}
+    half = sdedit(wrapped, latents=world.toy.noise(), **scaled)
+    close(half, world.toy.sampled(taught, start(world), STEPS, 4.0, **scaled))
+    assert (half - free).abs().max() > 1e-3
+
+
+def test_turbo_runs_what_inverts_nothing(tmp_path):
+    """Distilled to few steps: told by the scheduler's shift, or by the index; one row a step by default."""
+    toy, plain = TOYS["z-image"], z_image_pipeline(tmp_path, shift=3.0)
+    pipe = toy.wrap(plain)
+    made = pipe("a cat", picture(), num_inference_steps=STEPS, method=methods.get("sdedit"), strength=1.0)
+    assert made.cost["row_forwards"] == STEPS
+    refused = "found {} on a z-image model distilled to a few steps.*; allowed: sdedit, flowedit, or the model"
+    for name in ("freecontrol", "ddpm-inversion"):
+        with pytest.raises(InputError, match="method: " + refused.format(name)):
+            pipe("a cat", picture(), method=methods.get(name))
+    plain.save_pretrained(tmp_path / "turbo")
+    for weights in tmp_path.rglob("*.safetensors"):
+        save_file({"nothing": torch.zeros(1)}, weights)
+    source = resolve_model(str(tmp_path / "turbo"))
+    check_method(source, methods.get("flowedit"))
+    with pytest.raises(InputError, match="--method: " + refused.format("freecontrol")):
+        check_method(source, methods.get("freecontrol"))
+    index = json.loads((tmp_path / "turbo" / "model_index.json").read_text()) | {"step_distilled": False}
+    (tmp_path / "turbo" / "model_index.json").write_text(json.dumps(index))
+    check_method(source, methods.get("freecontrol"))

@@ -6,12 +6,14 @@ from freectl.errors import InputError
 from freectl.models.families.base import Family
 from freectl.models.families.mini import MINI
 from freectl.models.families.pixart import PIXART
+from freectl.models.families.qwen_image import QWEN_IMAGE
 from freectl.models.families.sd import SD
 from freectl.models.families.sd3 import SD3
 from freectl.models.families.sdxl import SDXL
+from freectl.models.families.z_image import Z_IMAGE
 from freectl.models.networks import unwrapped
 
-FAMILIES: list[Family] = [SD, SDXL, MINI, SD3, PIXART]
+FAMILIES: list[Family] = [SD, SDXL, MINI, SD3, PIXART, QWEN_IMAGE, Z_IMAGE]
 
 
 def of(network: Any) -> Family:

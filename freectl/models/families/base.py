@@ -11,7 +11,7 @@ from freectl.denoising.attention_layers import AttentionLayer, Part
 from freectl.errors import InputError
 from freectl.models.conditioning import TextConditioner
 
-ON_FEW_STEPS = ("sdedit", "flowedit", "ddpm-inversion")
+ON_FEW_STEPS = ("sdedit", "flowedit")
 """Methods that follow no trajectory of a picture: all that few-step models run."""
 FLOW_METHODS = ("rf-inversion",)
 """Methods that exist on flows alone."""
@@ -50,6 +50,7 @@ class Family(ABC):
         methods: names of the methods that it runs; None = all, those of `FLOW_METHODS` on flows.
         single_files: diffusers' names of its kinds of single file.
         flow: whether its networks predict velocities.
+        wide_latents: latents stay in fp32 whatever the network is in, as its own samplers have it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Family(ABC):
     methods: tuple[str, ...] | None = None
     single_files: tuple[str, ...] = ()
     flow: bool = False
+    wide_latents: bool = False
 
     @abstractmethod
     def fits(self, network: Any) -> bool:

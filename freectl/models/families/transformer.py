@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from numpy import linspace
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
 from freectl.denoising.attention_layers import AttentionLayer, Part, picture_sites
 from freectl.errors import InputError
@@ -113,6 +114,32 @@ def pooled(features: Tensor, grid: tuple[int, int]) -> Tensor:
         squares = avg_pool2d(squares, 2, ceil_mode=True, count_include_pad=False)
         features, grid = squares.flatten(2).transpose(1, 2), (squares.shape[-2], squares.shape[-1])
     return features
+
+
+def texts_in(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Embeddings (rows, tokens, C) cut behind the longest text, and their mask if some are shorter.
+
+    Args:
+        mask: (rows, tokens), true where a token is of the text.
+    """
+    longest = int(mask.any(0).nonzero().amax()) + 1
+    embeds, mask = embeds[:, :longest], mask[:, :longest]
+    return embeds, None if bool(mask.all()) else mask.to(embeds.device)
+
+
+def packed(latents: Tensor) -> Tensor:
+    """Latents (B, C, h, w) as tokens of 2 x 2 cells (B, h w / 4, 4 C)."""
+    return pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+
+
+def unpacked(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `packed` for latents of `size` (height, width)."""
+    return pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2)), 2)
+
+
+def linear_grid(scheduler: Any, tokens: int, steps: int) -> dict[str, Any]:
+    """Levels from 1 down to 1 / steps in equal steps, and the shift of a picture of so many tokens, for a scheduler."""
+    return {"sigmas": [float(level) for level in linspace(1.0, 1 / steps, steps)], "mu": shift_of(scheduler, tokens)}
 
 
 def times_of(time: float | Tensor, latents: Tensor) -> Tensor:
