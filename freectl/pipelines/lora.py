@@ -75,7 +75,7 @@ def load(pipe: Any, texts: Sequence[str]) -> list[str]:
         What was not used of the files.
 
     Raises:
-    InputError: as `check`, diffusers loads none for this kind of model, or a file does not fit it.
+        InputError: as `check`, diffusers loads none for this kind of model, or a file does not fit it.
     """
     found = check(texts)
     if found and not hasattr(pipe, "load_lora_weights"):

@@ -115,13 +115,8 @@ def test_texts_of_unequal_length_make_one_batch(world):
     """Rows of a batch are the single pictures, also where one text is longer than the other."""
     prompts, pictures = ["a cat", "a red dog sitting on grass"], [picture(0), picture(1)]
     given = {"source_prompt": "a dog", "output_type": "latent"} | SHARED
-    for name in (
-        "sdedit",
-        "flowedit",
-        "ddpm-inversion",
-        "pnp",
-        *(["rf-inversion"] if world.engine.family.flow else []),
-    ):
+    names = ["sdedit", "flowedit", "ddpm-inversion", "pnp", *(["rf-inversion"] if world.engine.family.flow else [])]
+    for name in names:
 
         def run(which: list[int], name: str = name) -> torch.Tensor:
             generators = [torch.Generator().manual_seed(i) for i in which]
@@ -163,7 +158,7 @@ def test_freecontrol_pulls_towards_structure_in_batches_too(world, small_seeds):
     seen = world.engine.path(STEPS).times
     sibling = 2 * (seen.index(min(entry["timestep"] for entry in again.trace)) + 1)
     share = again.cost["row_forwards"] - (STEPS + sibling + 2 * STEPS)  # of the one level that no inversion passes
-    last, depth = last_block(world), len(world.engine.family.self_attentions(world.engine.network))
+    last, depth = last_block(world), len(world.engine.family.self_layers(world.engine.network))
     assert last / depth - 0.1 < share < (last + 1) / depth + 0.1
     made = run("a cat", conditions=[Condition(picture(), "a dog", "cat")], source_prompt="", concept=None,
                generator=torch.Generator().manual_seed(0))  # fmt: skip
