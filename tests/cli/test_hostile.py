@@ -30,12 +30,15 @@ HEADERS = {
 
 FILE, FOLDER = "w.safetensors", "theirs"
 EDIT = ("edit", "--image", "in.png", "--prompt", "a cat", "--steps", "2")
+BATCH = ("batch", "--manifest", "m.jsonl", "--out", "out")
 COMMANDS = {
     "--model": (*EDIT, "--model", FILE),
     "--lora": (*EDIT, "--lora", FILE),
     "--lora:": (*EDIT, "--lora", f"{FILE}:0.5"),
     "--textual-inversion": (*EDIT, "--textual-inversion", FILE),
     "--set bases": (*EDIT, "--set", f"bases={FILE}"),
+    "--lora::": (*BATCH, "--lora", FILE),
+    "--set bases:": (*BATCH, "--set", f"bases={FILE}"),
     "NAME": ("bases", "show", FILE),
     "NAME:": ("bases", "export", FILE, "out.safetensors"),
     "PATH": ("bases", "import", FILE),
@@ -51,6 +54,7 @@ def written(what):
     """The file, alone and as what a folder of a model or of a training holds."""
     body = HEADERS[what]
     framed = struct.pack("<Q", len(body)) + body if body.startswith(b'{"w"') else body
+    Path("m.jsonl").write_text('{"image": "in.png", "prompt": "a cat"}\n')
     for place in (Path(), Path(FOLDER), Path(FOLDER) / "judge"):
         place.mkdir(exist_ok=True)
         (place / "config.json").write_text("{}")

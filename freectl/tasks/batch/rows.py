@@ -12,7 +12,8 @@ from freectl.files import remote
 from freectl.files.opening import opened, stream_of
 from freectl.files.outputs import digest
 from freectl.files.paths import stamp
-from freectl.pipelines.loading import resolve_model
+from freectl.pipelines.loading import check_adapters, resolve_model
+from freectl.semantics import lookup
 from freectl.tasks import options as config
 from freectl.tasks.batch.names import Names
 from freectl.tasks.batch.places import ADAPTERS, NAMES_OR_FILES, PICTURES, WORDS, Places
@@ -78,6 +79,7 @@ class Rows:
         _check_settings(each[0].method, each[0].preset, settings)
         if each[0].method not in methods.OUTSIDE:
             _model(each[0].model)
+            _weights(each[0].lora, each[0].textual_inversion, settings.get("bases"))
         stamps = _stamps(image, each[0], settings)
         size = None if remote.is_remote(image) else _stored_size(image)
         return [
@@ -145,6 +147,15 @@ def _checked(method: str, preset: str, settings: str) -> None:
 @lru_cache(maxsize=1024)
 def _model(name: str) -> None:
     resolve_model(name)
+
+
+@lru_cache(maxsize=1024)
+def _weights(lora: tuple[str, ...], words: tuple[str, ...], bases: Any) -> None:
+    """Raises InputError: a file of weights that is not whole; one elsewhere is looked at when it has been fetched."""
+    here = [[one for one in given if not remote.is_remote(one)] for given in (lora, words)]
+    check_adapters(*here)
+    if isinstance(bases, str) and not remote.is_remote(bases):
+        lookup.check_name(bases, "--set bases")
 
 
 def _stored_size(image: str) -> tuple[int, int]:
