@@ -560,6 +560,18 @@ def test_methods(cli):
     assert "synthesis 20" in cli("methods", "--describe", "sdedit", "--steps", 14).out  # int(14 * 0.75) steps
 
 
+def test_methods_tell_on_which_families_they_run(cli):
+    from freectl import methods
+    from freectl.models.families import FAMILIES
+
+    for entry in cli("methods", "--format", "json").json:
+        able = [family.name for family in FAMILIES if family.runs(entry["name"])]
+        assert entry["families"] == ([] if entry["name"] in methods.OUTSIDE else able)
+    told = " ".join(cli("methods").out.split())
+    assert "sd, sdxl, mini run all but rf-inversion;" in told
+    assert "sd3 runs all but pix2pix-zero" in told
+
+
 def test_env(cli):
     facts = cli("env", "--format", "json").json
     assert {"freectl", "python", "packages", "devices", "cache"} <= set(facts)

@@ -11,6 +11,7 @@ from method_kit import picture, wrap
 from PIL import Image
 from torch import Tensor, nn
 
+from freectl import methods
 from freectl.denoising.inversion import invert
 from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Denoiser, Lane, Prompt, sample
@@ -19,6 +20,8 @@ from freectl.files.cache import Cache
 from freectl.methods.rf_inversion import Pull, RFInversion, RFInversionSettings, Towards
 from freectl.models.engine import Engine
 from freectl.models.families import SD, SD3
+from freectl.pipelines.loading import check_method, resolve_model
+from freectl.tasks.compare import chosen
 
 SIZE, STEPS, SCALE = (48, 32), 4, 3.0
 
@@ -145,5 +148,8 @@ def test_what_has_no_meaning_is_refused(toy_pipe):
     assert RFInversion().resolved(RFInversionSettings(inverter="uniedit", gamma=0.0), SD3).inverter == "uniedit"
     with pytest.raises(InputError, match="method: found rf-inversion, which does not run on mini models"):
         wrap(toy_pipe)("a cat", picture(), method=RFInversion())
+    with pytest.raises(InputError, match="method: found rf-inversion, which does not run on mini models"):
+        check_method(resolve_model("mini"), RFInversion())  # before weights are read
+    assert chosen("all", model="mini") == [name for name in methods.REGISTRY if name != "rf-inversion"]
     assert SD3.runs("rf-inversion")
     assert not SD.runs("rf-inversion")

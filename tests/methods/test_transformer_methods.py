@@ -15,6 +15,7 @@ from freectl.denoising.injection import Injection, SourceInjector
 from freectl.denoising.sampler import Controller, Lane, Prompt, sample
 from freectl.errors import InputError
 from freectl.files.cache import Cache
+from freectl.methods.base import Condition
 from freectl.methods.ctrlx import CtrlX
 from freectl.methods.p2p.align import align, joined
 from freectl.methods.p2p.maps import MapInjector
@@ -47,7 +48,7 @@ def run(tmp_path_factory):
     def call(name: str, prompt: Any = TARGET, image: Any = None, **options: Any) -> Any:
         given = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "output_type": "latent", "cache": cache,
                  "source_prompt": SOURCE, "method": methods.get(name)}  # fmt: skip
-        return pipe(prompt, image or picture(), **given | options)
+        return pipe(prompt, None if "conditions" in options else image or picture(), **given | options)
 
     call.pipe, call.cache = pipe, cache
     return call
@@ -203,3 +204,19 @@ def test_inverters_of_flows_are_refused_elsewhere():
         method = methods.get(name)
         with pytest.raises(InputError, match="inverter: found fireflow on a sd model, which is no flow"):
             method.resolved(method.settings(inverter="fireflow"), SD)
+
+
+def test_several_conditions_masked_by_words_and_an_appearance(run):
+    """Each condition inside its own word's mask; leaving one out, or the appearance, changes the result."""
+    given = {"source_prompt": "", "seeds": 2, "seed_steps": STEPS, "components": 3, "appearance_weight": 0.5}
+    both = [Condition(picture(0), "a dog on grass", "dog", "attention"), Condition(picture(1), "a cat on grass", "cat")]
+
+    def call(conditions: list[Condition], **more: Any) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return run("freecontrol", conditions=conditions, generator=generator, **given, **more).images
+
+    whole = call(both, appearance_image=picture(3))
+    assert whole.shape == (1, 4, *LATENT)
+    assert torch.isfinite(whole).all()
+    for other in (call(both[:1], appearance_image=picture(3)), call(both)):
+        assert (other - whole).abs().max() > 1e-3
