@@ -13,13 +13,27 @@ from PIL import Image
 from freectl.errors import unknown
 from freectl.mini.scene import Scene
 
-Layout = Literal["mini", "pie", "ti2i", "plain"]
+Layout = Literal["mini", "control", "pie", "ti2i", "plain"]
 Picture = Callable[[], Image.Image]
 
 
 @dataclass(frozen=True)
+class Control:
+    """Spatial control in the embedded world: scenes that a condition shows, and those that the words ask for.
+
+    Attributes:
+        shown: whose outline the condition has. targets: with the words of the prompt, in the same poses.
+        answer: reads the picture of the targets, RGB.
+    """
+
+    shown: tuple[Scene, ...]
+    targets: tuple[Scene, ...]
+    answer: Picture
+
+
+@dataclass(frozen=True)
 class Case:
-    """One edit.
+    """One edit, or one picture under a condition.
 
     Attributes:
         key: unique in its benchmark; letters, digits, "-", "_" and "." only, since it names files.
@@ -28,8 +42,10 @@ class Case:
         prompt: what the result should show.
         picture: reads the input, RGB.
         original: reads the picture whose structure counts, where it is not the input (a condition's photograph).
-        mask: reads the region that the edit may change, mode "L", white inside; None where it is not known.
+        mask: reads the region that the edit may change, mode "L", white inside; None where it is not known. Of a
+            condition: where the objects are that it shows.
         scenes: input and exact answer, where they are scenes of the embedded world.
+        control: what is shown and asked for, where the picture is a condition.
         appearance: reads a picture whose looks the result should have, where there is one.
         concept: the word of the source prompt that names the object, where it is known.
         files: what `picture`, `original` and `mask` read.
@@ -43,6 +59,7 @@ class Case:
     original: Picture | None = None
     mask: Picture | None = None
     scenes: tuple[Scene, Scene] | None = None
+    control: Control | None = None
     appearance: Picture | None = None
     concept: str | None = None
     files: tuple[Path, ...] = ()
@@ -50,6 +67,8 @@ class Case:
     def describe(self) -> dict[str, Any]:
         """What identifies the case, as plain values."""
         scenes = {} if self.scenes is None else {"scenes": [scene.to_dict() for scene in self.scenes]}
+        if self.control is not None:
+            scenes = {"scenes": [scene.to_dict() for scene in (*self.control.shown, *self.control.targets)]}
         return {
             "key": self.key,
             "kind": self.kind,
@@ -65,8 +84,8 @@ class Bench:
 
     Attributes:
         name: as it was asked for.
-        layout: which scores it has: "mini" exact answers, "pie" and "ti2i" those of the papers, "plain" those that
-            need a picture and a prompt.
+        layout: which scores it has: "mini" and "control" exact answers, "pie" and "ti2i" those of the papers, "plain"
+            those that need a picture and a prompt.
         about: what a reader of the report should know.
         files: what all cases were read from, where answers depend on it.
     """
@@ -85,6 +104,11 @@ class Bench:
 
     def __getitem__(self, key: str) -> Case:
         return self._by_key[key]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether its pictures are conditions, for methods of spatial control."""
+        return self.layout == "control"
 
     @cached_property
     def digest(self) -> str:

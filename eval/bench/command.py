@@ -1,6 +1,6 @@
 """The files of the mini benchmark: `python -m eval.bench make` writes them, `check` tells whether they are stale.
 
-They are `prompts/mini_bench.jsonl` and `prompts/mini_held_out.jsonl`.
+They are `prompts/mini_bench.jsonl`, `prompts/mini_held_out.jsonl` and `prompts/mini_control.jsonl`.
 """
 
 import sys

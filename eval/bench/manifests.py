@@ -94,7 +94,7 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
         return pie.load_pie(data) if name == "pie" else ti2i.load_ti2i(data, conditions)
     if data is not None:
         raise InputError("--data", f"given for {name}", "nothing, or --bench pie or imagenet-r-ti2i")
-    if name.partition(":")[0] in ("mini", "mini-held-out", "mini-style"):
+    if name.partition(":")[0] in ("mini", "mini-held-out", "mini-style", "mini-control"):
         return load_mini(name)
     if not is_file(name):
         allowed = f"{NAMES}, pie, imagenet-r-ti2i, or {_MANIFEST}"

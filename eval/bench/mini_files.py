@@ -5,15 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from eval.bench.cases import Bench, Case
+from eval.bench import control
+from eval.bench.cases import Bench, Case, Layout
 from eval.bench.mini import KINDS, held_out_cases, mini_cases, other_cases, scene_case, style_cases
 from eval.files import PROMPTS
 from freectl.errors import FreectlError, InputError
 from freectl.mini.domain import BACKGROUNDS, OBJECTS
 from freectl.mini.scene import Scene
 
-FILES = {"mini": "mini_bench.jsonl", "mini-held-out": "mini_held_out.jsonl"}
-NAMES = "mini, mini:SEED, mini-held-out, mini-style:FROM:TO"
+FILES = {"mini": "mini_bench.jsonl", "mini-held-out": "mini_held_out.jsonl", "mini-control": "mini_control.jsonl"}
+NAMES = "mini, mini:SEED, mini-held-out, mini-style:FROM:TO, mini-control, mini-control:SEED"
+ABOUT = {
+    "mini": "edits of the embedded world with exact answers",
+    "control": "conditions of the embedded world with exact words and outlines",
+}
 MAKE = "python -m eval.bench make"
 
 
@@ -59,24 +64,28 @@ def load_mini(name: str = "mini", folder: Path = PROMPTS) -> Bench:
         InputError: no such benchmark.
         FreectlError: its file is missing, damaged, or of another domain.
     """
+    of_control = name.partition(":")[0] == "mini-control"
     if name.startswith("mini-style:"):
         styles = name.split(":")[1:]
         if len(styles) != 2:
             raise InputError("--bench", f"'{name}'", NAMES)
         cases = style_cases(styles[0], styles[1])
-    elif name.startswith("mini:"):
-        cases = other_cases(name)
+    elif name.startswith(("mini:", "mini-control:")):
+        cases = control.named_cases(name) if of_control else other_cases(name)
     elif name not in FILES:
         raise InputError("--bench", f"'{name}'", NAMES)
     else:
-        path = folder / FILES[name]
+        path, read = folder / FILES[name], control.from_line if of_control else from_line
         try:
-            cases = [from_line(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+            cases = [read(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise FreectlError(f"{path.name}: {error}; make it anew with `{MAKE}`") from error
-    return Bench(name, "mini", tuple(cases), "edits of the embedded world with exact answers")
+    layout: Layout = "control" if of_control else "mini"
+    return Bench(name, layout, tuple(cases), ABOUT[layout])
 
 
 def contents() -> dict[str, str]:
-    """File name -> text of both files."""
-    return {FILES["mini"]: to_lines(mini_cases()), FILES["mini-held-out"]: to_lines(held_out_cases())}
+    """File name -> text of all files."""
+    made = "\n".join(json.dumps(control.to_line(case)) for case in control.control_cases()) + "\n"
+    edits = {"mini": mini_cases(), "mini-held-out": held_out_cases()}
+    return {FILES[name]: to_lines(cases) for name, cases in edits.items()} | {FILES["mini-control"]: made}

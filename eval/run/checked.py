@@ -33,19 +33,28 @@ class Checked:
 
     def applies(self, case: Case) -> bool:
         """Any case, unless the settings need what it lacks."""
-        lacks_mask = self.mask == "exact" and case.scenes is None
+        lacks_mask = self.mask == "exact" and case.scenes is None and case.control is None
         lacks_picture = self.appearance == "example" and case.appearance is None
         return not lacks_mask and not lacks_picture and not (self.concept == "source" and case.concept is None)
 
 
-def check(variant: Variant) -> Checked:
+def check(variant: Variant, control: bool = False) -> Checked:
     """Check a variant that is no trained generator without loading weights; imports torch.
+
+    Args:
+        control: whether it is to follow conditions, as in `freectl control`.
 
     Raises:
         InputError: unknown method, preset or setting; a value out of range; an input the method does not use.
     """
     from freectl import methods
     from freectl.tasks import options
+    from freectl.tasks.control import from_noise
+
+    if control and variant.method in methods.OUTSIDE:
+        raise InputError("--methods", f"{variant.method}, which takes no condition", "methods of `freectl control`")
+    if not control and variant.method in methods.CONTROL:
+        raise InputError("--methods", f"{variant.method}, which edits no picture", "--bench mini-control for it")
 
     method = methods.get(variant.method, "--methods")
     values = dict(variant.values)
@@ -56,9 +65,14 @@ def check(variant: Variant) -> Checked:
     # methods outside read no words
     scale = None if outside else _scale(values.pop("guidance_scale", None))
     negative = "" if outside else values.pop("negative_prompt", "")
-    settings = options.method_settings(method, variant.preset, values)
+    own = from_noise(method) if control else {}
+    settings = options.method_settings(method, variant.preset, own | values)
     inputs = {"mask": mask, "concept": concept, "appearance_image": looks}
-    method.check(settings, [name for name, value in inputs.items() if value != "none"])
+    given = [name for name, value in inputs.items() if value != "none"]
+    if control and "conditions" in method.inputs:
+        # of a condition, whose mask and concept are the condition's own
+        given = ["conditions", *(name for name in given if name == "appearance_image")]
+    method.check(settings, given)
     settings = method.resolved(settings) if outside else settings
     return Checked(variant, method, settings, mask, concept, scale, negative, looks)
 

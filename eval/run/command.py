@@ -29,7 +29,10 @@ def run(
     out: Annotated[Path, typer.Option(help="Results folder; what it already holds is not computed again.")] = ...,  # type: ignore[assignment]
     bench: Annotated[
         str,
-        typer.Option(help="mini, mini:SEED, mini-held-out, mini-style:FROM:TO, pie, imagenet-r-ti2i, or a manifest."),
+        typer.Option(
+            help="mini[:SEED], mini-held-out, mini-style:FROM:TO, mini-control[:SEED], pie, imagenet-r-ti2i, or a "
+            "manifest."
+        ),
     ] = "mini",
     data: Annotated[Path | None, typer.Option(help="Folder of pie or imagenet-r-ti2i.")] = None,
     conditions: Annotated[

@@ -15,8 +15,8 @@ from freectl.errors import InputError
 
 Task = tuple[str, str]
 """(case key, variant label)."""
-EVALUATION_ONLY = {"judge", "clip"}
-"""Folders of the embedded model that no method reads."""
+BESIDE = {"judge", "clip", "controlnet", "t2i-adapter"}
+"""Folders of the embedded model that no method of all reads: they may be added without making results others."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,25 @@ class Plan:
         Raises:
             InputError: unknown model, device, method, preset or setting; unusable GAN weights.
         """
+        from freectl.methods import CONTROL
         from freectl.pipelines import loading
+        from freectl.pipelines.trained import check_trained
 
-        loading.resolve_model(self.model)
+        source = loading.resolve_model(self.model)
         loading.resolve_dtype(self.dtype, loading.resolve_device(self.device)[0])
         for variant in self.variants:
             if variant.method == GAN:
                 self._check_gan(variant, bench)
-            else:
-                check(variant)
+                continue
+            asked = check(variant, bench.is_control)
+            if variant.method in CONTROL:
+                check_trained(asked.method, asked.settings, source)
 
     def _check_gan(self, variant: Variant, bench: Bench) -> None:
         from eval.gans.given import parse_styles, parse_weights
 
+        if bench.is_control:
+            raise InputError("--methods", "gan, which takes no condition", "methods of `freectl control`")
         if variant.values:
             raise InputError("--set gan", str(variant.values), "nothing: a trained generator has no settings")
         parse_weights(list(self.gan_weights))
@@ -74,7 +80,8 @@ class Plan:
         """Pairs that can be asked for; all variants of a case in a row, kinds in turn, so that a part is balanced."""
         from eval.gans.given import applies, parse_styles
 
-        asked = {one.label: None if one.method == GAN else check(one) for one in self.variants}
+        control = any(case.control is not None for case in cases)
+        asked = {one.label: None if one.method == GAN else check(one, control) for one in self.variants}
         styles = parse_styles(self.gan_styles)
 
         def fits(label: str, case: Case) -> bool:
@@ -118,7 +125,7 @@ def weights_digest(model: str) -> str:
         files = [path]
     else:
         files = [file for file in sorted(path.rglob("*")) if file.suffix in (".json", ".safetensors", ".txt")]
-        files = [file for file in files if file.relative_to(path).parts[0] not in EVALUATION_ONLY]
+        files = [file for file in files if file.relative_to(path).parts[0] not in BESIDE]
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:

@@ -13,9 +13,11 @@ from freectl.denoising.cost import Cost
 from freectl.errors import InputError
 from freectl.files import pictures
 from freectl.files.cache import Cache, Content
+from freectl.methods.base import Condition
 from freectl.models.sizes import working_size
 from freectl.pipelines import loading
 from freectl.pipelines.call_inputs import resized
+from freectl.tasks.control import steered
 
 
 @dataclass
@@ -95,22 +97,31 @@ class DiffusionRunner:
         fitted = pictures.fit(picture, model.size(picture))
         output = model.pipe.commanded(
             case.prompt,
-            fitted.image,
             num_inference_steps=model.steps,
             guidance_scale=asked.guidance_scale,
             negative_prompt=asked.negative_prompt,
             generator=torch.Generator().manual_seed(model.seed),
-            source_prompt=case.source_prompt,
-            concept=case.concept if asked.concept == "source" else None,
-            mask=self._mask(case, fitted),
             appearance_image=self._appearance(case, fitted),
             method=asked.method,
             settings=asked.settings,
             cache=Cache() if model.reuse else BasesOnly(),
             cost=cost,
+            **self._given(case, fitted),
         )
         image = fitted.restore(output.images[0])
         return Made(image, output.cost, output.settings.model_dump(), list(output.warnings))
+
+    def _given(self, case: Case, fitted: pictures.Fitted) -> dict[str, Any]:
+        """The picture that is edited, and what is known of it."""
+        return {
+            "image": fitted.image,
+            "source_prompt": case.source_prompt,
+            "concept": self._concept(case),
+            "mask": self._mask(case, fitted),
+        }
+
+    def _concept(self, case: Case) -> str | None:
+        return case.concept if self.checked.concept == "source" else None
 
     def _appearance(self, case: Case, fitted: pictures.Fitted) -> Image.Image | None:
         if self.checked.appearance != "example" or case.appearance is None:
@@ -122,6 +133,16 @@ class DiffusionRunner:
             return None if self.checked.mask == "none" else self.checked.mask
         from freectl.mini.scene import render_mask
 
+        if case.control is not None and case.mask is not None:
+            return fitted.fit_mask(case.mask())
         if case.scenes is None:
             raise InputError("--set mask", "exact, for a case without an exact mask", "none, attention")
         return fitted.fit_mask(resized(render_mask(case.scenes[0]), fitted.original_size).convert("L"))
+
+
+class ControlRunner(DiffusionRunner):
+    """A method of `freectl control` on a shared model; the case's picture is its condition."""
+
+    def _given(self, case: Case, fitted: pictures.Fitted) -> dict[str, Any]:
+        condition = Condition(fitted.image, case.source_prompt, self._concept(case), self._mask(case, fitted))
+        return steered(self.checked.method, [condition])

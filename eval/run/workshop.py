@@ -61,9 +61,10 @@ class Workshop:
 
                 self._runners[label] = OutsideRunner(check(variant), self.plan.seed)
             else:
-                from eval.run.runners import DiffusionRunner
+                from eval.run.runners import ControlRunner, DiffusionRunner
 
-                self._runners[label] = DiffusionRunner(self.model, check(variant))
+                kind = ControlRunner if self.bench.is_control else DiffusionRunner
+                self._runners[label] = kind(self.model, check(variant, self.bench.is_control))
         return self._runners[label]
 
     def do(self, task: Task) -> dict[str, Any]:
@@ -113,6 +114,8 @@ class Workshop:
 
             target = case.scenes[1]
             pictures["answers"] = lambda: render(target)
+        if case.control is not None:
+            pictures["answers"] = case.control.answer
         for folder, read in pictures.items():
             relative = f"{folder}/{case.key}.png"
             if not (self.store.folder / relative).exists():

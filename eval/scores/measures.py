@@ -72,6 +72,18 @@ _MINI = (
     Measure("clip", "CLIP", 1, 3, 1.0, "cosine of result and target prompt"),
     Measure("self_similarity", "self-sim.", -1, 4, 1.0, "distance of the ViT keys' self-similarity to the input's"),
 )
+_CONTROL = (
+    _share("words", "words right %", "the judge sees the object, style and background of the words"),
+    _share("object", "object %", "the judge sees the words' object"),
+    _share("style", "style %", "the judge sees the words' style"),
+    _share("background", "background %", "the judge sees the words' background"),
+    Measure(
+        "outline", "outline IoU", 1, 3, 1.0, "judge's foreground mask with the exact mask of what the condition shows"
+    ),
+    Measure("confidence", "confidence", 1, 3, 1.0, "the judge's in the object that it sees, whichever that is"),
+    Measure("clip", "CLIP", 1, 3, 1.0, "cosine of result and prompt"),
+    Measure("clip_distance", "CLIP dist.", -1, 3, 1.0, "1 - cosine of image embeddings of result and exact answer"),
+)
 _CHANGE = (
     Measure("clip_directional", "CLIP dir.", 1, 3, 1.0, "cosine of the change of the picture with that of the prompt"),
     _share("clip_accuracy", "CLIP acc. %", "nearer to the target prompt than to the source prompt"),
@@ -102,7 +114,13 @@ _PIE = (
     *_CHANGE,
 )
 _PLAIN = (*_TI2I, *_MASKED, *(replace(one, title=f"bg {one.title} (pie)") for one in _PIE_BACKGROUND))
-MEASURES: dict[Layout, tuple[Measure, ...]] = {"mini": _MINI, "ti2i": _TI2I, "pie": _PIE, "plain": _PLAIN}
+MEASURES: dict[Layout, tuple[Measure, ...]] = {
+    "mini": _MINI,
+    "control": _CONTROL,
+    "ti2i": _TI2I,
+    "pie": _PIE,
+    "plain": _PLAIN,
+}
 
 SECONDS = Measure("seconds", "s / edit", -1, 2, 1.0, "median wall seconds of an edit, without loading")
 ROWS = Measure("row_forwards", "row forwards", -1, 0, 1.0, "median; one latent through the UNet once")
@@ -125,10 +143,17 @@ SETS = {
     )
 }
 """Scores of whole sets of pictures."""
-ACCURACY: dict[Layout, str] = {"mini": "target", "ti2i": "clip", "plain": "clip", "pie": "clip_edited"}
+ACCURACY: dict[Layout, str] = {
+    "mini": "target",
+    "control": "words",
+    "ti2i": "clip",
+    "plain": "clip",
+    "pie": "clip_edited",
+}
 """The score that says whether the edit happened."""
 STRUCTURE: dict[Layout, tuple[str, ...]] = {
     "mini": ("self_similarity", "mse"),
+    "control": ("outline",),
     "ti2i": ("self_similarity",),
     "plain": ("self_similarity",),
     "pie": ("structure_x1e3",),
@@ -136,6 +161,7 @@ STRUCTURE: dict[Layout, tuple[str, ...]] = {
 """Scores of the Pareto plot's other axis; the first that was measured."""
 BY_KIND: dict[Layout, tuple[str, ...]] = {
     "mini": ("target", "all_right", "iou", "mse"),
+    "control": ("words", "object", "outline"),
     "ti2i": ("self_similarity", "clip"),
     "plain": ("self_similarity", "clip"),
     "pie": ("structure_x1e3", "clip_edited"),

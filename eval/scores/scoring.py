@@ -4,6 +4,7 @@ from typing import Literal
 
 from eval.bench.cases import Layout
 from eval.scores.base import Scorer, optional
+from eval.scores.control import ControlScorer
 from eval.scores.mini import MiniScorer
 from eval.scores.pictures import PictureScorer, PieScorer
 
@@ -21,7 +22,7 @@ def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) ->
 
     notes: list[str] = []
     found = resolve_device(device)[0]
-    if layout == "mini":
+    if layout in ("mini", "control"):
         from freectl.mini import MODEL_DIR
         from freectl.mini.judge import load_judge
 
@@ -30,7 +31,8 @@ def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) ->
         )
         if clip not in (None, "mini"):
             own = optional(lambda: networks.clip_scores(clip, found), "CLIP and CLIP distance", notes)
-        return MiniScorer(load_judge(MODEL_DIR / "judge"), own, structure, notes)
+        judge = load_judge(MODEL_DIR / "judge")
+        return MiniScorer(judge, own, structure, notes) if layout == "mini" else ControlScorer(judge, own, notes)
     scores = optional(lambda: networks.clip_scores(clip or DEFAULT, found), "CLIP", notes)
     mode: Literal["pie", "splice"] = "pie" if layout == "pie" else "splice"
     dino = optional(lambda: networks.dino_structure(mode, found), "self-similarity", notes)

@@ -17,7 +17,9 @@ from eval.scores.metrics.clip import CMMD_DEFAULT
 from eval.scores.metrics.sets import BATCH, Features
 from eval.scores.networks import to_tensor
 
-SIDE: dict[Layout, int] = {"mini": 64, "pie": 299, "ti2i": 299, "plain": 299}
+EXACT: tuple[Layout, ...] = ("mini", "control")
+"""Layouts with exact answers, and the embedded world's networks."""
+SIDE: dict[Layout, int] = {"mini": 64, "control": 64, "pie": 299, "ti2i": 299, "plain": 299}
 """Side in px of the pictures of KID, FID and coverage: the judge's, or Inception's. CLIP resizes for itself."""
 
 
@@ -45,7 +47,7 @@ def compute(folder: Path, lines: Sequence[dict[str, Any]], layout: Layout, clip:
         clip: of CMMD; None is the embedded one for the mini benchmarks, the paper's elsewhere.
     """
     notes: list[str] = []
-    kind = "answers" if layout == "mini" else "inputs"
+    kind = "answers" if layout in EXACT else "inputs"
     by_variant: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         by_variant.setdefault(line["variant"], []).append(line)
@@ -53,7 +55,7 @@ def compute(folder: Path, lines: Sequence[dict[str, Any]], layout: Layout, clip:
     features = network = None
     if several:
         features = optional(lambda: _features(layout), "KID, FID and coverage", notes)
-        network = optional(lambda: load_clip(clip or ("mini" if layout == "mini" else CMMD_DEFAULT)), "CMMD", notes)
+        network = optional(lambda: load_clip(clip or ("mini" if layout in EXACT else CMMD_DEFAULT)), "CMMD", notes)
     found: dict[str, Any] = {}
     for variant, own in several.items():
         made = [folder / line["picture"] for line in own]
@@ -65,7 +67,7 @@ def compute(folder: Path, lines: Sequence[dict[str, Any]], layout: Layout, clip:
 
 
 def _features(layout: Layout) -> tuple[Features, str]:
-    if layout != "mini":
+    if layout not in EXACT:
         return inception_features()
     from freectl.mini import MODEL_DIR
     from freectl.mini.judge import load_judge

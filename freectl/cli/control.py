@@ -18,6 +18,9 @@ Examples:
     --prompt "a fluent fox on a blue background"
   freectl control --condition photo.jpg --preprocess canny=50,150 --concept cat \\
     --prompt "a fluent cat on a blue background" --compare
+  freectl control --condition room.png --preprocess canny --prompt "a wooden cabin" \\
+    --method controlnet --set inverted=true --controlnet lllyasviel/control_v11p_sd15_canny \\
+    --model stable-diffusion-v1-5/stable-diffusion-v1-5
   freectl control --condition chair.glb --view 45,20 --concept chair \\
     --prompt "a wooden chair" --model stable-diffusion-v1-5/stable-diffusion-v1-5
   freectl control --config out.png --output again.png
@@ -83,6 +86,13 @@ def control(
     guidance_scale: shared.GuidanceScale = None,
     structure_strength: shared.StructureStrength = None,
     appearance_weight: shared.AppearanceWeight = None,
+    controlnet: Annotated[
+        str | None,
+        panels.model(
+            help="Trained network of the methods controlnet and t2i-adapter.  [default: the model folder's own]",
+            metavar="DIR|FILE.safetensors|HUB_ID",
+        ),
+    ] = None,
     background: shared.Background = None,
     appearance_image: shared.AppearanceImage = None,
     lora: shared.Lora = None,

@@ -25,6 +25,8 @@ PURPOSES = {
     "ddpm-inversion": "edits near the input that differ from seed to seed",
     "flowedit": "larger changes of shape, without inversion; differs from seed to seed",
     "ctrlx": "the structure of one picture with the appearance of another; without gradients",
+    "controlnet": "freectl control: the structure of a kind of condition that a network was trained for",
+    "t2i-adapter": "freectl control: the same with a smaller, quicker network",
     "gan": "one pass of a network that you trained with gan-baselines; reads no words",
     "style-transfer": "the colours and strokes of a painting on a photo; reads no words, wants --appearance-image",
 }

@@ -11,7 +11,7 @@ from freectl.cli.trust import check_trusted
 from freectl.errors import InputError
 from freectl.methods import FLAGS
 
-SHORTCUTS = ("structure_strength", "appearance_weight", *FLAGS)
+SHORTCUTS = ("structure_strength", "appearance_weight", "controlnet", *FLAGS)
 """Flags that are settings of methods."""
 Given = dict[str, Any]
 

@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -21,6 +22,7 @@ from freectl.denoising.grad import run_again
 from freectl.errors import FreectlError
 
 Edit = Callable[[Tensor], Tensor]
+More = Callable[[tuple, dict[str, Any]], dict[str, Any]]
 
 
 def chained(*groups: Mapping[str, Edit]) -> dict[str, Edit]:
@@ -202,6 +204,24 @@ def run_until(
     with tap(network, sites, edits=edits, rows=rows, stop_after=True) as seen:
         network(*args, **kwargs)
     return seen.pop_all()
+
+
+@contextmanager
+def given_more(network: nn.Module, more: More) -> Iterator[None]:
+    """Give every forward inside the `with` further inputs, such as a ControlNet's residuals.
+
+    Args:
+        more: from a forward's positional and keyword arguments to the keyword arguments that are added.
+    """
+
+    def add(_network: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return args, {**kwargs, **more(args, kwargs)}
+
+    handle = network.register_forward_pre_hook(add, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _resolve(network: nn.Module, sites: Sequence[str]) -> dict[str, nn.Module]:

@@ -20,6 +20,11 @@ REGISTRY: dict[str, str] = {
     "sdedit": "freectl.methods.sdedit:SDEdit",
 }
 
+CONTROL: dict[str, str] = {
+    "controlnet": "freectl.methods.controlnet:ControlNet",
+    "t2i-adapter": "freectl.methods.t2i_adapter:T2IAdapter",
+}
+"""Methods of `freectl control` alone, each with a trained network of its own."""
 OUTSIDE: dict[str, str] = {"gan": "eval.gans.method:Gan", "style-transfer": "eval.gans.style:StyleTransfer"}
 """Methods that run no diffusion model and live outside this package, as `freectl.tasks.outside` says; names of their
 settings start with the first word of the method's."""
@@ -34,7 +39,7 @@ def get(name: str, option: str = "--method") -> Any:
     Raises:
         InputError: unknown name, the nearest is suggested; or one whose module is not there.
     """
-    places = REGISTRY | OUTSIDE
+    places = REGISTRY | CONTROL | OUTSIDE
     if name not in places:
         raise unknown(option, name, places)
     module, _, attribute = places[name].partition(":")
@@ -48,11 +53,16 @@ def get(name: str, option: str = "--method") -> Any:
 
 def available() -> list[Any]:
     """All methods that can be had here: the registered ones, and of those outside what is installed."""
-    found = [get(name) for name in REGISTRY]
+    found = [get(name) for name in (*REGISTRY, *CONTROL)]
     for name in OUTSIDE:
         with suppress(InputError):
             found.append(get(name))
     return found
+
+
+def of_conditions() -> list[str]:
+    """Methods that follow condition pictures as such; others edit a single one as the picture it is."""
+    return [name for name in (*REGISTRY, *CONTROL) if "conditions" in get(name).inputs]
 
 
 def of_pictures() -> list[str]:

@@ -13,6 +13,7 @@ from freectl.files import pictures as image_io
 from freectl.files import record as records
 from freectl.files.pictures import Fitted, Size
 from freectl.pipelines.loading import Source, check_adapters, check_method, resolve_model
+from freectl.pipelines.trained import check_trained
 from freectl.tasks import edit as editing
 from freectl.tasks import hints
 from freectl.tasks import options as config
@@ -63,19 +64,54 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
             options.appearance_image, "--appearance-image", options.background, reduced=True
         ).image
     method = methods.get(options.method)
-    if "conditions" not in method.inputs:
-        able = ", ".join(name for name in methods.REGISTRY if "conditions" in methods.get(name).inputs)
-        raise InputError("--method", f"{method.name}, which takes no condition pictures", able or "none yet")
+    follows = "conditions" in method.inputs
+    if options.method in methods.OUTSIDE:
+        allowed = ", ".join((*methods.REGISTRY, *methods.CONTROL))
+        raise InputError("--method", f"{method.name}, which takes no condition pictures", allowed)
     check_method(source, method, options.long_prompts)
-    # there is no input whose inverted noise could be kept
-    free = {"start": "noise"} if "start" in method.settings.model_fields else {}
-    settings = config.method_settings(method, options.preset, free | overrides)
-    method.check(settings, ["conditions", *(["appearance_image"] if appearance else [])])
+    settings = config.method_settings(method, options.preset, from_noise(method) | overrides)
+    method.check(settings, ["conditions"] * follows + ["appearance_image"] * (appearance is not None))
+    if options.method in methods.CONTROL:
+        check_trained(method, settings, source)
+    if not follows:
+        _check_alone(method, checked)
     warnings = [text for one in checked for text in one.warnings] + hints.of_prompt(options.prompt)
     if source.name == "mini":
         sources = (part.source_prompt or "" for one in checked for part in one.parts)
         warnings += hints.of_words(options.prompt, *sources)
     return ControlPlan(options, method, settings, checked, appearance, source, list(dict.fromkeys(warnings)))
+
+
+def _check_alone(method: Any, checked: Sequence[Checked]) -> None:
+    """A method without conditions edits the one that is given.
+
+    Raises:
+        InputError: several conditions, or a concept or mask that it does not use.
+    """
+    parts = [part for one in checked for part in one.parts]
+    able = f"one; several with {', '.join(methods.of_conditions())}"
+    if len(checked) > 1:
+        raise InputError("--condition", f"{len(checked)} for {method.name}, which edits a picture", able)
+    for option, given in (("concept", parts[0].concept), ("mask", parts[0].mask)):
+        if given is not None and option not in method.inputs:
+            raise InputError(f"--{option}", f"given to {method.name}, which does not use it", "nothing")
+    if len(parts) > 1:
+        raise InputError("--concept", f"{len(parts)} for {method.name}, which edits a picture", "one")
+
+
+def from_noise(method: Any) -> dict[str, str]:
+    """The setting that lets a method of conditions start from noise: no input's inverted noise could be kept."""
+    return {"start": "noise"} if "conditions" in method.inputs and "start" in method.settings.model_fields else {}
+
+
+def steered(method: Any, conditions: Sequence[Any]) -> dict[str, Any]:
+    """Arguments of a pipeline call that give a method its conditions: as such, or the one as the picture it edits."""
+    if "conditions" in method.inputs:
+        return {"conditions": list(conditions)}
+    one = conditions[0]
+    given = {"concept": one.concept, "mask": one.mask}
+    used = {name: value for name, value in given.items() if name in method.inputs}
+    return {"image": one.image, "source_prompt": one.source_prompt, **used}
 
 
 @python_errors
@@ -125,7 +161,8 @@ def control(
             segmentation, pose; values after "=", as in "canny=50,150" or "depth=FOLDER".
         view: of a mesh: "azimuth,elevation" in degrees.
         width, height: of the result in pixels, multiples of 8; default: the first condition's, fitted to the model.
-        method, model, preset, steps, ...: as for `freectl.edit`.
+        method: follows conditions as such, or edits a single one as a picture (sdedit, pnp, ...).
+        model, preset, steps, ...: as for `freectl.edit`.
 
     Raises:
         InputError: an input cannot be used; nothing has been loaded then.
@@ -166,7 +203,7 @@ def run(checked: ControlPlan, *, cache: Any = True, progress: bool = False, on_s
         negative_prompt=options.negative_prompt,
         generator=generator,
         appearance_image=None if checked.appearance is None else image_io.fit(checked.appearance, size).image,
-        conditions=conditions,
+        **steered(checked.method, conditions),
         method=checked.method,
         settings=checked.settings,
         long_prompts=options.long_prompts,

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 from PIL import Image
 
 from freectl import methods
-from freectl.errors import python_errors
+from freectl.errors import InputError, python_errors
 from freectl.files import pictures
 from freectl.files import record as records
 from freectl.files.paths import stamp
@@ -37,6 +37,8 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     methods.check_asked([options.method], overrides)
     if options.method in methods.OUTSIDE:
         return outside.plan(image, options, overrides)
+    if options.method in methods.CONTROL:
+        raise InputError("--method", f"{options.method}, which edits no picture", "freectl control, or another method")
     picture = read_input(image, options)
     source = resolve_model(options.model)
     loading.check_adapters(options.lora, options.textual_inversion)

@@ -167,6 +167,6 @@ def _conditions(checked: Any, result: Any) -> list[Image.Image]:
 
 def _alignment(checked: Any, pipe: Any) -> dict[str, Any] | None:
     source = getattr(checked.options, "source_prompt", "")
-    if not source or not hasattr(checked.method, "alignment"):
+    if not source or not isinstance(source, str) or not hasattr(checked.method, "alignment"):
         return None
     return checked.method.alignment(pipe.tokenizer, source, checked.options.prompt, checked.settings)

@@ -29,6 +29,9 @@ class Settings(TypedDict, total=False):
     blend_threshold: float
     checkpointing: str
     components: int
+    control_start: float
+    control_stop: float
+    controlnet: str | None
     cross_stop: float
     cross_words: str
     deviation: str
@@ -45,6 +48,7 @@ class Settings(TypedDict, total=False):
     inversion_at: str
     inversion_guidance: float
     inversion_steps: int | None
+    inverted: bool
     inverter: str
     kl: float
     last_noise: str
@@ -67,6 +71,7 @@ class Settings(TypedDict, total=False):
     rolls: int
     rounds: int
     sampler_eta: float
+    scale: float
     seed_features: str
     seed_steps: int
     seeds: int

@@ -29,9 +29,7 @@ class ControlTab:
         self.panel = panel
         self.parts: dict[str, Any] = {}
         self._words()
-        self.form = MethodForm(
-            [name for name in methods.REGISTRY if "conditions" in methods.get(name).inputs], "control"
-        )
+        self.form = MethodForm(methods.of_conditions(), "control")
         with gr.Row():
             self.parts["steps"] = gr.Slider(1, MAX_STEPS, value=50, step=1, label="Steps", min_width=200)
             self.parts["seed"] = gr.Textbox("0", label="Seed", info="Several: 0-3, 7", min_width=120)

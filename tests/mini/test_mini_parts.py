@@ -251,8 +251,7 @@ def test_a_part_without_what_it_builds_on_is_refused(tmp_path: Path, part: str, 
 def test_a_part_of_another_picture_size_is_refused(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="autoencoder is of 128 px; allowed: 128"):
         run.check_inputs("flow", tiny_model, 64)
-    with pytest.raises(InputError, match="--size: found 64 for controlnet"):
-        run.check_inputs("controlnet", tiny_model, 64)
     for part in PARTS[:4]:
         run.check_inputs(part, tiny_model, 128)
-    run.check_inputs("unet", MODEL_DIR, 64)
+    for part in ("unet", "controlnet", "t2i-adapter"):
+        run.check_inputs(part, MODEL_DIR, 64)

@@ -28,7 +28,7 @@ from freectl.mini.training.vae import tile
 Kind = Literal["controlnet", "t2i-adapter"]
 PIPELINES = {"controlnet": StableDiffusionControlNetPipeline, "t2i-adapter": StableDiffusionAdapterPipeline}
 EMBEDDING = (16, 32, 64, 96)
-"""Channels of the ControlNet's way from the condition to 16 x 16."""
+"""Channels of the ControlNet's way from the condition to 16 x 16, a stage a halving; 64 px take one less."""
 
 
 class ControlPart:
@@ -47,7 +47,9 @@ class ControlPart:
             network.requires_grad_(False).eval()
         torch.manual_seed(5)
         if kind == "controlnet":
-            made = ControlNetModel.from_unet(self.base.unet, conditioning_embedding_out_channels=EMBEDDING)
+            made = ControlNetModel.from_unet(
+                self.base.unet, conditioning_embedding_out_channels=EMBEDDING[: len(recipe.vae_widths)]
+            )
         else:
             made = T2IAdapter(3, list(recipe.widths), 1, 2 ** (len(recipe.vae_widths) - 1), "full_adapter")
         self.network: Any = made.requires_grad_(True).to(memory_format=torch.channels_last)

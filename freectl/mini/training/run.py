@@ -76,8 +76,6 @@ def check_inputs(name: str, model_dir: Path, size: int) -> None:
     for file in NEEDS.get(name, ("vae/config.json",)):
         if not (model_dir / file).exists():
             raise InputError("--model", f"'{model_dir}', which has no {file}", f"a folder with what {name} builds on")
-    if name in ("controlnet", "t2i-adapter") and size == COARSE_SIZE:
-        raise InputError("--size", f"{size} for {name}", "128: both reduce conditions by 8")
     vae = model_dir / "vae" / "config.json"
     if vae.exists() and name not in ("cascade-base", "cascade-sr"):
         found = json.loads(vae.read_text()).get("sample_size")

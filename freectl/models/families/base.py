@@ -51,6 +51,7 @@ class Family(ABC):
         single_files: diffusers' names of its kinds of single file.
         flow: whether its networks predict velocities.
         wide_latents: latents stay in fp32 whatever the network is in, as its own samplers have it.
+        control_networks: kind of trained control network, of `CONTROL_NETWORKS` -> its class in diffusers.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Family(ABC):
     single_files: tuple[str, ...] = ()
     flow: bool = False
     wide_latents: bool = False
+    control_networks: Mapping[str, str] = field(default_factory=dict)
 
     @abstractmethod
     def fits(self, network: Any) -> bool:

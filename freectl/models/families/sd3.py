@@ -125,5 +125,6 @@ SD3 = SD3Family(
     text=JointTextConditioner,
     guidance_scale=7.0,
     freecontrol=FLOW_FREECONTROL,
+    control_networks={"controlnet": "SD3ControlNetModel"},
     single_files=("sd3", "sd35_medium", "sd35_large"),
 )

@@ -1,7 +1,7 @@
 """What families on a `UNet2DConditionModel` share: how it is called, and its attention layers by block."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -68,6 +68,9 @@ class UNetFamily(Family):
     word_blocks: tuple[str, str]
     addition: str | None = None
     side: int = 64
+    control_networks: Mapping[str, str] = field(
+        default_factory=lambda: {"controlnet": "ControlNetModel", "t2i-adapter": "T2IAdapter"}
+    )
 
     def fits(self, network: Any) -> bool:
         """Whether a UNet has this family's levels and inputs, and self-attention in the tapped block."""

@@ -172,11 +172,11 @@ def test_without_a_checkout_one_line_says_so(cli, monkeypatch) -> None:
     assert (code, out) == (2, "")
     assert "'gan', whose module eval.gans.method is not installed" in err
     assert "a checkout" in err
-    assert [method.name for method in methods.available()] == list(methods.REGISTRY)
+    assert [method.name for method in methods.available()] == [*methods.REGISTRY, *methods.CONTROL]
 
 
 def test_it_is_listed_and_described() -> None:
-    assert [one.name for one in methods.available()] == [*methods.REGISTRY, *methods.OUTSIDE]
+    assert [one.name for one in methods.available()] == [*methods.REGISTRY, *methods.CONTROL, *methods.OUTSIDE]
     method = methods.get("gan")
     assert "--gan-weights" in method.summary
     for one in described(method.settings()):
