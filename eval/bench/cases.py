@@ -64,6 +64,11 @@ class Case:
     concept: str | None = None
     files: tuple[Path, ...] = ()
 
+    @property
+    def is_condition(self) -> bool:
+        """Whether the picture is a condition, which methods of spatial control follow as such."""
+        return self.control is not None or self.original is not None
+
     def describe(self) -> dict[str, Any]:
         """What identifies the case, as plain values."""
         scenes = {} if self.scenes is None else {"scenes": [scene.to_dict() for scene in self.scenes]}
@@ -108,7 +113,7 @@ class Bench:
     @property
     def is_control(self) -> bool:
         """Whether its pictures are conditions, for methods of spatial control."""
-        return self.layout == "control"
+        return any(case.is_condition for case in self.cases)
 
     @cached_property
     def digest(self) -> str:

@@ -22,7 +22,8 @@ def load_ti2i(folder: Path, conditions: Path | None = None) -> Bench:
 
     Args:
         conditions: a folder with the same relative paths (.png allowed) that holds, say, the edges or depth of each
-            picture: methods are then given those, and structure is still compared with the pictures themselves.
+            picture: methods then follow those as `freectl control` does, and structure is still compared with the
+            pictures themselves.
 
     Raises:
         InputError: a file is missing or of another layout.

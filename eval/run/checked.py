@@ -54,7 +54,9 @@ def check(variant: Variant, control: bool = False) -> Checked:
     if control and variant.method in methods.OUTSIDE:
         raise InputError("--methods", f"{variant.method}, which takes no condition", "methods of `freectl control`")
     if not control and variant.method in methods.CONTROL:
-        raise InputError("--methods", f"{variant.method}, which edits no picture", "--bench mini-control for it")
+        raise InputError(
+            "--methods", f"{variant.method}, which edits no picture", "--bench mini-control, or conditions"
+        )
 
     method = methods.get(variant.method, "--methods")
     values = dict(variant.values)

@@ -80,7 +80,7 @@ class Plan:
         """Pairs that can be asked for; all variants of a case in a row, kinds in turn, so that a part is balanced."""
         from eval.gans.given import applies, parse_styles
 
-        control = any(case.control is not None for case in cases)
+        control = any(case.is_condition for case in cases)
         asked = {one.label: None if one.method == GAN else check(one, control) for one in self.variants}
         styles = parse_styles(self.gan_styles)
 

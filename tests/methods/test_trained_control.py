@@ -15,7 +15,9 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     StableDiffusionXLAdapterPipeline,
     StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLPipeline,
     T2IAdapter,
+    UNet2DConditionModel,
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from flow_toy import sd3_pipeline
@@ -60,7 +62,11 @@ def made(toy: Any, family: str, kind: str) -> Any:
 @pytest.fixture(scope="module")
 def toys(toy_pipe: Any, toy_xl_pipe: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     flow = sd3_pipeline(tmp_path_factory.mktemp("sd3"))
-    return {"sd": toy_pipe, "sdxl": toy_xl_pipe, "sd3": flow, "sd3-instantx": flow}
+    torch.manual_seed(4)
+    # diffusers copies no UNet into a ControlNet whose blocks differ in layers
+    even = UNet2DConditionModel.from_config({**toy_xl_pipe.unet.config, "layers_per_block": 1}).eval()
+    xl = StableDiffusionXLPipeline(**{**toy_xl_pipe.components, "unet": even}, add_watermarker=False)
+    return {"sd": toy_pipe, "sdxl": xl, "sd3": flow, "sd3-instantx": flow}
 
 
 def ours(toy: Any, kind: str, folder: Path | str | None, **settings: Any) -> torch.Tensor:
