@@ -13,6 +13,8 @@ from freectl.models.conditioning import TextConditioner
 
 ON_FEW_STEPS = ("sdedit", "flowedit")
 """Methods that follow no trajectory of a picture: all that few-step models run."""
+CONTROL_NETWORKS = ("controlnet", "t2i-adapter")
+"""Kinds of trained control networks, which are methods too."""
 FLOW_METHODS = ("rf-inversion",)
 """Methods that exist on flows alone."""
 
@@ -197,6 +199,8 @@ class Family(ABC):
 
     def runs(self, method: str, *, few_steps: bool = False) -> bool:
         """Whether the family runs a method, by its name; `few_steps` as for `check_method`."""
+        if method in CONTROL_NETWORKS:
+            return method in self.control_networks
         if (few_steps and method not in ON_FEW_STEPS) or (method in FLOW_METHODS and not self.flow):
             return False
         return self.methods is None or method in self.methods
