@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from freectl.errors import FreectlError, InputError
+    from freectl.pipelines.chroma import FreeControlChromaPipeline
+    from freectl.pipelines.flux import FreeControlFluxPipeline
+    from freectl.pipelines.flux2 import FreeControlFlux2KleinPipeline, FreeControlFlux2Pipeline
     from freectl.pipelines.pixart import FreeControlPixArtPipeline
     from freectl.pipelines.qwen_image import FreeControlQwenImagePipeline
     from freectl.pipelines.sd import FreeControlPipeline
@@ -39,6 +42,10 @@ _LAZY = {
     "EditResult": "freectl.tasks.edit",
     "FreeControlPipeline": "freectl.pipelines.sd",
     "FreeControl3Pipeline": "freectl.pipelines.sd3",
+    "FreeControlChromaPipeline": "freectl.pipelines.chroma",
+    "FreeControlFlux2KleinPipeline": "freectl.pipelines.flux2",
+    "FreeControlFlux2Pipeline": "freectl.pipelines.flux2",
+    "FreeControlFluxPipeline": "freectl.pipelines.flux",
     "FreeControlPixArtPipeline": "freectl.pipelines.pixart",
     "FreeControlQwenImagePipeline": "freectl.pipelines.qwen_image",
     "FreeControlXLPipeline": "freectl.pipelines.sdxl",
@@ -51,6 +58,10 @@ __all__ = [
     "ControlResult",
     "EditResult",
     "FreeControl3Pipeline",
+    "FreeControlChromaPipeline",
+    "FreeControlFlux2KleinPipeline",
+    "FreeControlFlux2Pipeline",
+    "FreeControlFluxPipeline",
     "FreeControlPipeline",
     "FreeControlPixArtPipeline",
     "FreeControlQwenImagePipeline",

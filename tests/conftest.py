@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -63,3 +64,11 @@ def true_pipes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StableDiff
 def unet() -> UNet2DConditionModel:
     """Tiny Stable Diffusion 1 UNet of the test's own."""
     return toy_unet()
+
+
+@pytest.fixture(scope="session")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Pipelines of each family of packed transformers, by name, as `flux_kinds.Toy`. Shared, as the others."""
+    from flux_kinds import made
+
+    return made(tmp_path_factory.mktemp("transformers"))

@@ -117,7 +117,7 @@ def _facts(method: Any, steps: int) -> dict[str, Any]:
     from freectl.models.families import FAMILIES
 
     settings = method.settings()
-    able = [one.name for one in FAMILIES if one.runs(method.name)]
+    able = [one.name for one in FAMILIES if one.runs(method.name, few_steps=one.guidance == "none")]
     families = [] if method.name in OUTSIDE else able
     formula = method.row_forwards(steps, settings)
     return {

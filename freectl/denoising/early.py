@@ -45,7 +45,8 @@ def early_share(network: nn.Module, sites: tuple[str, ...], inputs: Inputs) -> f
     config = {name: value for name, value in network.config.items() if name in built_from}  # type: ignore[operator, union-attr]
     told = dict(inputs)
     if "hidden_states" in told and "encoder_hidden_states" in told:
-        size, tokens = told["hidden_states"][-2:], told["encoder_hidden_states"][1]
+        latents, tokens = told["hidden_states"], told["encoder_hidden_states"][1]
+        size = latents[-2:] if len(latents) == 4 else (latents[1], 1)  # packed: tokens alone
         stored = stored_share(cls.__name__, config, sites, size, tokens)
         if stored is not None:
             return stored

@@ -19,7 +19,8 @@ class Recording(Denoiser):
     """
 
     def __init__(self, inner: Denoiser, sites: Sequence[str], times: Collection[float], take: Take) -> None:
-        super().__init__(inner.network, inner.call, inner.attention_kwargs, inner.read, inner.rescale, inner.parts)
+        kept = (inner.read, inner.rescale, inner.parts, inner.told)
+        super().__init__(inner.network, inner.call, inner.attention_kwargs, *kept)
         self.sites, self.times, self.take = sites, frozenset(times), take
 
     def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:

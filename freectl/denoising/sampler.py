@@ -6,14 +6,14 @@ lane under classifier-free guidance has two. Methods steer the loop through a `C
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from freectl.denoising.attention_layers import Part
+from freectl.denoising.calls import Call, Parts, Read, Rescale
 from freectl.denoising.path import Path, number
 
 Half = Literal["uncond", "cond"]
@@ -50,7 +50,8 @@ class Lane:
     Attributes:
         latents: (B, C, h, w), at the noise level of the next timestep.
         prompt: encoded text, batch B.
-        guidance_scale: as in diffusers; eps = uncond + guidance_scale (cond - uncond).
+        guidance_scale: as in diffusers; eps = uncond + guidance_scale (cond - uncond). Without an unconditional half,
+            what a network is told that was distilled on guidance; see `Denoiser`.
         clean: (B, C, h, w), the last step's estimate of the clean picture, for previews; None before the first step.
     """
 
@@ -64,7 +65,7 @@ class Lane:
         """The rows this lane needs for its guided prediction."""
         return ("cond",) if self.prompt.uncond is None else ("uncond", "cond")
 
-    def combine(self, outputs: Mapping[Half, Tensor], rescale: "Rescale | None" = None) -> Tensor:
+    def combine(self, outputs: Mapping[Half, Tensor], rescale: Rescale | None = None) -> Tensor:
         """Classifier-free guidance of the two halves' outputs, rescaled where the family asks for it."""
         if "uncond" not in outputs:
             return outputs["cond"]
@@ -99,35 +100,6 @@ def row_keys(lanes: Mapping[str, Lane]) -> list[RowKey]:
     return [(name, half) for name, lane in lanes.items() for half in lane.halves]
 
 
-class Call(Protocol):
-    """How a network is called, which its model family knows.
-
-    Args:
-        network: the network. latents: (rows, C, h, w). time: the level's, or one a row. embeds: (rows, tokens, C).
-        added: further inputs by name, rows first, as `Prompt.added` has them.
-        attention_kwargs: passed on to the attention processors, as in diffusers.
-
-    Returns:
-        The network's output, (rows, C, h, w).
-    """
-
-    def __call__(
-        self,
-        network: nn.Module,
-        latents: Tensor,
-        time: float | Tensor,
-        embeds: Tensor,
-        added: dict[str, Tensor] | None,
-        attention_kwargs: dict[str, Any] | None,
-    ) -> Tensor: ...
-
-
-Read = Callable[[nn.Module, Tensor, tuple[int, int]], Tensor]
-Rescale = Callable[[Tensor, Tensor], Tensor]
-"""(guided output, that of the conditional half), (B, C, h, w) -> the guided output that is used."""
-Parts = Callable[[nn.Module, tuple[int, int]], Mapping[str, Part]]
-
-
 class Denoiser:
     """Runs named rows through the network in one call.
 
@@ -139,6 +111,8 @@ class Denoiser:
             (height, width); None = they are that already.
         rescale: of guided outputs; None = they are used as they are.
         parts: site -> the picture's tokens in what passes there, given the same; None = they are all of it.
+        told: a lane's guidance scale -> what the network is told of it, as `guidance` (rows,); None = it is told
+            nothing.
     """
 
     def __init__(
@@ -149,9 +123,10 @@ class Denoiser:
         read: Read | None = None,
         rescale: Rescale | None = None,
         parts: Parts | None = None,
+        told: Callable[[float], float] | None = None,
     ) -> None:
         self.network, self.call, self.attention_kwargs, self.read = network, call, attention_kwargs, read
-        self.rescale, self.parts = rescale, parts
+        self.rescale, self.parts, self.told = rescale, parts, told
 
     def features(self, captured: Mapping[str, Tensor], latents: Tensor) -> dict[str, Tensor]:
         """What was captured at structure sites, for latents (rows, C, h, w), as features (rows, tokens, C)."""
@@ -163,7 +138,7 @@ class Denoiser:
     def rows(self, lanes: Mapping[str, Lane], keys: Sequence[RowKey], timestep: float) -> dict[RowKey, Tensor]:
         """The network's outputs (B, C, h, w) of the rows `keys`, stacked in that order."""
         latents = torch.cat([lanes[name].latents for name, _ in keys])
-        halves = [(lanes[name].prompt.half(half), lanes[name].prompt.added.get(half)) for name, half in keys]
+        halves = [(lanes[name].prompt.half(half), self._added(lanes[name], half)) for name, half in keys]
         embeds, added = zip(*of_one_length(halves), strict=True)
         output = self.forward(latents, timestep, torch.cat(embeds), _stack_added(added))
         parts = output.split([lanes[name].latents.shape[0] for name, _ in keys])
@@ -172,6 +147,14 @@ class Denoiser:
     def guided(self, lane: Lane, outputs: Mapping[Half, Tensor]) -> Tensor:
         """A lane's guided output from those of its halves, (B, C, h, w)."""
         return lane.combine({half: outputs[half] for half in lane.halves}, self.rescale)
+
+    def _added(self, lane: Lane, half: Half) -> Mapping[str, Tensor] | None:
+        added = lane.prompt.added.get(half)
+        if self.told is None:
+            return added
+        shape = (lane.latents.shape[0],)
+        scale = torch.full(shape, self.told(lane.guidance_scale), dtype=torch.float32, device=lane.latents.device)
+        return {**(added or {}), "guidance": scale}
 
     def forward(
         self, latents: Tensor, timestep: float | Tensor, embeds: Tensor, added: dict[str, Tensor] | None = None

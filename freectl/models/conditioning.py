@@ -49,9 +49,10 @@ class TextExtras:
 
     Attributes:
         embeds, negative_embeds: (N, tokens, C).
-        pooled, negative_pooled: (N, C), SDXL and Stable Diffusion 3; masks (N, tokens) of families that take those.
+        pooled, negative_pooled: (N, C) of families that have them; masks (N, tokens) of families that take those.
         second, negative_second: texts of SDXL's second encoder; None = those of the first.
         micro: sizes, SDXL only.
+        true_scale: of guidance by a row of the negative prompt, where a family's own has none; 1 or None = no such row.
     """
 
     embeds: Tensor | None = None
@@ -61,6 +62,7 @@ class TextExtras:
     second: str | list[str] | None = None
     negative_second: str | list[str] | None = None
     micro: MicroConditioning = field(default_factory=MicroConditioning)
+    true_scale: float | None = None
 
 
 class TextConditioner:

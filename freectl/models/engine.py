@@ -41,6 +41,7 @@ class Engine:
     Attributes:
         size: working (width, height) in pixels, which some families are told; the model's own at first.
         schedule: the path of the pipeline's scheduler, without a grid.
+        halves: whether guidance is by a row of the negative prompt; else there is none.
         warnings: what a user should know of the run.
 
     Raises:
@@ -60,11 +61,14 @@ class Engine:
     ) -> None:
         self.pipe, self.cache, self.cost = pipe, cache, cost or Cost()
         self.network, self.vae = families.network_of(pipe), pipe.vae
-        self.family = families.of(self.network)
+        self.family = families.of_pipe(pipe)
         self.schedule = path_of(pipe.scheduler)
         self._call = FiniteCall(self.family.call, self.schedule)
         own = self.family
-        self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs, own.read, own.rescaled, own.parts)
+        told = float if own.guidance == "embedded" else None
+        kept = (own.read, own.rescaled, own.parts, told)
+        self.denoiser = Denoiser(self.network, self._call, cross_attention_kwargs, *kept)
+        self.halves = own.guidance == "free"
         self.device, self.dtype = pipe._execution_device, self.network.dtype
         self.text = self.family.text(pipe, (cross_attention_kwargs or {}).get("scale"), self.dtype)
         if long_prompts:
@@ -79,6 +83,33 @@ class Engine:
         self._latents: dict[bytes, Tensor] = {}
         self.warnings: list[str] = []
         self.size = (self.base_size, self.base_size)
+
+    def guide(self, scale: float, true_scale: float = 1.0) -> float:
+        """Say how the run is guided.
+
+        Args:
+            scale: as the family has it.
+            true_scale: of a row of the negative prompt where the family's own guidance has none; 1 = no such row.
+
+        Returns:
+            The scale of the run's lanes.
+
+        Raises:
+            InputError: a scale above 1 for a network that takes none.
+        """
+        family = self.family
+        if family.guidance == "free":
+            return scale
+        if family.guidance == "none" and scale > 1:
+            found = f"{scale:g} on a {family.name} model, whose few steps were distilled without guidance"
+            raise InputError("--guidance-scale", found, "1, or none")
+        if true_scale <= 1:
+            return scale
+        self.halves = True
+        if family.guidance == "embedded":
+            # an inversion, which no row guides, is told of no guidance either
+            self.denoiser.told = lambda lane: 1.0 if lane == 1 else scale
+        return true_scale
 
     @property
     def working_multiple(self) -> int:
@@ -127,11 +158,12 @@ class Engine:
     def encode_prompt(
         self, texts: Sequence[str], negative: Sequence[str] | None = None, *, size: tuple[int, int] | None = None
     ) -> Prompt:
-        """Encode texts; with `negative` (one each) also the unconditional half.
+        """Encode texts; with `negative` (one each) also the unconditional half, where guidance has one.
 
         Args:
             size: (width, height) in pixels of other pictures than the run's; some families are told it.
         """
+        negative = negative if self.halves else None
         if size is not None:
             return self.text.at_once().encode(texts, negative, size[::-1], MicroConditioning())
         prompt = self.text.encode(texts, negative, self.size[::-1], self.micro)

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from freectl.denoising.attention_maps import TextSequence
-from freectl.denoising.sampler import Half, Prompt
-from freectl.errors import InputError
-from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
+from freectl.denoising.sampler import Prompt
+from freectl.models.conditioning import MicroConditioning, Size
 from freectl.models.networks import unwrapped
+from freectl.models.sequence_text import PooledProjections, not_read
 
 DEFAULT_LENGTH = 256
 
 
-class JointTextConditioner(TextConditioner):
+class JointTextConditioner(PooledProjections):
     """Tokens of CLIP, then of T5 (zeros without a third encoder), with `pooled_projections` for each half."""
 
     takes_pieces = False
@@ -54,8 +53,7 @@ class JointTextConditioner(TextConditioner):
         """What T5 does not read; without it, what CLIP does not."""
         if not self._third:
             return super().unseen(text)
-        tokens = self.pipe.tokenizer_3(text, truncation=False).input_ids[:-1]
-        return self.pipe.tokenizer_3.decode(tokens[self.length - 1 :]).strip()
+        return not_read(self.pipe.tokenizer_3, text, self.length)
 
     def key(self, micro: MicroConditioning) -> str:
         """The number of T5's tokens."""
@@ -80,26 +78,3 @@ class JointTextConditioner(TextConditioner):
         if negative is None:
             uncond = negative_pooled = None
         return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
-
-    def assembled(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        pooled: Tensor | None,
-        negative_pooled: Tensor | None,
-        working: Size,
-        micro: MicroConditioning,
-    ) -> Prompt:
-        """Embeddings as a prompt.
-
-        Raises:
-            InputError: no pooled embeddings.
-        """
-        added: dict[Half, dict[str, Tensor]] = {}
-        for half, prefix, embeds, own in (("cond", "", cond, pooled), ("uncond", "negative_", uncond, negative_pooled)):
-            if embeds is None:
-                continue
-            if own is None:
-                raise InputError(f"{prefix}pooled_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
-            added[half] = {"pooled_projections": own}  # type: ignore[index]
-        return Prompt(cond, uncond, added)

@@ -15,7 +15,7 @@ def working_size(original: tuple[int, int], pipe: Any) -> tuple[int, int]:
         InputError: the network's configuration does not say what size it was trained for.
     """
     network = families.network_of(pipe)
-    family = families.of(network)
+    family = families.of_pipe(pipe)
     if getattr(network.config, "sample_size", 0) is None:
         allowed = "the side of the latents that the model was trained for, such as 64"
         raise InputError("--model", "a network whose config.json says no sample_size", allowed)

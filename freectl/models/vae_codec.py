@@ -1,4 +1,4 @@
-"""Pictures to scaled latents and back, with what single VAEs ask for: fp32, or the latents' mean and deviation."""
+"""Pictures to scaled latents and back, with what single VAEs ask for: fp32, the latents' mean and deviation."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from freectl.models.finite import cause_in, check_finite, is_finite
 from freectl.models.networks import unwrapped
@@ -48,6 +49,7 @@ class VaeCodec:
             latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
             latents = latents[:, :, 0] if self.of_videos else latents
         self._check(latents, "the encoded picture")
+        latents = pixel_unshuffle(latents, cells_of(self.vae))
         shift, scale = self._statistics(latents)
         # pixels come channels-last; a cached inversion does not, and kernels of the two layouts round differently
         return ((latents - shift) * scale).to(self.dtype).contiguous()
@@ -62,7 +64,7 @@ class VaeCodec:
         with self._safe_precision():
             latents = latents.to(self.vae.dtype)
             shift, scale = self._statistics(latents)
-            latents = latents / scale + shift
+            latents = pixel_shuffle(latents / scale + shift, cells_of(self.vae))
             pixels = self.vae.decode(latents[:, :, None] if self.of_videos else latents).sample
             pixels = pixels[:, :, 0] if self.of_videos else pixels
         self._check(pixels, "the decoded picture")
@@ -74,7 +76,10 @@ class VaeCodec:
 
     def _statistics(self, latents: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """(shift, scale): scaled = (latents - shift) * scale."""
-        config = self.vae.config
+        config, norm = self.vae.config, getattr(self.vae, "bn", None)
+        if norm is not None:
+            mean, variance = (x.view(1, -1, 1, 1).to(latents) for x in (norm.running_mean, norm.running_var))
+            return mean, (variance + config.batch_norm_eps).rsqrt()
         mean, deviation = config.get("latents_mean"), config.get("latents_std")
         if mean is None or deviation is None:
             return config.get("shift_factor") or 0.0, config.scaling_factor
@@ -103,7 +108,13 @@ def tile_of(vae: Any) -> int:
 def factor_of(vae: Any) -> int:
     """Pixels to a latent's side."""
     halvings = _halvings_in_time(vae)
-    return 2 ** (len(vae.config.block_out_channels) - 1 if halvings is None else len(halvings))
+    own = 2 ** (len(vae.config.block_out_channels) - 1 if halvings is None else len(halvings))
+    return own * cells_of(vae)
+
+
+def cells_of(vae: Any) -> int:
+    """Cells of a VAE's own to the side of a latent's: FLUX.2 normalises 2 x 2 of them together, as channels."""
+    return 1 if getattr(vae, "bn", None) is None else int(vae.config.patch_size[0])
 
 
 def _halvings_in_time(vae: Any) -> Any:

@@ -116,16 +116,17 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
     return called
 
 
-def check_call(call: Call, tensor_names: Sequence[str]) -> None:
+def check_call(call: Call, tensor_names: Sequence[str], negatives: bool = True) -> None:
     """Check what a call is given, before anything runs.
 
     Args:
         tensor_names: what callbacks may ask for.
+        negatives: whether given embeddings need those of negative prompts.
 
     Raises:
         InputError: an argument has a value that cannot be used; it is named.
     """
-    _check_prompt(call)
+    _check_prompt(call, negatives)
     if not call.conditions and call.image is None:
         raise InputError("image", "None", "a picture, or a list of them")
     if call.conditions and call.image is not None:
@@ -143,7 +144,7 @@ def check_call(call: Call, tensor_names: Sequence[str]) -> None:
     _check_numbers(call)
 
 
-def _check_prompt(call: Call) -> None:
+def _check_prompt(call: Call, negatives: bool) -> None:
     if (call.prompt is None) == (call.prompt_embeds is None):
         raise InputError("prompt", "both or neither of prompt and prompt_embeds", "exactly one of them")
     if call.prompt_embeds is None:
@@ -153,10 +154,12 @@ def _check_prompt(call: Call) -> None:
         if any(not isinstance(text, str) or not text.strip() for text in texts):
             raise InputError("prompt", repr(call.prompt), "text that is not empty, or a list of such")
         return
-    if call.negative_prompt_embeds is None:
+    if call.negative_prompt_embeds is None and negatives:
         raise InputError("negative_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
     for name in ("prompt_embeds", "negative_prompt_embeds"):
         embeds = getattr(call, name)
+        if embeds is None:
+            continue
         if not isinstance(embeds, Tensor) or embeds.dim() != 3 or not torch.isfinite(embeds).all():
             shape = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
             raise InputError(name, f"{shape}", "a finite tensor (N, tokens, channels)")
@@ -167,9 +170,10 @@ def _check_numbers(call: Call) -> None:
         number = getattr(call, name)
         if not isinstance(number, int) or number < 1:
             raise InputError(name, repr(number), "a whole number of 1 or more")
-    for name, low in (("guidance_scale", -math.inf), ("eta", 0.0)):
-        number = getattr(call, name)
-        if number is None and name == "guidance_scale":
+    numbers = {"guidance_scale": call.guidance_scale, "eta": call.eta, "true_cfg_scale": call.extras.true_scale}
+    for name, number in numbers.items():
+        low = 0.0 if name == "eta" else -math.inf
+        if number is None and name != "eta":
             continue
         if not isinstance(number, int | float) or not math.isfinite(number) or number < low:
             raise InputError(name, repr(number), "a finite number" if low < 0 else "a number of 0 or more")

@@ -23,7 +23,7 @@ from freectl.models.networks import check_gradients, exclusive, uncompiled
 from freectl.pipelines import text_lora
 from freectl.pipelines.arguments import Call, check_call, named, settings_of
 from freectl.pipelines.call_inputs import Picture, Pictures, made_request
-from freectl.pipelines.callback_tensors import change_lane, lane_tensors
+from freectl.pipelines.callback_tensors import call_back
 from freectl.pipelines.output import FreeControlPipelineOutput
 from freectl.pipelines.parts import remembered
 
@@ -45,20 +45,21 @@ class FreeControlMixin(DiffusionPipeline):
     """`__call__` for a Stable Diffusion pipeline class, named before it among the bases.
 
     Components are read at each call, replaced ones too: any scheduler's schedule, an `AutoencoderTiny`, a network under
-    `torch.compile`, which runs uncompiled. Calls in several threads, on one pipeline or on several that share a
-    network, run one after another.
+    `torch.compile`, which runs uncompiled. Calls in several threads that share a network run one after another.
 
     Attributes:
         plain_class: the diffusers class whose folders these are; `save_pretrained` names it.
         text_arguments: further arguments of the call -> the field of `TextExtras` that each is.
         kwargs_argument: what the diffusers class calls the keyword arguments for attention processors.
         load_warnings: what was not used of the files that it was loaded from; every output repeats it.
+        halves_apart: whether texts' embeddings stand alone, in callbacks and arguments, as some pipelines have it.
     """
 
     plain_class: ClassVar[str]
     text_arguments: ClassVar[Mapping[str, str]] = {}
     kwargs_argument: ClassVar[str] = "cross_attention_kwargs"
     load_warnings: tuple[str, ...] = ()
+    halves_apart: ClassVar[bool] = False
     image_processor: Any
     _callback_tensor_inputs: ClassVar[list[str]]
 
@@ -198,7 +199,7 @@ class FreeControlMixin(DiffusionPipeline):
         Raises:
             InputError: as `__call__`; methods name the options of commands.
         """
-        check_call(call, self._callback_tensor_inputs)
+        check_call(call, self._callback_tensor_inputs, not self.halves_apart)
         method, settings = call.chosen, settings_of(call)
         extras = replace(call.extras, embeds=call.prompt_embeds, negative_embeds=call.negative_prompt_embeds)
         kwargs = call.cross_attention_kwargs
@@ -214,8 +215,9 @@ class FreeControlMixin(DiffusionPipeline):
         few_steps = family.few_steps(self.config, self.scheduler.config)
         if guidance_scale is None:
             guidance_scale = 1.0 if few_steps else method.guidance_scale(settings, family)
-        self._begin(guidance_scale, call.num_inference_steps, kwargs)
         family.check_method(method.name, few_steps=few_steps)
+        guidance_scale = engine.guide(guidance_scale, extras.true_scale or 1.0)
+        self._begin(guidance_scale, call.num_inference_steps, kwargs)
         if "gradient" in method.needs:
             check_gradients(engine.network, method.name)
         given = {name: getattr(call, name) for name in ("concept", "mask", "appearance_image", "conditions")}
@@ -224,7 +226,7 @@ class FreeControlMixin(DiffusionPipeline):
         settings = method.resolved(settings, engine.family, appearance_image=call.appearance_image is not None)
         try:
             request = made_request(engine, call, extras, guidance_scale)
-            request.on_step = self._on_step(call.callback_on_step_end, call.tensor_names)
+            request.on_step = self._on_step(engine, call.callback_on_step_end, call.tensor_names)
             outcome = method.run(engine, request, settings)
             output = self._finish(engine, request, outcome, call.output_type, settings)
         finally:
@@ -245,17 +247,16 @@ class FreeControlMixin(DiffusionPipeline):
         self._interrupt = False
         self._clean_latents: Tensor | None = None
         self._guidance_scale, self._num_timesteps = guidance_scale, steps
-        self._cross_attention_kwargs, self._clip_skip = kwargs, None
+        self._cross_attention_kwargs = self._joint_attention_kwargs = self._attention_kwargs = kwargs
+        self._clip_skip = self._current_timestep = None
         self._guidance_rescale, self._denoising_end = 0.0, None
 
-    def _on_step(self, callback: Any, names: list[str]) -> Callable[[Step, dict[str, Lane]], bool]:
+    def _on_step(self, engine: Engine, callback: Any, names: list[str]) -> Callable[[Step, dict[str, Lane]], bool]:
         def report(step: Step, lanes: dict[str, Lane]) -> bool:
             edit = lanes["edit"]
             self._num_timesteps, self._clean_latents = step.count, edit.clean
             if callback is not None:
-                tensors = lane_tensors(edit)
-                changed = callback(self, step.index, step.timestep, {name: tensors[name] for name in names}) or {}
-                change_lane(edit, tensors, changed, self._guidance_scale)
+                call_back(callback, self, engine, step, edit, names)
             return bool(self._interrupt)
 
         return report

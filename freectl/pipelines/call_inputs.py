@@ -19,6 +19,7 @@ from freectl.pipelines.arguments import Call
 
 Picture = Any
 """A PIL picture, a path, an array or a tensor; see `freectl.files.pictures.as_seen`."""
+NO_NEGATIVE = "nothing, or true_cfg_scale above 1 beside it where the pipeline has that"
 Pictures = Any
 """A picture, a list of them, an array or tensor with a batch axis, or scaled latents."""
 
@@ -132,6 +133,7 @@ def read_pictures(engine: Engine, images: Any, option: str) -> list[Image.Image]
 def _start(latents: Tensor, count: int, engine: Engine) -> Tensor:
     width, height = (side // engine.codec.factor for side in engine.size)
     shape = (count, engine.family.latent_shape(engine.network)[0], height, width)
+    latents = engine.family.unpacked(engine.network, latents, (height, width))
     if tuple(latents.shape) != shape:
         raise InputError("latents", f"{tuple(latents.shape)}", f"{shape} for this picture")
     return latents.to(engine.device, engine.latent_dtype)
@@ -145,10 +147,15 @@ def encode_texts(
     Raises:
         InputError: the number of negative prompts or of embeddings does not fit, or pooled embeddings are missing.
     """
-    guided, working = guidance_scale > 1, engine.size[::-1]
+    guided, working = guidance_scale > 1 and engine.halves, engine.size[::-1]
+    if negative and any(negative) and not engine.halves:
+        found = f"given to a {engine.family.name} model, whose guidance has no row for it"
+        raise InputError("--negative-prompt", found, NO_NEGATIVE)
     if extras.embeds is not None:
         given = (extras.embeds, extras.negative_embeds if guided else None, extras.pooled, extras.negative_pooled)
         cond, uncond, pooled, negative_pooled = (_rows(one, len(texts), engine) for one in given)
+        if guided and uncond is None:
+            uncond, negative_pooled = _encoded_negative(engine, negative, len(texts))
         cond, uncond = engine.of_one_length(cond, uncond)  # type: ignore[arg-type]
         return engine.text.assembled(cond, uncond, pooled, negative_pooled, working, engine.micro)
     negatives = paired("negative_prompt", negative or "", len(texts)) if guided else None
@@ -160,6 +167,12 @@ def encode_texts(
         paired("prompt_2", extras.second, len(texts)),
         paired("negative_prompt_2", extras.negative_second, len(texts)),
     )
+
+
+def _encoded_negative(engine: Engine, negative: Any, count: int) -> tuple[Tensor, Tensor | None]:
+    """Embeddings of negative prompts, and what beside them `TextExtras` has as `negative_pooled`."""
+    made = engine.encode_prompt(paired("negative_prompt", negative or "", count) or [])
+    return made.cond, next(iter(made.added.get("cond", {}).values()), None)
 
 
 def _rows(embeds: Tensor | None, count: int, engine: Engine) -> Tensor | None:

@@ -1,11 +1,12 @@
 """A lane's tensors under the names that diffusers' step callbacks use, and back."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from freectl.denoising.sampler import TEXT_MASK, Half, Lane, Prompt
+from freectl.denoising.sampler import TEXT_MASK, Half, Lane, Prompt, Step
 from freectl.errors import InputError
 
 ADDED = {
@@ -18,15 +19,37 @@ ADDED = {
 HALVES: tuple[Half, ...] = ("cond", "uncond")
 
 
-def lane_tensors(lane: Lane) -> dict[str, Tensor | None]:
+def call_back(callback: Any, pipe: Any, engine: Any, step: Step, lane: Lane, names: Sequence[str]) -> None:
+    """Show a step callback the tensors `names` of a lane, and give the lane what it changes.
+
+    Args:
+        pipe: a pipeline of ours, whose guidance scale the lane takes too. engine: the run's `Engine`.
+
+    Raises:
+        InputError: as `change_lane`.
+    """
+    family, network, size = engine.family, engine.network, (lane.latents.shape[-2], lane.latents.shape[-1])
+    tensors = lane_tensors(lane, apart=pipe.halves_apart)
+    shown = tensors | {"latents": family.packed(network, lane.latents)}
+    changed = callback(pipe, step.index, step.timestep, {name: shown[name] for name in names}) or {}
+    if "latents" in changed:
+        changed = {**changed, "latents": family.unpacked(network, changed["latents"], size)}
+    change_lane(lane, tensors, changed, pipe._guidance_scale)
+
+
+def lane_tensors(lane: Lane, *, apart: bool = False) -> dict[str, Tensor | None]:
     """A lane's tensors as diffusers' callbacks have them: the rows of what is not "negative_" are the unconditional
-    half's, under guidance, and then the conditional one's, (2 B, ...)."""
+    half's, under guidance, and then the conditional one's, (2 B, ...).
+
+    Args:
+        apart: they are the conditional half's alone, (B, ...), as some pipelines have it.
+    """
     tensors: dict[str, Tensor | None] = {"latents": lane.latents, "negative_prompt_embeds": lane.prompt.uncond}
-    tensors["prompt_embeds"] = _stacked(lane.prompt.uncond, lane.prompt.cond)
+    tensors["prompt_embeds"] = _stacked(None if apart else lane.prompt.uncond, lane.prompt.cond)
     for name, key in ADDED.items():
         cond, uncond = (lane.prompt.added.get(half, {}).get(key) for half in ("cond", "uncond"))
         tensors["negative_" + name] = uncond
-        tensors[name] = None if cond is None else _stacked(uncond, cond)
+        tensors[name] = None if cond is None else _stacked(None if apart else uncond, cond)
     return tensors
 
 
@@ -48,7 +71,8 @@ def change_lane(lane: Lane, before: dict[str, Any], changed: dict[str, Any], gui
     uncond, cond = halves["prompt_embeds"]
     uncond = uncond if guidance_scale > 1 else None
     added = {
-        half: {key: halves[name][half == "cond"] for name, key in ADDED.items() if key in lane.prompt.added[half]}
+        half: dict(lane.prompt.added[half])
+        | {key: halves[name][half == "cond"] for name, key in ADDED.items() if key in lane.prompt.added[half]}
         for half in HALVES
         if half in lane.prompt.added and (half == "cond" or uncond is not None)
     }

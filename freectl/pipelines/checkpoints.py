@@ -1,6 +1,7 @@
 """What a model is, found out before its weights are read: layout, pipeline class, family, source of configuration."""
 
 import json
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -12,14 +13,19 @@ from freectl.pipelines import refused
 from freectl.pipelines.accounts import missing_in_single_file, some, unused_of_single_file, without_weights
 from freectl.pipelines.parts import MAKING, parts_of
 
-ALLOWED = "Stable Diffusion 1.x, 2.x, XL or 3.x, PixArt-Sigma, Qwen-Image or Z-Image"
+ALLOWED = "Stable Diffusion 1.x, 2.x, XL or 3.x, FLUX, Chroma, PixArt-Sigma, Qwen-Image or Z-Image"
 _UNET = "model.diffusion_model."
 _TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
 _VAE = "first_stage_model."
+_BLOCKS = ("double_blocks.0.", "transformer_blocks.0.")
+_OTHERS = (_VAE, "vae.", *_TEXT)
 
 
-def check_folder(folder: Path, model: str) -> None:
+def check_folder(folder: Path, model: str, without: Sequence[str] = ()) -> None:
     """Refuse folders of other kinds of model and folders that are not whole, by index and headers alone.
+
+    Args:
+        without: parts that need not be there.
 
     Raises:
         InputError: no readable model_index.json, no UNet in it, or a part that `parts_of` refuses.
@@ -36,7 +42,7 @@ def check_folder(folder: Path, model: str) -> None:
             "--model", f"folder '{model}' whose model_index.json is damaged", f"a folder of {ALLOWED}"
         ) from None
     _network(index, f"folder '{model}' of a {kind}")
-    parts_of(folder, index, model)
+    parts_of(folder, {name: entry for name, entry in index.items() if name not in without}, model)
 
 
 def check_file(path: Path, model: str) -> None:
@@ -52,8 +58,16 @@ def check_file(path: Path, model: str) -> None:
     missing = [what for what, prefixes in needed.items() if not any(name.startswith(prefixes) for name in shapes)]
     if missing:
         refused.check_kind(shapes, f"file '{model}'", ALLOWED)
+        if transformer_alone(shapes):
+            return
         allowed = f"a whole checkpoint of {ALLOWED} in its original layout, or a folder"
         raise InputError("--model", f"file '{model}' without {', '.join(missing)}", allowed)
+
+
+def transformer_alone(names: Iterable[str]) -> bool:
+    """Whether a file's tensors are those of a transformer and of no other part, as most files of such models are."""
+    bare = [name.removeprefix(_UNET) for name in names]
+    return any(name.startswith(_BLOCKS) for name in bare) and not any(name.startswith(_OTHERS) for name in bare)
 
 
 def configuration(path: Path | str) -> str:
@@ -69,8 +83,13 @@ def configuration(path: Path | str) -> str:
 
     from freectl.models import families
 
-    kind = refused.check_kind(tensor_files.shapes(path), f"file '{path}'", ALLOWED)
-    if not any(kind in family.single_files for family in families.FAMILIES):
+    held = tensor_files.shapes(path)
+    kind = refused.check_kind(held, f"file '{path}'", ALLOWED)
+    made = next((family for family in families.FAMILIES if kind in family.single_files), None)
+    if transformer_alone(held) and (made is None or made.component != "transformer"):
+        found = f"file '{path}', a transformer alone whose layout does not say of which model"
+        raise InputError("--model", found, f"one beside a folder '{beside}' with the other parts of its pipeline")
+    if made is None:
         raise InputError("--model", f"file '{path}' of kind '{kind}'", ALLOWED)
     return DIFFUSERS_DEFAULT_PIPELINE_PATHS[kind]["pretrained_model_name_or_path"]
 
@@ -136,7 +155,7 @@ def family_of(location: str, name: str) -> Any:
     cls = getattr(diffusers, kind)
     config = cls.load_config(location, subfolder=families.networks()[kind])
     with MAKING, init_empty_weights():
-        return families.of(cls.from_config(config))
+        return families.of(cls.from_config(config), index)
 
 
 def few_steps(location: str, family: Any) -> bool:

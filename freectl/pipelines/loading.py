@@ -1,10 +1,11 @@
 """From `--model` to a pipeline: the embedded model, a folder, a file or a hub id; device and dtype with reasons."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from freectl.errors import FreectlError, InputError, suggest, unknown
@@ -13,9 +14,9 @@ from freectl.files.data import MODEL_DIR
 from freectl.files.paths import at_home, is_file, is_folder
 from freectl.pipelines import checkpoints
 from freectl.pipelines import lora as adapters
-from freectl.pipelines.accounts import some
 from freectl.pipelines.parts import MAKING, load_parts, parts_of
 from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
+from freectl.pipelines.unread import explained
 
 HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
@@ -223,6 +224,8 @@ def _complete(
 def _loaded(source: Source, dtype: Any) -> Any:
     location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
     try:
+        if source.kind == "file" and checkpoints.transformer_alone(tensor_files.shapes(source.path)):
+            return _of_transformer(source.path, location, dtype)
         if source.kind == "file":
             cls = checkpoints.pipeline_class(location, source.path)
             pipe = cls.from_single_file(source.path, config=location, dtype=dtype)
@@ -235,55 +238,47 @@ def _loaded(source: Source, dtype: Any) -> Any:
     except FreectlError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise _explained(source, location, error) from error
+        raise explained(source.kind, source.path, location, error) from error
 
 
 def _remember(pipe: Any, file: Path) -> None:
     """Say that network and VAE are what a single file holds; text encoders may come from elsewhere."""
     from freectl.models import families, fingerprint
 
-    for name in (families.of(families.network_of(pipe)).component, "vae"):
+    for name in (families.of_pipe(pipe).component, "vae"):
         fingerprint.from_files(getattr(pipe, name), [file], name)
 
 
-def _fetched(hub_id: str) -> str:
-    """The folder of a hub's model: whole in the local cache, or fetched into it."""
+def _of_transformer(file: str, location: str, dtype: Any) -> Any:
+    """A transformer out of a file of its own, in a folder's or hub id's pipeline in place of that one's."""
+    import diffusers
+
+    from freectl.models import families, fingerprint
+
+    folder = location if Path(location).is_dir() else _fetched(location, ("transformer",))
+    cls = getattr(diffusers, checkpoints.family_of(folder, file).network)
+    network = cls.from_single_file(file, config=folder, subfolder="transformer", dtype=dtype)
+    fingerprint.from_files(network, [Path(file)])
+    return _of_folder(Path(folder), file, dtype, {families.networks()[cls.__name__]: network})
+
+
+def _fetched(hub_id: str, without: Sequence[str] = ()) -> str:
+    """The folder of a hub's model: whole in the local cache, but for parts `without`, or fetched into it."""
     from diffusers import DiffusionPipeline
 
     cached = checkpoints.snapshot(hub_id)
     if cached is not None:
         with suppress(InputError):  # parts that were not fetched yet
-            checkpoints.check_folder(cached, hub_id)
+            checkpoints.check_folder(cached, hub_id, without)
             return str(cached)
     return DiffusionPipeline.download(hub_id, use_safetensors=True)
 
 
-def _of_folder(folder: Path, name: str, dtype: Any) -> Any:
+def _of_folder(folder: Path, name: str, dtype: Any, given: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """The pipeline of a folder, with the parts that are given in place of its own."""
     cls = checkpoints.pipeline_class(str(folder), name)
-    parts = parts_of(folder, cls.load_config(str(folder)), name)
-    networks, notes = load_parts(str(folder), parts, dtype)
-    pipe = cls.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **networks)
+    index = {part: entry for part, entry in cls.load_config(str(folder)).items() if part not in given}
+    networks, notes = load_parts(str(folder), parts_of(folder, index, name), dtype)
+    pipe = cls.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **networks, **given)
     pipe.load_warnings = tuple(notes)
     return pipe
-
-
-def _explained(source: Source, location: str, error: Exception) -> FreectlError:
-    first, unread = _first_line(error), "not in the local hub cache, and the hub could not be read; connect once with"
-    if source.kind == "hub":
-        return FreectlError(
-            f"--model {source.path}: {unread} `hf download {location}`, or use --model mini or a folder ({first})"
-        )
-    if source.kind == "file" and not Path(location).is_dir():
-        files, beside = "--include '*.json' --include '*.txt'", Path(source.path).with_suffix("")
-        return FreectlError(
-            f"--model {source.path}: its configuration and tokenizer are those of {location}, {unread} "
-            f"`hf download {location} {files}`, or put these files in a folder '{beside}' ({first})"
-        )
-    if source.kind == "file" and "meta tensor" in first:  # what the networks' loader says where weights are missing
-        first = f"its file lacks {some(checkpoints.lacking(source.path, location))}, of its weights"
-    found = f"'{source.path}', which cannot be loaded ({first})"
-    return InputError("--model", found, f"whole weights and configuration of {checkpoints.ALLOWED}, safetensors")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -26,6 +26,8 @@ from freectl.files.record import atomic_write
 FORMAT_VERSION = 1
 _FIELDS = ("mean", "components", "explained_variance")
 _TOTAL = "total_variance"
+APART = 3.0
+"""Tolerances between two stored timesteps: a flow's 50 steps lie 42 apart where guidance ends, a diffusion's 20."""
 _TIME = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -186,7 +188,8 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
         Args:
             timestep: 0 to 999 in Stable Diffusion.
             site: module name.
-            tolerance: largest accepted distance; default: half of the largest gap between stored timesteps, plus 1.
+            tolerance: largest accepted distance; between stored timesteps of which the next is no more than `APART`
+                times as far, the nearer one always serves. Default: half of the largest gap between them, plus 1.
 
         Raises:
             InputError: unknown site, or no basis within the tolerance.
@@ -196,7 +199,8 @@ class SemanticBases(Mapping[tuple[float, str], Basis]):
             gaps = [after - before for before, after in pairwise(stored)]
             tolerance = max(gaps, default=0) / 2 + 1
         nearest = min(stored, key=lambda t: (abs(t - timestep), t))
-        if abs(nearest - timestep) > tolerance:
+        between = [after - before for before, after in pairwise(stored) if before <= timestep <= after]
+        if abs(nearest - timestep) > tolerance and not 0 < min(between, default=0) <= APART * tolerance:
             allowed = f"within {tolerance:g} of a stored one; stored are {len(stored)} from {stored[0]} to {stored[-1]}"
             raise InputError("timestep", f"{timestep}, nearest basis at {nearest}", allowed)
         return self.entries[nearest, site]

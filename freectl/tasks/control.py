@@ -237,7 +237,7 @@ def _conditions(checked: ControlPlan, pictures: Sequence[Fitted], pipe: Any) -> 
     from freectl.models import families
     from freectl.semantics import store as bases_store
 
-    family, found = families.of(families.network_of(pipe)).words, []
+    family, found = families.of_pipe(pipe).words, []
     for one, fitted in zip(checked.conditions, pictures, strict=True):
         concepts = " and a ".join(dict.fromkeys(part.concept for part in one.parts if part.concept))
         seeds = bases_store.seed_prompts(family, concepts, "") if concepts else None

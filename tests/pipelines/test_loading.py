@@ -150,7 +150,10 @@ def test_files_that_are_no_whole_model(tmp_path, names, found):
 @pytest.mark.parametrize(
     ("index", "found"),
     [
-        ('{"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}', "a FluxPipeline"),
+        (
+            '{"_class_name": "AuraFlowPipeline", "transformer": ["diffusers", "AuraFlowTransformer2DModel"]}',
+            "an? AuraFlow",
+        ),
         ("[1]", "damaged"),
         ("{", "damaged"),
     ],

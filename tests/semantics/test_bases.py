@@ -194,6 +194,9 @@ def test_nearest_timestep_within_tolerance(bases):
     assert bases.at(993, SITE, tolerance=12) is bases[981, SITE]
     with pytest.raises(InputError):
         bases.at(980, SITE, tolerance=0)
+    assert bases.at(970, SITE, tolerance=8) is bases[961, SITE]  # between two that lie 20 apart
+    with pytest.raises(InputError, match="nearest basis at 961"):
+        bases.at(970, SITE, tolerance=6)
     assert bases.at(980, OTHER) is bases[981, OTHER]
     with pytest.raises(InputError):
         bases.at(979, OTHER)

@@ -1,9 +1,14 @@
 """The registry of model families: a new one is a new file and a line here. Nothing else asks which model it is."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from freectl.errors import InputError
 from freectl.models.families.base import Family
+from freectl.models.families.chroma import CHROMA
+from freectl.models.families.flux import FLUX, FLUX_SCHNELL
+from freectl.models.families.flux2 import FLUX2, KLEIN, KLEIN_DISTILLED
 from freectl.models.families.mini import MINI
 from freectl.models.families.pixart import PIXART
 from freectl.models.families.qwen_image import QWEN_IMAGE
@@ -13,11 +18,16 @@ from freectl.models.families.sdxl import SDXL
 from freectl.models.families.z_image import Z_IMAGE
 from freectl.models.networks import unwrapped
 
-FAMILIES: list[Family] = [SD, SDXL, MINI, SD3, PIXART, QWEN_IMAGE, Z_IMAGE]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+_FLUX: list[Family] = [FLUX, FLUX_SCHNELL, CHROMA, FLUX2, KLEIN, KLEIN_DISTILLED]
+FAMILIES: list[Family] = [SD, SDXL, MINI, SD3, *_FLUX, PIXART, QWEN_IMAGE, Z_IMAGE]
 
 
-def of(network: Any) -> Family:
+def of(network: Any, config: Mapping[str, Any] = NOTHING) -> Family:
     """Family of a denoising network, by its configuration and layers; weights and widths do not matter.
+
+    Args:
+        config: of its pipeline, which tells families with equal networks apart.
 
     Raises:
         InputError: none fits; the message lists what was looked for.
@@ -25,12 +35,21 @@ def of(network: Any) -> Family:
     kind = type(unwrapped(network)).__name__
     alike = [family for family in FAMILIES if family.network == kind]
     for family in alike:
-        if family.fits(network):
+        if family.fits(network) and all(config.get(name, False) == value for name, value in family.told.items()):
             return family
     if not alike:
         raise InputError("--model", f"a {kind}", f"one of {', '.join(networks())}")
     looked_for = "; or ".join(family.looked_for for family in alike)
     raise InputError("--model", alike[0].described(network), f"as many channels out as in, and {looked_for}")
+
+
+def of_pipe(pipe: Any) -> Family:
+    """Family of a pipeline; as `of`.
+
+    Raises:
+        InputError: it has no denoising network, or one that fits none.
+    """
+    return of(network_of(pipe), getattr(pipe, "config", NOTHING))
 
 
 def networks() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -54,6 +54,9 @@ class Family(ABC):
         flow: whether its networks predict velocities.
         wide_latents: latents stay in fp32 whatever the network is in, as its own samplers have it.
         control_networks: kind of trained control network, of `CONTROL_NETWORKS` -> its class in diffusers.
+        guidance: how a scale of guidance works: "free", by a row without text; "embedded", told to a network that was
+            distilled on it, in one row; "none", a network that was distilled to few steps takes none.
+        told: entries of the pipeline's configuration that its pipelines have, where others share the network.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Family(ABC):
     flow: bool = False
     wide_latents: bool = False
     control_networks: Mapping[str, str] = field(default_factory=dict)
+    guidance: Literal["free", "embedded", "none"] = "free"
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @abstractmethod
     def fits(self, network: Any) -> bool:
@@ -174,6 +179,14 @@ class Family(ABC):
             size: of the latents, (height, width).
         """
         return {}
+
+    def packed(self, network: Any, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) as diffusers' pipelines of the family hold them in their loop."""
+        return latents
+
+    def unpacked(self, network: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
+        """Latents (B, C, height, width) of what `packed` gave, or of what is so already."""
+        return latents
 
     def largest(self, network: Any) -> int | None:
         """Latent cells of the longest side that the network has places for; None = any."""

@@ -53,10 +53,15 @@ class TransformerFamily(Family):
         return f"{self.name} ({self.network})"
 
     def read(self, network: nn.Module, value: Tensor, size: tuple[int, int]) -> Tensor:
-        """Heads side by side, and neighbouring tokens averaged where the grid is finer than `FINEST`."""
+        """Of the picture's tokens, heads side by side; neighbours averaged where the grid is finer than `FINEST`."""
         patch = self.patch(network)
+        grid = (size[0] // patch, size[1] // patch)
+        return pooled(self.image_tokens(value, grid[0] * grid[1]), grid)
+
+    def image_tokens(self, value: Tensor, count: int) -> Tensor:
+        """What an attention's projection or norm gives, for the picture's `count` tokens alone: (rows, count, C)."""
         features = value if value.dim() == 3 else value.transpose(1, 2).flatten(2)
-        return pooled(features, (size[0] // patch, size[1] // patch))
+        return features[:, :count]
 
     def attentions(self, network: nn.Module) -> list[AttentionLayer]:
         """All layers in which the picture attends to itself, with the text's sites where also to it; as they run.

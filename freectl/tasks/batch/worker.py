@@ -95,7 +95,7 @@ class Worker:
         if "concept" not in plan.method.inputs or plan.options.concept is not None:
             return shared(one.options, one.settings), size
         # without a concept the prompt may choose the bases, of which a batch has one set
-        words = seed_prompts(families.of(families.network_of(pipe)).words, None, plan.options.prompt)
+        words = seed_prompts(families.of_pipe(pipe).words, None, plan.options.prompt)
         return shared(one.options, one.settings), size, words.texts
 
     def _pipeline(self, plan: Plan) -> Any:

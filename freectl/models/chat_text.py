@@ -1,0 +1,51 @@
+"""Texts of FLUX.2: a language model reads them as a message, and some of its layers side by side are the embeddings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from freectl.denoising.sampler import Prompt
+from freectl.models.conditioning import MicroConditioning, Size
+from freectl.models.sequence_text import SequenceTextConditioner
+
+
+class ChatTextConditioner(SequenceTextConditioner):
+    """One sequence of the message's tokens, the template's counted, which the pipeline pads to its length."""
+
+    @property
+    def learnt_words(self) -> list[tuple[str, int]]:
+        """None: textual inversion adds no words to language models."""
+        return []
+
+    def unseen(self, text: str) -> str:
+        """Words behind the length that is read; those that the template's own tokens push out are not told of."""
+        tokenizer = self.pipe.tokenizer
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor's
+        if not text or tokenizer is None:
+            return ""
+        return tokenizer.decode(tokenizer(text, truncation=False).input_ids[self.length :]).strip()
+
+    def _layers(self) -> tuple[int, ...]:
+        """A quarter, half and three quarters up: 9, 18, 27 of Qwen3's 36, 10, 20, 30 of Mistral's 40, as diffusers'."""
+        if not self.encoders:
+            return ()
+        config = self.encoders[0].config
+        depth = getattr(config, "text_config", config).num_hidden_layers
+        return tuple(depth * quarter // 4 for quarter in (1, 2, 3))
+
+    @torch.no_grad()
+    def encode(
+        self,
+        texts: Sequence[str],
+        negative: Sequence[str] | None,
+        working: Size,
+        micro: MicroConditioning,
+        second: Sequence[str] | None = None,
+        negative_second: Sequence[str] | None = None,
+    ) -> Prompt:
+        """As `TextConditioner.encode`."""
+        options: dict[str, Any] = {"device": self._device, "max_sequence_length": self.length}
+        options["text_encoder_out_layers"] = self._layers()
+        cond, _ = self._encoded(texts, options)
+        return Prompt(cond, None if negative is None else self._encoded(negative, options)[0])

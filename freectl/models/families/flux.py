@@ -1,0 +1,28 @@
+"""FLUX.1: dev, distilled on guidance, and schnell, distilled to a few steps."""
+
+from freectl.models.families.packed import PackedFamily
+from freectl.models.families.transformer import ATTENTION_METHODS, PATH_METHODS
+from freectl.models.sequence_text import FluxTextConditioner
+
+_PIPELINE = "freectl.pipelines.flux:FreeControlFluxPipeline"
+
+FLUX = PackedFamily(
+    name="flux",
+    network="FluxTransformer2DModel",
+    pipeline=_PIPELINE,
+    text=FluxTextConditioner,
+    guidance_scale=3.5,
+    guidance="embedded",
+    methods=(*PATH_METHODS, "freecontrol", *ATTENTION_METHODS),
+    finds_words=True,
+    single_files=("flux-dev",),
+)
+FLUX_SCHNELL = PackedFamily(
+    name="flux-schnell",
+    network="FluxTransformer2DModel",
+    pipeline=_PIPELINE,
+    text=FluxTextConditioner,
+    guidance_scale=1.0,
+    guidance="none",
+    single_files=("flux-schnell",),
+)
