@@ -103,9 +103,6 @@ with one negative prompt for both
         """Edit the request's pictures; see `MasaCtrlSettings`."""
         layers = shared_layers(engine.family.self_layers(engine.network), settings.layer_start)
         texts, pairs = request.source_prompts, parse_pairs(settings.words)
-        if pairs and not engine.family.word_layers(engine.network):
-            found = f"with a {engine.family.name} model, whose attention is not read for words"
-            raise InputError("--set words", found, "none, or a picture as --mask")
         positions = positions_of(engine.token_positions, pairs, texts, request.texts) if pairs else {}
         if isinstance(request.mask, str):
             raise InputError("--mask", f"{request.mask} with masactrl", "a picture, or --set words=source=target")
