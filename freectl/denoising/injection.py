@@ -26,8 +26,6 @@ from freectl.denoising.sampler import (
 from freectl.denoising.taps import Edit, tap
 
 SOURCE, EDIT = "source", "edit"
-MASKS = (TEXT_MASK, "attention_mask")
-"""Added inputs of networks that say which tokens of the text count."""
 
 
 def row_places(lanes: Mapping[str, Lane], keys: Sequence[RowKey]) -> dict[RowKey, slice]:
@@ -91,7 +89,7 @@ def parts_of(denoiser: Denoiser, latents: Tensor) -> Mapping[str, Part]:
 def text_of(prompts: Sequence[tuple[Prompt, Half]]) -> Tensor | None:
     """Which tokens of halves of prompts count, (rows, tokens) of bool, in order; None where none are masked."""
     halves = of_one_length([(prompt.half(half), prompt.added.get(half)) for prompt, half in prompts])
-    masks = [added[name] for _, added in halves for name in MASKS if added and name in added]
+    masks = [added[TEXT_MASK] for _, added in halves if added and TEXT_MASK in added]
     return torch.cat(masks).bool() if masks else None
 
 
