@@ -155,7 +155,8 @@ def test_a_file_alone_says_what_else_it_needs(toys, tmp_path):
 
 def test_callbacks_see_what_diffusers_shows_and_change_it(toys):
     names = ["latents", "prompt_embeds"]
-    for name, toy in toys.items():
+    for name in ("flux", "chroma", "flux2", "klein"):
+        toy = toys[name]
         seen: dict[str, list[dict[str, torch.Tensor]]] = {"theirs": [], "ours": []}
 
         def watch(_pipe, _index, _timestep, tensors, into: list) -> dict:

@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from freectl.denoising.attention_layers import AttentionLayer
-from freectl.models.families.transformer import FLOW_FREECONTROL, PATH_METHODS, TransformerFamily, shift_of, times_of
+from freectl.models.families.transformer import (
+    FLOW_FREECONTROL,
+    PATH_METHODS,
+    TransformerFamily,
+    linear_grid,
+    packed,
+    times_of,
+    unpacked,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +82,14 @@ class PackedFamily(TransformerFamily):
 
     def packed(self, network: Any, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) as tokens in rows, (B, n, C cells^2)."""
-        return pixel_unshuffle(latents, self.cells).flatten(2).transpose(1, 2).contiguous()
+        return packed(latents, self.cells).contiguous()
 
     def unpacked(self, network: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
         """As `Family.unpacked`."""
         rows, columns = size[0] // self.cells, size[1] // self.cells
         if latents.dim() != 3 or latents.shape[1] != rows * columns:
             return latents
-        return pixel_shuffle(latents.transpose(1, 2).unflatten(2, (rows, columns)), self.cells).contiguous()
+        return unpacked(latents, size, self.cells).contiguous()
 
     def places(self, size: tuple[int, int], device: torch.device) -> Tensor:
         """Row and column of each of the picture's tokens, (n, axes)."""
@@ -142,11 +148,11 @@ class PackedFamily(TransformerFamily):
     def grid(self, scheduler: Any, network: Any, size: tuple[int, int], steps: int) -> dict[str, Any]:
         """Sigmas in equal distances, shifted by the picture's tokens where the scheduler shifts so."""
         tokens = (size[0] // self.cells) * (size[1] // self.cells)
-        return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": self.shift(scheduler, tokens, steps)}
+        return linear_grid(scheduler, tokens, steps, self.shift(scheduler, tokens, steps))
 
-    def shift(self, scheduler: Any, tokens: int, steps: int) -> float:
-        """The shift mu."""
-        return shift_of(scheduler, tokens)
+    def shift(self, scheduler: Any, tokens: int, steps: int) -> float | None:
+        """The shift mu, where it is not the scheduler's own."""
+        return None
 
     def latent_shape(self, network: Any) -> tuple[int, int, int]:
         """Of pictures of 1024 px, as diffusers' pipelines have it; the configuration names no size."""

@@ -132,19 +132,24 @@ def texts_in(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
     return embeds, None if bool(mask.all()) else mask.to(embeds.device)
 
 
-def packed(latents: Tensor) -> Tensor:
-    """Latents (B, C, h, w) as tokens of 2 x 2 cells (B, h w / 4, 4 C)."""
-    return pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+def packed(latents: Tensor, cells: int = 2) -> Tensor:
+    """Latents (B, C, h, w) as tokens of `cells` x `cells` cells, (B, h w / cells^2, cells^2 C)."""
+    return pixel_unshuffle(latents, cells).flatten(2).transpose(1, 2)
 
 
-def unpacked(tokens: Tensor, size: tuple[int, int]) -> Tensor:
+def unpacked(tokens: Tensor, size: tuple[int, int], cells: int = 2) -> Tensor:
     """The inverse of `packed` for latents of `size` (height, width)."""
-    return pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2)), 2)
+    return pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (size[0] // cells, size[1] // cells)), cells)
 
 
-def linear_grid(scheduler: Any, tokens: int, steps: int) -> dict[str, Any]:
-    """Levels from 1 down to 1 / steps in equal steps, and the shift of a picture of so many tokens, for a scheduler."""
-    return {"sigmas": [float(level) for level in linspace(1.0, 1 / steps, steps)], "mu": shift_of(scheduler, tokens)}
+def linear_grid(scheduler: Any, tokens: int, steps: int, shift: float | None = None) -> dict[str, Any]:
+    """Levels from 1 down to 1 / steps in equal steps, and the shift of a picture of so many tokens, for a scheduler.
+
+    Args:
+        shift: in place of the scheduler's own for so many tokens.
+    """
+    mu = shift_of(scheduler, tokens) if shift is None else shift
+    return {"sigmas": [float(level) for level in linspace(1.0, 1 / steps, steps)], "mu": mu}
 
 
 def times_of(time: float | Tensor, latents: Tensor) -> Tensor:
