@@ -9,7 +9,8 @@ from typing import Any, Literal
 import diffusers
 
 from freectl.errors import FreectlError, InputError
-from freectl.files.paths import is_file, is_folder
+from freectl.files import tensor_files
+from freectl.files.paths import at_home, is_file, is_folder
 from freectl.models.families.base import Family
 
 OPTION = "--controlnet"
@@ -48,28 +49,31 @@ class Place:
 
 
 def located(given: str | None, kind: str, model: str | None) -> Place:
-    """Where the control network is; nothing of it is read.
+    """Where the control network is; of its weights the headers are read.
 
     Args:
         given: folder, .safetensors file or hub id; None = the folder named after `kind` in the model's.
         kind: "controlnet" or "t2i-adapter". model: the model's folder, where it has one.
 
     Raises:
-        InputError: pickled, no network there, or nothing that exists or could.
+        InputError: pickled, damaged, no network there, or nothing that exists or could.
     """
     if given is None:
         folder = Path(model or "") / kind
         if model is None or not is_file(folder / "config.json"):
             raise InputError(OPTION, f"nothing, and no {kind}/config.json in the model's folder", _ALLOWED)
+        tensor_files.check_folder(folder, OPTION)
         return Place("folder", str(folder), folder)
-    path = Path(given).expanduser()
+    path = at_home(given)
     if path.suffix.lower() in PICKLED:
         raise InputError(OPTION, f"'{given}', a pickled checkpoint, which can run any code", "safetensors only")
     if is_folder(path):
         if not is_file(path / "config.json"):
             raise InputError(OPTION, f"folder '{given}' without config.json", _ALLOWED)
+        tensor_files.check_folder(path, OPTION)
         return Place("folder", str(path), path)
     if is_file(path) and path.suffix.lower() == ".safetensors":
+        tensor_files.checked(path, OPTION)
         beside = (path.with_suffix(""), path.parent)
         return Place("file", str(path), next((one for one in beside if is_file(one / "config.json")), None))
     named = given.count("/") == 1 and not given.startswith((".", "/", "~")) and path.suffix != ".safetensors"

@@ -30,6 +30,7 @@ HEADERS = {
 
 FILE, FOLDER = "w.safetensors", "theirs"
 EDIT = ("edit", "--image", "in.png", "--prompt", "a cat", "--steps", "2")
+CONTROL = ("control", "--condition", "in.png", "--prompt", "a cat")
 BATCH = ("batch", "--manifest", "m.jsonl", "--out", "out")
 COMMANDS = {
     "--model": (*EDIT, "--model", FILE),
@@ -42,7 +43,9 @@ COMMANDS = {
     "NAME": ("bases", "show", FILE),
     "NAME:": ("bases", "export", FILE, "out.safetensors"),
     "PATH": ("bases", "import", FILE),
-    "--preprocess depth": ("control", "--condition", "in.png", "--prompt", "a cat", "--preprocess", f"depth={FOLDER}"),
+    "--preprocess depth": (*CONTROL, "--preprocess", f"depth={FOLDER}"),
+    "--controlnet": (*CONTROL, "--method", "controlnet", "--controlnet", FILE),
+    "--controlnet:": (*CONTROL, "--method", "controlnet", "--controlnet", FOLDER),
     "--model:": ("mini", "score", "--model", FOLDER),
     "--model::": ("mini", "sample", "a cat", "--out", "out.png", "--model", FOLDER),
     "--init": ("mini", "train", "--out", "out", "--model", "new", "--part", "vae", "--init", FOLDER),
