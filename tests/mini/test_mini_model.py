@@ -69,7 +69,7 @@ def test_samples_show_background_and_style_as_the_judge_sees_them(pipe: StableDi
     scenes = [random_scene(rng, held_out=False) for _ in range(12)]
     pictures = pipe(
         [scene.caption for scene in scenes],
-        num_inference_steps=20,
+        num_inference_steps=10,
         guidance_scale=4.0,
         generator=[torch.Generator().manual_seed(i) for i in range(12)],
     ).images
