@@ -66,7 +66,7 @@ class BasesTab:
             self._build, [self.concept, self.model, self.seeds, self.features], [self.status, self.table],
             **engine, **private,
         )  # fmt: skip
-        self.cancel.click(self._cancel, None, self.status, queue=False, **private)
+        self.cancel.click(self._cancel, None, None, queue=False, **private)
         self.draw.click(
             self._draw,
             [self.name, self.model, self.layer],
@@ -89,9 +89,8 @@ class BasesTab:
             request,
         )
 
-    def _cancel(self, request: gr.Request) -> str:
+    def _cancel(self, request: gr.Request) -> None:
         self.sessions.of(request.session_hash).cancel()
-        return said("cancelling")
 
     def _told(
         self, ask: Callable[[], Callable[[Watch], Any]], done: Callable[[Any], Updates], request: gr.Request

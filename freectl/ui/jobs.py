@@ -9,6 +9,8 @@ from freectl.ui.watch import Cancelled, Progress, Watch
 
 _ONE = threading.Lock()
 """There is one model in memory and one place to compute: a second run waits."""
+CANCELLING = Progress("cancelling", 0, 0, None)
+"""Told by the run itself: an answer to the button might reach the browser behind the run's last word."""
 POLL = 0.4
 """Seconds between updates at least: each is a message to the browser and work in it."""
 
@@ -33,10 +35,14 @@ class Job:
         """Run, and yield the newest progress until the end; the run is cancelled where nobody listens any more."""
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
+        told = False
         try:
             while thread.is_alive():
                 news = self.watch.latest(POLL)
-                if news is not None:
+                if self.watch.cancelled and not told:
+                    told = True
+                    yield CANCELLING
+                elif news is not None and not told:
                     yield news
                     thread.join(POLL)
         finally:
@@ -44,7 +50,7 @@ class Job:
                 self.watch.cancel()
         thread.join()
         news = self.watch.latest(0)
-        if news is not None:
+        if news is not None and not self.watch.cancelled:
             yield news
 
     def _run(self) -> None:

@@ -54,15 +54,14 @@ class Buttons:
             show_progress_on=self.panel.status,
             **private,
         )
-        self.cancel.click(self._cancel, None, self.panel.status, queue=False, **private)
+        self.cancel.click(self._cancel, None, None, queue=False, **private)
 
     def _ask(self, request: gr.Request) -> Updates:
         ticket = self.sessions.of(request.session_hash).ask()
         return {self.ticket: ticket, self.panel.status: said("waiting for its turn")}
 
-    def _cancel(self, request: gr.Request) -> str:
+    def _cancel(self, request: gr.Request) -> None:
         self.sessions.of(request.session_hash).cancel()
-        return said("cancelling")
 
 
 def keep(session: Session, asked: Asked, made: Any, inside: Image.Image | None = None) -> Result:

@@ -21,7 +21,7 @@ class Cancelled(BaseException):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `done` of `total` in the loop `label`, with `left` seconds of it to go."""
+    """Where a run stands: `done` of `total` (0 = no count) in the loop `label`, with `left` seconds of it to go."""
 
     label: str
     done: int
@@ -32,6 +32,8 @@ class Progress:
     @property
     def text(self) -> str:
         """In words."""
+        if not self.total:
+            return self.label
         left = "" if self.left is None else f", about {self.left:.0f} s left of it"
         return f"{self.label}: {self.done} of {self.total}{left}"
 

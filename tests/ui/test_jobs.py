@@ -86,8 +86,23 @@ def test_a_cancelled_run_ends_in_that_loop_and_leaves_the_model_as_it_was(label:
     job = Job(work, watch)
     seen = list(job.progress())
     assert (job.cancelled, job.result, job.error) == (True, None, "")
-    assert seen[-1].label in (label, "inverting")
+    assert seen[-1].label in (label, "inverting", "cancelling")
     assert editing.run(given, cache=False).image.tobytes() == wanted.image.tobytes()
+
+
+def test_a_cancelled_run_says_so_itself_once_and_nothing_behind() -> None:
+    """An answer of the button's own might be shown behind the run's last word, and stay."""
+    ending = threading.Event()
+
+    def slow(watch: Watch) -> None:
+        watch.tell(Progress("on", 1, 2, 3.0))
+        watch.cancel()
+        ending.wait(1.5)  # a step that takes longer than the page waits for news
+        watch.tell(Progress("on", 2, 2, 0.0))
+
+    job = Job(slow, Watch())
+    assert [one.text for one in job.progress()] == ["cancelling"]
+    assert job.cancelled
 
 
 def test_errors_are_one_line_and_a_listener_who_leaves_ends_the_run() -> None:
