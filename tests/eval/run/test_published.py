@@ -87,7 +87,8 @@ def ran(bench: Any, model: Path, out: Path, names: str, scorer: Any) -> list[dic
 
 def test_pie_bench_runs_with_every_method(pie: Path, model: Path, tmp_path: Path) -> None:
     able = [name for name in methods.REGISTRY if families.MINI.runs(name)]
-    names = ",".join([*(name for name in able if name != "freecontrol"), FEW])
+    few = {"freecontrol": FEW, "pix2pix-zero": "pix2pix-zero[sentences=2,rounds=1]"}
+    names = ",".join(few.get(name, name) for name in able)
     lines = ran(("pie", pie, None), model, tmp_path / "out", names, PieScorer(Clip()))
     assert {line["method"] for line in lines} == set(able)
     assert all(line["scores"]["clip_whole"] is not None for line in lines)
