@@ -6,7 +6,7 @@ import logging
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,19 @@ TOLERANCE = 1e-3
 """Of the range [-1, 1], a tenth of a level of 8 bits: what another runtime's rounding may change."""
 _PLAIN = {Conv2d: nn.Conv2d, ConvTranspose2d: nn.ConvTranspose2d, InstanceNorm2d: nn.InstanceNorm2d}
 _NEEDS = ("onnx", "onnxscript", "onnxruntime")
+
+
+class _Affine(nn.Module):
+    """Batch norm with stored statistics, written out: older exporters do not know it."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        mean, variance = (cast(Tensor, of).detach() for of in (norm.running_mean, norm.running_var))
+        scale = norm.weight.detach() / (variance + norm.eps).sqrt()
+        self.scale, self.shift = scale[:, None, None], (norm.bias.detach() - mean * scale)[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
 
 
 class _StyleOf(nn.Module):
@@ -134,7 +147,11 @@ def _plain(network: nn.Module, own_statistics: bool) -> nn.Module:
             _settle(layer)
         if type(layer) in _PLAIN:
             layer.__class__ = _PLAIN[type(layer)]
-        elif isinstance(layer, nn.BatchNorm2d) and own_statistics:  # of one picture: instance norm with its weights
+        elif not own_statistics:
+            for name, part in layer.named_children():
+                if isinstance(part, nn.BatchNorm2d):
+                    setattr(layer, name, _Affine(part))
+        elif isinstance(layer, nn.BatchNorm2d):  # of one picture: instance norm with its weights
             layer.__class__ = nn.InstanceNorm2d  # type: ignore[assignment]
             layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
     return made

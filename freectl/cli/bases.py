@@ -115,7 +115,7 @@ def _engine(model: str, device: str, dtype: str, form: Format) -> Any:
     quiet_libraries()
     cost = Cost()
     with cost.stage("load"):
-        pipe = load_pipeline(source, device=device, dtype=resolve_dtype(dtype, device)[0])
+        pipe = load_pipeline(source, device=device, dtype=resolve_dtype(dtype, device, source)[0])
     pipe.set_progress_bar_config(disable=form is Format.quiet, leave=False)
     return Engine(pipe, cache=Cache(), cost=cost)
 

@@ -85,8 +85,11 @@ def resolve_device(device: str) -> tuple[str, str]:
     return device, "as asked"
 
 
-def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
+def resolve_dtype(dtype: str, device: str, source: Source | None = None) -> tuple[Any, str]:
     """torch dtype and the reason for it.
+
+    Args:
+        source: the model it is for; transformers, and the language models that read their texts, pass fp16's 65504.
 
     Raises:
         InputError: an unknown name, or fp16 on a CPU, which lacks the kernels.
@@ -96,7 +99,12 @@ def resolve_dtype(dtype: str, device: str) -> tuple[Any, str]:
     names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     on_cpu = device.startswith("cpu")
     if dtype == "auto":
-        return (names["fp32"], "auto: fp32 on a CPU") if on_cpu else (names["fp16"], "auto: fp16 on a GPU")
+        if on_cpu:
+            return names["fp32"], "auto: fp32 on a CPU"
+        known = None if source is None else known_family(source)
+        if known is not None and known[0].component == "transformer":
+            return names["bf16"], "auto: bf16 for transformers on a GPU"
+        return names["fp16"], "auto: fp16 on a GPU"
     if dtype == "fp16" and on_cpu:
         raise InputError("--dtype", "fp16 on a CPU", "auto, fp32, bf16")
     if dtype not in names:

@@ -147,14 +147,14 @@ def _pipeline(source: Source, device: str, dtype: Any, more: tuple[Any, ...], st
     return pipe
 
 
-def machine(options: RunOptions) -> tuple[str, Any, list[str]]:
-    """Device and dtype of a run, and the reasons for them in words.
+def machine(options: RunOptions, source: Source | None = None) -> tuple[str, Any, list[str]]:
+    """Device and dtype of a run, and the reasons for them in words; `source`: see `resolve_dtype`.
 
     Raises:
         InputError: the device, dtype or offload cannot be had here.
     """
     device, device_reason = resolve_device(options.device)
-    dtype, dtype_reason = resolve_dtype(options.dtype, device)
+    dtype, dtype_reason = resolve_dtype(options.dtype, device, source)
     loading.check_offload(options.offload, device)
     return device, dtype, [f"device {device} ({device_reason})", f"dtype {str(dtype).split('.')[-1]} ({dtype_reason})"]
 
@@ -166,7 +166,7 @@ def opened(options: RunOptions, source: Source) -> tuple[Any, list[str]]:
         InputError: as `machine`.
         FreectlError: the model cannot be loaded.
     """
-    device, dtype, notes = machine(options)
+    device, dtype, notes = machine(options, source)
     words = options.textual_inversion
     files: list[Any] = [*(adapters.parse(one).path for one in options.lora), *words]
     stamps = tuple(stamp(path) for path in ["" if source.kind == "hub" else source.path, *files])

@@ -5,6 +5,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.constants
@@ -255,6 +256,10 @@ def test_device_and_dtype(monkeypatch, cuda, mps, asked, device, dtype):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert resolve_device(asked)[0] == device
     assert resolve_dtype("auto", device)[0] == dtype
+    flow = SimpleNamespace(component="transformer")
+    monkeypatch.setattr(loading, "known_family", lambda source: (flow, False) if source == "flow" else None)
+    assert resolve_dtype("auto", device, "flow")[0] == (torch.float32 if device == "cpu" else torch.bfloat16)
+    assert resolve_dtype("auto", device, "unknown")[0] == dtype
     for absent in {"cuda", "mps"} - {name for name, there in (("cuda", cuda), ("mps", mps)) if there}:
         with pytest.raises(InputError, match=f"--device: found '{absent}'"):
             resolve_device(absent)
