@@ -528,7 +528,7 @@ def test_an_edit_finds_bases_built_before(cli, edit, model, monkeypatch, workpla
 def test_import_refuses_other_files(cli):
     save_file({"weight": torch.zeros(2)}, "other.safetensors")
     ran = cli("bases", "import", "other.safetensors")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "other.safetensors" in ran.error
 
 
