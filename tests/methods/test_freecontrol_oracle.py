@@ -69,8 +69,7 @@ def states_of(pipe: FreeControlPipeline, preset: str, mask: str | None, count: i
     return states
 
 
-@pytest.mark.parametrize("mask", [None, "attention"])
-@pytest.mark.parametrize("preset", ["official", "paper"])
+@pytest.mark.parametrize(("preset", "mask"), [("official", None), ("official", "attention"), ("paper", "attention")])
 def test_preset_is_the_published_form(pipe, oracles, preset, mask):
     """Three guided steps; the code's first step has weight 0."""
     code = preset == "official"

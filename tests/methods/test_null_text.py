@@ -21,7 +21,7 @@ SOURCE = "a dog"
 OFF = {"cross_stop": 0.0, "self_stop": 0.0}
 
 
-@pytest.fixture(params=["toy_pipe", "toy_pipe_v", "toy_xl_pipe"])
+@pytest.fixture(params=["toy_pipe_v", "toy_xl_pipe"])
 def pipe(request) -> Any:
     return wrap(request.getfixturevalue(request.param))
 

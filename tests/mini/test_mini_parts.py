@@ -145,9 +145,10 @@ def test_the_flow_is_straight_from_noise_to_latents(model: Path, tiny_recipe: Re
 
 @pytest.mark.parametrize("kind", ["controlnet", "t2i-adapter"])
 def test_control_networks_begin_without_influence_where_they_should(
-    tmp_path: Path, model: Path, tiny_recipe: Recipe, kind: Any
+    tmp_path: Path, model: Path, tiny_recipe: Recipe, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fresh ControlNet's zero convolutions leave the generator's loss as it is; a step of training does not."""
+    monkeypatch.setattr(ControlPart, "sheet", lambda _self: Image.new("RGB", (8, 8)))  # sampled, and made elsewhere
     part = ControlPart(kind, model, tiny_recipe)
     plain = part.base.losses(0, 0, 2)["loss"].item()
     if kind == "controlnet":
