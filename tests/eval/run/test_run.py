@@ -209,7 +209,7 @@ def running(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ["--methods", "sdedit", "--sweep", "sdedit.strength=0.5,0.9", "--subset", "6", "--steps", "8"]
+    arguments = ["--methods", "sdedit", "--sweep", "sdedit.strength=0.5,0.9", "--subset", "6", "--steps", "5"]
     arguments += ["--threads", "1", "--out", str(out)]
     command = [sys.executable, "-m", "eval.run", *arguments, "--workers", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
