@@ -1,5 +1,6 @@
 """Style transfer by optimising the picture itself (Gatys et al., CVPR 2016, arXiv 1508.06576): nothing is trained."""
 
+from collections.abc import Callable
 from math import ceil
 
 import torch
@@ -51,8 +52,19 @@ class Energy:
         return l2(found[self.content_place], self.content).mean() + self.weight * torch.stack(apart).sum()
 
 
+def planned(longest: int, evaluations: int) -> int:
+    """Evaluations of both sizes together, for a picture with that longer side in px."""
+    return evaluations + (ceil(FINER_SHARE * evaluations) if longest > FIRST_SIDE else 0)
+
+
 def optimised(
-    content: Tensor, style: Tensor, net: FeatureNet, *, weight: float = 1.0, evaluations: int = 500
+    content: Tensor,
+    style: Tensor,
+    net: FeatureNet,
+    *,
+    weight: float = 1.0,
+    evaluations: int = 500,
+    after_each: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """A picture (3, H, W) in [-1, 1] with the content of one and the style of another, both (3, H, W).
 
@@ -61,6 +73,7 @@ def optimised(
 
     Args:
         net: with means for pooling, as published, or maxima. weight: factor of the published style weights.
+        after_each: called `planned` times, after an evaluation each; what it raises ends the run.
 
     Raises:
         GanError: the energy became infinite or not a number.
@@ -69,28 +82,44 @@ def optimised(
     longest, start = max(whole.shape[-2:]), whole
     if longest > FIRST_SIDE:
         coarse = [_at_least(_scaled(x, FIRST_SIDE / longest)[0], net) for x in (whole, other)]
-        made = _descended(coarse[0], coarse[0], coarse[1], net, weight, evaluations)
+        made = _descended(coarse[0], coarse[0], coarse[1], net, weight, evaluations, after_each)
         start = functional.interpolate(made, size=whole.shape[-2:], mode="bicubic", antialias=True)
-        evaluations = ceil(FINER_SHARE * evaluations)
-    made = _descended(whole, start, other, net, weight, evaluations)
+        evaluations = planned(longest, evaluations) - evaluations
+    made = _descended(whole, start, other, net, weight, evaluations, after_each)
     return made[0, :, : content.shape[-2], : content.shape[-1]].clamp(-1, 1)
 
 
 def _descended(
-    content: Tensor, start: Tensor, style: Tensor, net: FeatureNet, weight: float, evaluations: int
+    content: Tensor,
+    start: Tensor,
+    style: Tensor,
+    net: FeatureNet,
+    weight: float,
+    evaluations: int,
+    after_each: Callable[[], object],
 ) -> Tensor:
     energy, x = Energy(net, content, style, weight), start.clone(memory_format=torch.contiguous_format).requires_grad_()
     # the published code takes whole steps; a line search keeps extreme weights from running off
     steps = torch.optim.LBFGS([x], max_iter=evaluations, max_eval=evaluations, history_size=20, tolerance_change=0,
                               tolerance_grad=0, line_search_fn="strong_wolfe")  # fmt: skip
+    untold = evaluations
+
+    def tell() -> None:
+        nonlocal untold
+        if untold:  # the last line search may take a few more than asked for
+            untold -= 1
+            after_each()
 
     def closure() -> Tensor:
         steps.zero_grad()
         value = energy(x)
         value.backward()
+        tell()
         return value
 
     steps.step(closure)
+    while untold:  # a minimum ends it early
+        tell()
     if not torch.isfinite(x).all():
         raise GanError("the energy became infinite or not a number: a smaller style weight, or other features")
     return x.detach()

@@ -5,7 +5,7 @@ freectl finds `Gan` by its name (`freectl.methods.OUTSIDE`).
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +99,11 @@ class Translator:
             "training": training_of(weights),
         }
 
-    def __call__(self, picture: Image.Image) -> Image.Image:
+    def passes(self, picture: Image.Image) -> int:
+        """One, for a picture of any size."""
+        return 1
+
+    def __call__(self, picture: Image.Image, after_pass: Callable[[], object] = lambda: None) -> Image.Image:
         """The picture translated, RGB, of the same size.
 
         Raises:
@@ -111,9 +115,11 @@ class Translator:
 
         pixels = to_range(to_tensor(picture.convert("RGB"))).to(self.device)
         try:
-            return to_image(translate(self.generator, pixels, self.multiple, seed=self.seed))
+            made = to_image(translate(self.generator, pixels, self.multiple, seed=self.seed))
         except GanError as error:
             raise FreectlError(f"{OPTION}: {error}") from error
+        after_pass()
+        return made
 
 
 def training_of(weights: Path | str) -> dict[str, Any]:

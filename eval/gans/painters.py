@@ -1,4 +1,7 @@
-"""How each way of style transfer makes its picture: functions from an RGB picture to one of the same size."""
+"""How each way of style transfer makes its picture: functions from an RGB picture to one of the same size.
+
+Each calls what it is given beside the picture after every pass of its network.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,16 +15,18 @@ from freectl.errors import FreectlError
 from gan_baselines.data.pictures import to_image, to_range, to_tensor
 from gan_baselines.errors import GanError
 from gan_baselines.feature_weights import feature_network
-from gan_baselines.gatys import optimised
+from gan_baselines.gatys import optimised, planned
 from gan_baselines.inference import padded, translate
 from gan_baselines.weights import load_weights
 
 WEIGHTS, FEATURES = "--set style_weights", "--set style_features"
-Painter = Callable[[Image.Image], Image.Image]
+Tick = Callable[[], object]
+Painter = Callable[[Image.Image, Tick], Image.Image]
+Passes = Callable[[Image.Image], int]
 
 
-def optimiser(settings: Any, device: str, appearance: Image.Image) -> Painter:
-    """Gatys': the picture is optimised, one larger than `style_size` at that size.
+def optimiser(settings: Any, device: str, appearance: Image.Image) -> tuple[Painter, Passes]:
+    """Gatys': the picture is optimised, one larger than `style_size` at that size; and how many passes that takes.
 
     Raises:
         InputError: the features cannot be read.
@@ -29,16 +34,20 @@ def optimiser(settings: Any, device: str, appearance: Image.Image) -> Painter:
     with translated_errors(FEATURES):
         net = feature_network(settings.style_features, pool="mean").to(device)
 
-    def paint(picture: Image.Image) -> Image.Image:
-        small = _with_side(picture, min(settings.style_size, max(picture.size)))
+    def side(picture: Image.Image) -> int:
+        return min(settings.style_size, max(picture.size))
+
+    def paint(picture: Image.Image, after_pass: Tick) -> Image.Image:
+        small = _with_side(picture, side(picture))
         content, style = (_tensor(one).to(device) for one in (small, fitted(appearance, small.size)))
         try:
-            made = optimised(content, style, net, weight=settings.style_weight, evaluations=settings.style_evaluations)
+            made = optimised(content, style, net, weight=settings.style_weight, evaluations=settings.style_evaluations,
+                             after_each=after_pass)  # fmt: skip
         except GanError as error:
             raise FreectlError(f"--set style_weight: {error}") from error
         return to_image(made).resize(picture.size, Image.Resampling.LANCZOS)
 
-    return paint
+    return paint, lambda picture: planned(side(picture), settings.style_evaluations)
 
 
 def decoder(settings: Any, device: str, appearance: Image.Image) -> tuple[Painter, dict[str, Any]]:
@@ -54,14 +63,16 @@ def decoder(settings: Any, device: str, appearance: Image.Image) -> tuple[Painte
     network.to(device)
 
     @torch.inference_mode()
-    def paint(picture: Image.Image) -> Image.Image:
+    def paint(picture: Image.Image, after_pass: Tick) -> Image.Image:
         content, style = (_tensor(one).to(device) for one in (picture, fitted(appearance, picture.size)))
         own, other = (network.style_of("AB", padded(one, loaded.multiple)) for one in (content, style))
         mixed = (1 - settings.style_alpha) * own + settings.style_alpha * other
         try:
-            return to_image(translate(loaded.translators["AB"], content, loaded.multiple, style=mixed))
+            made = to_image(translate(loaded.translators["AB"], content, loaded.multiple, style=mixed))
         except GanError as error:
             raise FreectlError(f"{WEIGHTS}: {error}") from error
+        after_pass()
+        return made
 
     return paint, {"training": training_of(place)}
 
@@ -73,12 +84,14 @@ def pretrained(settings: Any, appearance: Image.Image) -> Painter:
 
     network = StyleTransfer(device="cpu", threads=torch.get_num_threads())
 
-    def paint(picture: Image.Image) -> Image.Image:
+    def paint(picture: Image.Image, after_pass: Tick) -> Image.Image:
         strength, side = settings.style_alpha, max(picture.size)
         try:
-            return network.stylize_with(picture, appearance, strength=strength, max_size=side).convert("RGB")
+            made = network.stylize_with(picture, appearance, strength=strength, max_size=side).convert("RGB")
         except StyleTransferError as error:
             raise FreectlError(f"--set style_way=ghiasi: {error}") from error
+        after_pass()
+        return made
 
     return paint
 

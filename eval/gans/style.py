@@ -81,22 +81,27 @@ class Stylist:
     """A loaded network with its style; see `freectl.tasks.outside.Network`.
 
     Args:
-        painter: gives a picture the style. colour: as the setting.
+        painter: gives a picture the style. passes: how many passes of a network that takes. colour: as the setting.
     """
 
     def __init__(
-        self, painter: Callable[[Image.Image], Image.Image], way: str, colour: str, about: dict[str, Any]
+        self,
+        painter: Callable[[Image.Image, Callable[[], object]], Image.Image],
+        passes: Callable[[Image.Image], int],
+        way: str,
+        colour: str,
+        about: dict[str, Any],
     ) -> None:
-        self.painter, self.colour = painter, colour
+        self.painter, self.passes, self.colour = painter, passes, colour
         self.label, self.about = f"style transfer by {way}", {"way": way, **about}
 
-    def __call__(self, picture: Image.Image) -> Image.Image:
+    def __call__(self, picture: Image.Image, after_pass: Callable[[], object] = lambda: None) -> Image.Image:
         """The picture in the style, RGB, of the same size.
 
         Raises:
             FreectlError: numbers that are not finite.
         """
-        made = self.painter(picture.convert("RGB"))
+        made = self.painter(picture.convert("RGB"), after_pass)
         return made if self.colour == "style" else with_colours(made, picture)
 
 
@@ -161,17 +166,22 @@ johnson:  y = G_s(x),  trained to minimise the same kind of sum for one style s
         from eval.gans import painters
 
         way, about = settings.style_way, dict[str, Any]()
+        passes: Callable[[Image.Image], int] = _once
         if appearance is None:
             with translated_errors(WEIGHTS):
                 painter: Any = Translator(str(settings.style_weights), seed=seed, device=device)
             about = painter.about
         elif way == "gatys":
-            painter = painters.optimiser(settings, device, appearance)
+            painter, passes = painters.optimiser(settings, device, appearance)
         elif way == "ghiasi":
             painter = painters.pretrained(settings, appearance)
         else:
             painter, about = painters.decoder(settings, device, appearance)
-        return Stylist(painter, way, settings.style_colour, about)
+        return Stylist(painter, passes, way, settings.style_colour, about)
+
+
+def _once(picture: Image.Image) -> int:
+    return 1
 
 
 def with_colours(made: Image.Image, source: Image.Image) -> Image.Image:

@@ -191,7 +191,7 @@ def run(checked: Plan, *, cache: Any = True, progress: bool = False, on_step: An
         FreectlError: the model cannot be loaded, or memory does not suffice.
     """
     if checked.source is None:
-        return outside.run(checked)
+        return outside.run(checked, progress=progress)
     return run_together([checked], cache=cache, progress=progress, on_step=on_step)[0]
 
 

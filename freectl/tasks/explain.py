@@ -115,7 +115,7 @@ def check(checked: Plan | ControlPlan) -> None:
         InputError: its method runs no diffusion model.
     """
     if checked.source is None:
-        found = f"--method {checked.method.name}, which runs in one pass and has no steps to show"
+        found = f"--method {checked.method.name}, which runs no diffusion model and has no steps to show"
         raise InputError("--explain", found, "a method of `freectl methods` that runs on a diffusion model")
 
 

@@ -3,10 +3,11 @@
 `freectl.methods.OUTSIDE` names the class of each; neither package has to know the other.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from PIL import Image
+from tqdm.auto import tqdm
 
 from freectl import methods
 from freectl.errors import InputError
@@ -36,8 +37,11 @@ class Network(Protocol):
     label: str
     about: dict[str, Any]
 
-    def __call__(self, picture: Image.Image) -> Image.Image:
-        """The picture edited, RGB."""
+    def passes(self, picture: Image.Image) -> int:
+        """How often the network runs for a picture."""
+
+    def __call__(self, picture: Image.Image, after_pass: Callable[[], object] = ...) -> Image.Image:
+        """The picture edited, RGB; `after_pass` is called after each pass, and what it raises ends the run."""
 
 
 class Outside(Description):
@@ -81,6 +85,13 @@ class Outside(Description):
         """No UNet runs."""
         return "synthesis 0"
 
+    def progress_bar(self, total: int, *, disable: bool = False) -> Any:
+        """A bar of a run's passes, as a pipeline has one of its steps; whoever watches a run puts another in its place.
+
+        One pass alone draws none.
+        """
+        return tqdm(total=total, disable=disable or total == 1, leave=False)
+
 
 def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     """As `freectl.tasks.edit.plan`; what a diffusion model would read gets a warning.
@@ -108,8 +119,11 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     return Plan(options, method, settings, picture, None, appearance, None, [*picture.warnings, *ignored], keep)
 
 
-def run(checked: Plan) -> EditResult:
+def run(checked: Plan, *, progress: bool = False) -> EditResult:
     """Run a plan of `plan`.
+
+    Args:
+        progress: show a progress bar on stderr.
 
     Raises:
         InputError: the weights cannot be read.
@@ -120,8 +134,10 @@ def run(checked: Plan) -> EditResult:
     device, reason = resolve_device(options.device)
     with cost.stage("load"):
         network = checked.method.load(checked.settings, options.seed, device, checked.appearance)
-    with cost.stage("synthesis"):
-        result = network(picture)
+    bar = checked.method.progress_bar(total=network.passes(picture), disable=not progress)
+    with cost.stage("synthesis"), bar:
+        bar.set_description("editing")
+        result = network(picture, bar.update)
     if isinstance(checked.keep, Image.Image):
         result = Image.composite(picture, result, checked.keep)
     result = with_alpha(result, checked)

@@ -75,12 +75,10 @@ def explained_work(plan: Any) -> Callable[[Watch], Any]:
     """A checked run, of either kind, whose inside is looked at; gives an `Explained`."""
 
     def work(watch: Watch) -> Any:
-        from freectl.tasks import edit as editing
         from freectl.tasks import explain as explaining
 
-        watch.tell(Progress("opening the model", 0, 1, None))
-        pipe, _ = editing.opened(plan.options, plan.source)
-        with watch.watching(pipe):
+        explaining.check(plan)
+        with watch.watching(opened(watch, plan)):
             return explaining.run(plan, on_step=previewing(watch, plan.options))
 
     return work
@@ -92,11 +90,7 @@ def edit_work(plan: Any) -> Callable[[Watch], Any]:
     def work(watch: Watch) -> Any:
         from freectl.tasks import edit as editing
 
-        watch.tell(Progress("opening the model", 0, 1, None))
-        if plan.source is None:
-            return editing.run(plan)
-        pipe, _ = editing.opened(plan.options, plan.source)
-        with watch.watching(pipe):
+        with watch.watching(opened(watch, plan)):
             return editing.run(plan, on_step=previewing(watch, plan.options))
 
     return work
@@ -107,14 +101,19 @@ def control_work(plan: Any) -> Callable[[Watch], Any]:
 
     def work(watch: Watch) -> Any:
         from freectl.tasks import control as controlling
-        from freectl.tasks import edit as editing
 
-        watch.tell(Progress("opening the model", 0, 1, None))
-        pipe, _ = editing.opened(plan.options, plan.source)
-        with watch.watching(pipe):
+        with watch.watching(opened(watch, plan)):
             return controlling.run(plan, on_step=previewing(watch, plan.options))
 
     return work
+
+
+def opened(watch: Watch, plan: Any) -> Any:
+    """What a run takes its progress bars from: the opened pipeline, or the method itself where it runs none."""
+    from freectl.tasks import edit as editing
+
+    watch.tell(Progress("opening the model", 0, 1, None))
+    return plan.method if plan.source is None else editing.opened(plan.options, plan.source)[0]
 
 
 def previewing(watch: Watch, options: Any) -> Any:

@@ -90,8 +90,11 @@ class Watch:
 
     @contextmanager
     def watching(self, pipe: Any) -> Iterator[None]:
-        """The pipeline's progress bars report here until the end; every loop of every method has one."""
-        pipe.progress_bar = lambda iterable=None, total=None: _Bar(self, total)
+        """The progress bars of a pipeline, or of a method without one, report here until the end.
+
+        Every loop of every method has one.
+        """
+        pipe.progress_bar = lambda iterable=None, total=None, disable=False: _Bar(self, total)
         try:
             yield
         finally:

@@ -171,11 +171,15 @@ def test_larger_pictures_are_made_in_two_scales(net, monkeypatch):
     seen = []
     descended = gatys._descended
     monkeypatch.setattr(
-        gatys, "_descended", lambda c, start, s, n, w, count: seen.append((tuple(c.shape[-2:]), count))
-        or descended(c, start, s, n, w, count),
+        gatys, "_descended", lambda c, start, s, n, w, count, each: seen.append((tuple(c.shape[-2:]), count))
+        or descended(c, start, s, n, w, count, each),
     )  # fmt: skip
-    made = gatys.optimised(noise(3, 40, 20), noise(3, 30, 40, seed=1), net, evaluations=5)
+    ticks: list[int] = []
+    sets: dict = {"evaluations": 5, "after_each": lambda: ticks.append(len(seen))}
+    made = gatys.optimised(noise(3, 40, 20), noise(3, 30, 40, seed=1), net, **sets)
     assert seen == [((16, 8), 5), ((40, 20), 2)]
+    assert ticks == [1] * 5 + [2] * 2
+    assert gatys.planned(40, 5) == 7
     assert made.shape == (3, 40, 20)
     assert gatys.optimised(noise(3, 2, 70), noise(3, 1, 1, seed=1), net, evaluations=2).shape == (3, 2, 70)
 

@@ -10,7 +10,7 @@ from conftest import FOX, PROMPT
 from freectl.errors import FreectlError
 from freectl.tasks import edit as editing
 from freectl.ui import asking
-from freectl.ui.jobs import Job, edit_work
+from freectl.ui.jobs import Job, edit_work, explained_work
 from freectl.ui.watch import Progress, Watch
 
 
@@ -88,6 +88,56 @@ def test_a_cancelled_run_ends_in_that_loop_and_leaves_the_model_as_it_was(label:
     assert (job.cancelled, job.result, job.error) == (True, None, "")
     assert seen[-1].label in (label, "inverting", "cancelling")
     assert editing.run(given, cache=False).image.tobytes() == wanted.image.tobytes()
+
+
+STYLED = {"style_way": "gatys", "style_evaluations": 8}
+
+
+@pytest.mark.parametrize(
+    ("values", "total", "last"),
+    [
+        ({"method": "style-transfer", "appearance_image": str(FOX), "settings": STYLED}, 8, 3),
+        ({"method": "style-transfer", "appearance_image": str(FOX)}, 1, 0),
+        ({"method": "gan", "settings": {"gan_weights": "pix2pix-noto-fluent"}}, 1, 0),
+        ({"method": "gan", "settings": {"gan_weights": "pix2pix-noto-fluent"}}, 1, 1),
+    ],
+)
+def test_a_run_without_a_pipeline_is_told_and_cancelled_in_its_loop_too(
+    values: dict[str, Any], total: int, last: int
+) -> None:
+    given = plan(**values)
+    told: list[Progress] = []
+
+    def watched(cancelled_at: int | None) -> Job:
+        watch = Watch()
+        tell = watch.tell
+
+        def stop(progress: Progress) -> None:
+            told.append(progress)
+            if progress.label == "editing" and progress.done == cancelled_at:
+                watch.cancel()
+            tell(progress)
+
+        watch.tell = stop  # type: ignore[method-assign]
+        job = Job(edit_work(given), watch)
+        list(job.progress())
+        return job
+
+    whole = watched(None)
+    assert whole.error == ""
+    assert [(one.done, one.total) for one in told if one.label == "editing"] == [(n, total) for n in range(total + 1)]
+    assert whole.result.image.tobytes() == editing.run(given).image.tobytes()
+    told.clear()
+    ended = watched(last)
+    assert (ended.cancelled, ended.result, ended.error) == (True, None, "")
+    assert told[-1].done == last
+    assert "progress_bar" not in vars(given.method)
+
+
+def test_a_run_that_has_no_inside_is_refused_in_one_line() -> None:
+    job = Job(explained_work(plan(method="gan", settings={"gan_weights": "pix2pix-noto-fluent"})), Watch())
+    assert list(job.progress()) == []
+    assert job.error.startswith("--explain: found --method gan")
 
 
 def test_a_cancelled_run_says_so_itself_once_and_nothing_behind() -> None:
