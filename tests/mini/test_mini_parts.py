@@ -3,6 +3,7 @@
 import random
 import shutil
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ def make(name: str, model: Path, recipe: Recipe) -> Any:
     return made[name]()
 
 
-@pytest.mark.parametrize("muon", [False, True])
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(("name", "muon"), list(zip(PARTS, cycle([True, False]))))
 def test_parts_resume_to_the_same_weights(
     tmp_path: Path, model: Path, tiny_recipe: Recipe, name: str, muon: bool
 ) -> None:

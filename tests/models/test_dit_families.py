@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import init_empty_weights
 from diffusers.models.normalization import RMSNorm
 from diffusers.utils import convert_state_dict_to_diffusers
 from dit_toys import SIZE, TOYS, Toy, z_image_pipeline
@@ -78,7 +77,7 @@ def start(world: SimpleNamespace) -> torch.Tensor:
 
 def test_published_transformers_have_exactly_these_layers(world):
     """At full size, without weights; the toy has the same family, and its latents the pipeline's own number."""
-    with init_empty_weights():
+    with torch.device("meta"):
         network = world.toy.full()
     family, (name, blocks, depth) = families.of(network), world.toy.keys
     assert family is world.engine.family

@@ -7,10 +7,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOX = ROOT / "prompts" / "images" / "fox.png"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PROMPT = "a fluent cat on a blue background"
 
 
 @pytest.fixture(scope="session")

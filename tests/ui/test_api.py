@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FOX, PROMPT
 from PIL import Image
+from ui_kit import FOX, PROMPT
 
 import freectl
 from freectl.files.record import read_record

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FOX, PROMPT
 from PIL import Image
 from typer.testing import CliRunner
+from ui_kit import FOX, PROMPT
 
 from freectl.cli import app
 from freectl.errors import InputError

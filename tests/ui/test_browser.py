@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FOX, PROMPT
 from PIL import Image
+from ui_kit import FOX, PROMPT
 
 from freectl.files.record import read_record
 
@@ -119,7 +119,22 @@ def test_edit_download_and_restore(tab: Tab, tmp_path: Path) -> None:
     assert tab.page.locator("#edit-method input").input_value() == "sdedit"
 
 
-def test_error_and_mask(tab: Tab) -> None:
+def test_keyboard_names_errors_and_mask(tab: Tab) -> None:
+    tab.page.get_by_role("heading", name="freectl").click()
+    reached = []
+    for _ in range(26):
+        tab.page.keyboard.press("Tab")
+        reached.append(tab.page.evaluate(f"({NAME})(document.activeElement)"))
+    wanted = ["Edit", "Control", "Compare", "Bases", "Benchmark results", "Drop an image", "Prompt", "Source prompt",
+              "Method", "Preset", "number input for Steps", "Seed", "See inside", "Edit", "Cancel", "Settings of the",
+              "Strength in a row", "Where"]  # fmt: skip
+    places = iter(reached)
+    assert all(any(one.startswith(name) for one in places) for name in wanted), reached
+    for name in ("Control", "Compare", "Bases", "Benchmark results", "Edit"):
+        tab.page.get_by_role("tab", name=name, exact=True).click()
+        tab.page.get_by_role("tab", name=name, exact=True, selected=True).wait_for()
+        assert tab.page.evaluate(UNNAMED) == []
+
     tab.press("Edit")
     tab.status("--image: found no picture")
     tab.fill()
@@ -141,27 +156,10 @@ def test_error_and_mask(tab: Tab) -> None:
     tab.page.locator("#edit-keep img").wait_for()
 
 
-def test_every_control_has_a_name_and_is_reached_by_keyboard(tab: Tab) -> None:
-    tab.page.get_by_role("heading", name="freectl").click()
-    reached = []
-    for _ in range(26):
-        tab.page.keyboard.press("Tab")
-        reached.append(tab.page.evaluate(f"({NAME})(document.activeElement)"))
-    wanted = ["Edit", "Control", "Compare", "Bases", "Benchmark results", "Drop an image", "Prompt", "Source prompt",
-              "Method", "Preset", "number input for Steps", "Seed", "See inside", "Edit", "Cancel", "Settings of the",
-              "Strength in a row", "Where"]  # fmt: skip
-    places = iter(reached)
-    assert all(any(one.startswith(name) for one in places) for name in wanted), reached
-    for name in ("Control", "Compare", "Bases", "Benchmark results", "Edit"):
-        tab.page.get_by_role("tab", name=name, exact=True).click()
-        tab.page.get_by_role("tab", name=name, exact=True, selected=True).wait_for()
-        assert tab.page.evaluate(UNNAMED) == []
-
-
 def test_a_run_shows_its_estimate_and_is_cancelled(tab: Tab) -> None:
-    tab.fill(steps=400, method="sdedit")  # long: a preview goes with the end of its run
+    tab.fill(steps=900, method="sdedit")  # long: a preview goes with the end of its run, and browsers may be slow
     tab.press("Edit")
-    tab.status(" of 300, about")
+    tab.status(" of 675, about")
     tab.page.locator("#preview img").wait_for()
     tab.press("Cancel")
     tab.status("cancelled; nothing was changed")

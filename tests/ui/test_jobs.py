@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from conftest import FOX, PROMPT
+from ui_kit import FOX, PROMPT
 
 from freectl.errors import FreectlError
 from freectl.tasks import edit as editing

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FOX
 from PIL import Image
+from ui_kit import FOX
 
 from freectl.errors import InputError
 from freectl.files import pictures

@@ -198,20 +198,12 @@ def test_tasks_take_kinds_in_turn_so_that_a_part_is_balanced() -> None:
     assert len({kinds[key] for key, _ in tasks[:12]}) == 6
 
 
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--methods", "sdedit", "--sweep", "sdedit.strength=0.5,0.9", "--subset", "6", "--steps", "5"]
     arguments += ["--threads", "1", "--out", str(out)]
-    command = [sys.executable, "-m", "eval.run", *arguments, "--workers", "2"]
+    command = [sys.executable, "-m", "eval.run", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.monotonic() + 200
@@ -221,12 +213,8 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path) 
             process.terminate()
             pytest.fail("nothing done")
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    while any(running(int(child)) for child in children):  # nobody is left who would go on
-        assert time.monotonic() < limit
-        time.sleep(0.05)
     before = {path: path.stat().st_mtime_ns for path in out.glob("pictures/*/*.png")}
     done = {(one["case"], one["variant"]) for one in Store(out).lines()}
     assert 2 <= len(done) < 12

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -41,6 +43,16 @@ def hindered():
     raise InputError("--model", "nothing", "a model")
 
 
+def slow():
+    """A worker with which a run is never done."""
+
+    def answer(item):
+        time.sleep(0.05)
+        return item
+
+    return answer
+
+
 def gone(pid):
     """Whether that worker has ended."""
     return pid not in [process.pid for process in multiprocessing.active_children()]
@@ -72,3 +84,24 @@ def test_an_error_that_no_item_would_survive_ends_the_run(workers):
     with pytest.raises(InputError, match="--model: found nothing"):
         list(answers(hindered, ITEMS, workers))
     assert list(answers(hindered, [], workers)) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
+def test_workers_of_a_killed_run_end_with_it():
+    code = (
+        "from test_pool import slow; from freectl.tasks.batch.pool import answers\n"
+        "if __name__ == '__main__':\n"
+        "    for item, _ in answers(slow, range(10**6), 2): print(item, flush=True)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    run = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    run.stdout.readline()
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    run.kill()
+    run.wait()
+    assert len(children) >= 2
+    limit = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < limit, "somebody is left who would go on"
+        time.sleep(0.01)
