@@ -52,16 +52,16 @@ def measure(folder: Path, data: Path, scenes: Path, target: str, samples: int = 
 
     weights = load_weights(folder / "weights")
     direction = evaluate(weights, data, limit=TEST_LIMIT, network=judge_trunk(), only="AB", samples=samples)["AB"]
-    files = sorted(_side(data, "test", "A").glob("*.png"))[:TEST_LIMIT]
-    sources, true = [_tensor(path) for path in files], _side(data, "test", "B")
-    objects = _objects(scenes / "scenes.jsonl")
+    files = sorted(side_folder(data, "test", "A").glob("*.png"))[:TEST_LIMIT]
+    sources, true = [read_tensor(path) for path in files], side_folder(data, "test", "B")
+    objects = objects_of(scenes / "scenes.jsonl")
     wanted = [objects[path.name] for path in files]
     dropout = getattr(getattr(weights.model, "generator", None), "dropout", False)
     made = [translate(weights.translators["AB"], p, weights.multiple, dropout=dropout) for p in sources]
     shown = range(0, len(files), max(1, len(files) // GRID_ROWS))
-    rows = [(sources[i], made[i], _tensor(true / files[i].name)) for i in shown]
+    rows = [(sources[i], made[i], read_tensor(true / files[i].name)) for i in shown]
     save_grid([torch.stack(column) for column in zip(*rows, strict=True)], folder / "test.png")
-    mean = _mean(_side(data, "train", "B"))
+    mean = _mean(side_folder(data, "train", "B"))
     return {
         **direction["model"],
         **judged(made, wanted, target),
@@ -73,14 +73,17 @@ def measure(folder: Path, data: Path, scenes: Path, target: str, samples: int = 
     }
 
 
+def verdicts_of(pictures: list[Tensor]) -> list[Any]:
+    """What the judge sees in each picture (3, H, W) in [-1, 1]."""
+    from freectl.mini.judge import judge_pictures
+    from gan_baselines.data.pictures import to_image
+
+    return judge_pictures(_judge(), [to_image(picture) for picture in pictures])
+
+
 def judged(pictures: list[Tensor], objects: list[str], target: str) -> dict[str, float]:
     """Percent of pictures in which the judge sees the style `target`, and the source's object."""
-    from PIL import Image
-
-    from freectl.mini.judge import judge_pictures
-
-    arrays = [((p.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).byte().numpy() for p in pictures]
-    verdicts = judge_pictures(_judge(), [Image.fromarray(array) for array in arrays])
+    verdicts = verdicts_of(pictures)
     style = sum(v.labels["style"] == target for v in verdicts)
     same = sum(v.labels["object"] == name for v, name in zip(verdicts, objects, strict=True))
     return {"style": 100 * style / len(verdicts), "object": 100 * same / len(verdicts)}
@@ -113,13 +116,13 @@ def speeds(configs: dict[str, Any], rounds: int, size: int = 64) -> dict[str, fl
     return {name: configs[name].train.batch_size / statistics.median(times) for name, times in spent.items()}
 
 
-def _side(data: Path, split: str, side: str) -> Path:
+def side_folder(data: Path, split: str, side: str) -> Path:
     """Folder of one side, in either layout."""
     beside = data / f"{split}{side}"
     return beside if beside.exists() else data / split / side
 
 
-def _tensor(path: Path) -> Tensor:
+def read_tensor(path: Path) -> Tensor:
     """A picture as (3, H, W), -1 to 1."""
     from gan_baselines.data.pictures import read_picture, to_range, to_tensor
 
@@ -129,10 +132,11 @@ def _tensor(path: Path) -> Tensor:
 @cache
 def _mean(folder: Path) -> Tensor:
     seen = sorted(folder.glob("*.png"))
-    return sum((_tensor(path) for path in seen), torch.zeros(())) / len(seen)
+    return sum((read_tensor(path) for path in seen), torch.zeros(())) / len(seen)
 
 
 @cache
-def _objects(scenes: Path) -> dict[str, str]:
+def objects_of(scenes: Path) -> dict[str, str]:
+    """Each picture's object by its name, of a scenes.jsonl."""
     lines = [json.loads(line) for line in scenes.read_text().splitlines()]
     return {Path(line["picture"]).name: line["object"] for line in lines}

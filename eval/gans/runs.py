@@ -1,8 +1,9 @@
 """The trained baselines' tables: `python -m eval.gan_runs --out DIR`.
 
 Makes scenes, splits them by object, trains every run of `prompts/gan_runs.yaml` that is missing or unfinished, and
-measures all of them on objects that no training picture shows. Kill it and start it again: finished runs stay. Results
-of another judge are measured anew from the runs' weights.
+measures all of them on objects that no training picture shows. Kill it and start it again: finished runs stay, one
+that was not goes on. Results of another judge are measured anew from the runs' weights. `python -m eval.gan_tables`
+puts them into the papers' own tables.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from eval.files import PROMPTS, write_text
+from eval.gans.maps import PHOTOS
 from eval.gans.tasks import OF_SCENES, make_data, scenes_of, task_of
 from eval.gans.training import run_training
 
@@ -42,6 +44,16 @@ def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: f
     every = max(1, steps // 8)
     return [*sets, f"train.steps={steps}", f"train.checkpoint_every={every}", f"train.sample_every={steps}",
             f"train.log_every={max(1, steps // 40)}"]  # fmt: skip
+
+
+def with_sources(names: list[str], plan: dict[str, Any]) -> list[str]:
+    """`names`, each behind the runs whose weights it starts from."""
+    found: dict[str, None] = {}
+    for name in names:
+        texts = [text.partition("{out}/")[2] for text in plan["runs"][name][2]]
+        found |= dict.fromkeys(with_sources([text.partition("{seed}")[0] for text in texts if text], plan))
+        found[name] = None
+    return list(found)
 
 
 def finished(folder: Path) -> bool:
@@ -91,13 +103,23 @@ def table(results: dict[str, dict[str, Any]], plan: dict[str, Any], speeds: dict
 def _row(name: str, seeds: list[dict[str, Any]], count: str, columns: dict[str, str]) -> str:
     cells = [count]
     for key in columns:
-        values = [value for one in seeds if (value := one.get(key)) is not None]
-        digits = 1 if key in ("style", "object", "speed", "kid") else 3
-        text = f"{statistics.fmean(values):.{digits}f}" if values else "-"
-        if len(values) > 1 and key != "speed":
-            text += f" ± {statistics.stdev(values):.{digits}f}"
-        cells.append(text)
+        cells.append(cell(key, seeds))
     return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def cell(key: str, seeds: list[dict[str, Any]]) -> str:
+    """A measure's mean over the seeds that have it, with the deviation where there are several."""
+    values = [value for one in seeds if (value := one.get(key)) is not None]
+    digits = 1 if key in ("style", "object", "speed", "kid") else 3
+    text = f"{statistics.fmean(values):.{digits}f}" if values else "-"
+    if len(values) > 1 and key != "speed":
+        text += f" ± {statistics.stdev(values):.{digits}f}"
+    return text
+
+
+def measured_elsewhere(model: str, task: str) -> bool:
+    """Runs that the table of all has no columns for: feature networks, painted maps, and what needs a style picture."""
+    return model in ("classifier", "adain") or task.startswith(PHOTOS)
 
 
 def _parsed(plan: dict[str, Any]) -> argparse.Namespace:
@@ -118,6 +140,7 @@ def _parsed(plan: dict[str, Any]) -> argparse.Namespace:
         arguments.only = [name for name, run in plan["runs"].items() if run[1] in arguments.groups]
     if unknown := [name for name in arguments.only if name not in plan["runs"]]:
         parser.error(f"--only: found {', '.join(unknown)}; allowed: {', '.join(plan['runs'])}")
+    arguments.only = with_sources(arguments.only, plan)
     if arguments.seeds < 1 or arguments.threads < 1 or arguments.factor <= 0:
         parser.error("--seeds, --threads, --factor: allowed are numbers above 0")
     return arguments
@@ -154,7 +177,7 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     for seed in range(arguments.seeds):
         for name in arguments.only:
-            key, model, task = run_name(name, seed), plan["runs"][name][0], task_of(name, plan)
+            key, (model, group, *_), task = run_name(name, seed), plan["runs"][name], task_of(name, plan)
             folder, data = arguments.out / key, folders[task]
             if arguments.phase != "measure":
                 own = settings_of(name, plan, arguments.out, seed, arguments.factor)
@@ -163,9 +186,9 @@ def main() -> None:
                     run_training(model, data, folder, own + more)
             stale = results.get(key, {}).get("judge") != judge_digest()
             if arguments.phase != "train" and finished(folder) and stale:
-                scenes, samples = data.parent / scenes_of(task), plan.get("samples", {}).get(model, 1)
+                scenes, samples = data.parent / scenes_of(task), plan.get("samples", {}).get(group, 1)
                 ask = measure_drawn if task in OF_SCENES else measure
-                if model != "classifier":  # which makes no pictures: others start from it
+                if not measured_elsewhere(model, task):
                     results[key] = ask(folder, data, scenes, plan["data"]["styles"][1], samples)
                 write_text(path, json.dumps(results, indent=1))
     same = {key: values for key, values in results.items() if values.get("judge") == judge_digest()}

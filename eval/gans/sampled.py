@@ -1,13 +1,12 @@
 """What runs that draw pictures from labels, words or noise are worth."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from eval.gans.measure import TEST_LIMIT, judge_digest, judge_trunk, judged
+from eval.gans.measure import TEST_LIMIT, judge_digest, judge_trunk, judged, objects_of
 
 
 def measure_drawn(folder: Path, data: Path, scenes: Path, target: str, samples: int = 1) -> dict[str, Any]:
@@ -29,9 +28,9 @@ def measure_drawn(folder: Path, data: Path, scenes: Path, target: str, samples: 
     shown = sources.get("B") or sources["picture"]
     files = shown.files[:TEST_LIMIT]
     real = [to_range(to_tensor(read_picture(path))) for path in files]
-    objects = _objects(scenes)
+    objects = objects_of(scenes / "scenes.jsonl")
     wanted = [objects[path.name] for path in files]
-    made = _from_labels(weights, data, len(files)) if layout == "labelled" else _from_noise(weights, shown, len(files))
+    made = from_labels(weights, data, len(files)) if layout == "labelled" else from_noise(weights, shown, len(files))
     seen = judged(made, wanted, target)
     if layout == "single":
         del seen["object"]
@@ -40,7 +39,8 @@ def measure_drawn(folder: Path, data: Path, scenes: Path, target: str, samples: 
     return {**distances, **seen, "judge": judge_digest(), "baselines": true}
 
 
-def _from_labels(weights: Any, data: Path, count: int) -> list[Tensor]:
+def from_labels(weights: Any, data: Path, count: int) -> list[Tensor]:
+    """Pictures of the first label maps of the test split."""
     from gan_baselines.data.folders import find_sources
     from gan_baselines.data.sets import PictureSet
     from gan_baselines.inference import translate
@@ -51,7 +51,8 @@ def _from_labels(weights: Any, data: Path, count: int) -> list[Tensor]:
     return [translate(net, maps, weights.multiple) for maps in torch.cat(sides, 1)]
 
 
-def _from_noise(weights: Any, source: Any, count: int) -> list[Tensor]:
+def from_noise(weights: Any, source: Any, count: int) -> list[Tensor]:
+    """Pictures from noise, under the classes or captions of the first pictures of `source`."""
     from gan_baselines.data.marks import marked
     from gan_baselines.evaluate import enlarged
     from gan_baselines.inference import sample
@@ -64,8 +65,3 @@ def _from_noise(weights: Any, source: Any, count: int) -> list[Tensor]:
 
 def _takes(model: Any) -> bool:
     return hasattr(model, "classes") or hasattr(model, "words")
-
-
-def _objects(scenes: Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (scenes / "scenes.jsonl").read_text().splitlines()]
-    return {Path(line["picture"]).name: line["object"] for line in lines}

@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 
 from eval.bench.files import read
@@ -72,7 +73,7 @@ def labels(
 ) -> None:
     """Write label maps of scenes: 0 background, 1 and up the objects in the judge's order."""
     allowed = "a folder that `freectl mini scenes` wrote"
-    lines = parsed(scenes / "scenes.jsonl", _scenes, allowed, "--scenes")
+    lines = parsed(scenes / "scenes.jsonl", scene_lines, allowed, "--scenes")
     meant = [line for line in lines if line.picture.parent.as_posix() == part]
     if not meant:
         raise InputError("--part", f"'{part}'", ", ".join(sorted({line.picture.parent.as_posix() for line in lines})))
@@ -83,8 +84,7 @@ def labels(
     except OSError as error:
         raise InputError("--out", f"'{out}', {error.strerror or error}", "a writable folder") from error
     for line in meant:
-        inside = np.asarray(read(scenes / line.mask, "--scenes").convert("L")) > MIDDLE
-        write_picture(out / f"{line.picture.stem}.png", Image.fromarray((inside * line.label).astype(np.uint8)))
+        write_picture(out / f"{line.picture.stem}.png", Image.fromarray(label_map(scenes, line)))
     sys.stdout.write(f"{len(meant)} label maps in {out}\n")
 
 
@@ -96,7 +96,17 @@ class SceneLine(NamedTuple):
     label: int
 
 
-def _scenes(text: str) -> list[SceneLine]:
+def label_map(scenes: Path, line: SceneLine) -> NDArray[np.uint8]:
+    """Labels (H, W) of a scene in the folder `scenes`: 0 background, else the object's.
+
+    Raises:
+        InputError: its mask cannot be read.
+    """
+    inside = np.asarray(read(scenes / line.mask, "--scenes").convert("L")) > MIDDLE
+    return (inside * line.label).astype(np.uint8)
+
+
+def scene_lines(text: str) -> list[SceneLine]:
     """Lines of scenes.jsonl; ValueError where one does not fit."""
     found, objects = [], list(OBJECTS)
     for line in map(json.loads, text.splitlines()):

@@ -13,6 +13,7 @@ class CycleGan(Model):
     `one_discriminator` judges both collections (tells neither from the other, only real from made).
     `cycles` forward keeps |F(G(a)) - a| alone, backward |G(F(b)) - b| (its table 4). `lambda_latent` weighs a cycle of
     codes, |z_F(G(a)) - z_G(a)|, z being the middle of a generator; ours, after the lectures' outlook.
+    `lambda_gan` 0 leaves the cycle alone.
     `form_a`, `form_b` say what pictures are: rgb, grey (of 8 or 16 bits) or rgba; the identity loss and one
     discriminator ask for equal channels.
     """
@@ -23,6 +24,7 @@ class CycleGan(Model):
     norm: Norm = Norm(kind="instance")
     loss: LossMode = "lsgan"
     cycle_norm: Literal["l1", "l2"] = "l1"
+    lambda_gan: float = Field(default=1.0, ge=0)
     lambda_cycle: float = Field(default=10.0, ge=0)
     lambda_identity: float = Field(default=0.5, ge=0)
     lambda_latent: float = Field(default=0.0, ge=0)

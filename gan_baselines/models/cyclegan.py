@@ -60,7 +60,8 @@ class CycleGanModel(GanModel):
         terms: Terms = {}
         for source, target in SIDES:
             judgement = self.discriminators[target](fakes[target])
-            terms[f"G_{source}{target}"] = adversarial(self.config, judgement)
+            if self.config.lambda_gan:
+                terms[f"G_{source}{target}"] = self.config.lambda_gan * adversarial(self.config, judgement)
             if self.config.cycles in ("both", "forward" if source == "A" else "backward"):
                 cycle = self.generators[target + source](fakes[target])
                 terms[f"cycle_{source}"] = self.cycle_term(source, batch[source], cycle, judgement, progress)

@@ -37,7 +37,8 @@ def test_every_planned_run_has_valid_settings_and_the_groups_budget(name, tmp_pa
 def test_every_planned_model_has_a_task_and_settings_of_its_own():
     for name, (model, *_) in PLAN["runs"].items():
         assert model in PLAN["common"]
-        assert tasks.task_of(name, PLAN) in ("paired", "unpaired", "answers", "sources", *tasks.OF_SCENES)
+        painted = ("maps-paired", "maps-unpaired", "photos-paired")
+        assert tasks.task_of(name, PLAN) in ("paired", "unpaired", "answers", "sources", *painted, *tasks.OF_SCENES)
     sources = [text for run in PLAN["runs"].values() for text in run[2] if "_from=" in text]
     assert all(text.split("{out}/")[1].split("{seed}")[0] in PLAN["runs"] for text in sources)
 
@@ -53,7 +54,8 @@ MEASURED = {
 
 def test_data_of_every_task_and_what_its_runs_are_measured_by(tmp_path):
     data = {"scenes": 30, "seed": 1, "styles": ["noto", "fluent"], "test_objects": ["cat", "dog", "bear"]}
-    plan = {"data": data, "tasks": PLAN["tasks"], "runs": {name: [name, "g", []] for name in MEASURED}}
+    groups = dict.fromkeys(MEASURED, "g") | {"bicyclegan": "answers"}
+    plan = {"data": data, "tasks": PLAN["tasks"], "runs": {name: [name, groups[name], []] for name in MEASURED}}
     wanted = {tasks.task_of(name, plan) for name in MEASURED}
     folders = tasks.make_data(tmp_path, plan, wanted)
     assert set(folders) == {"labelled", "answers", "captioned", "paired"}

@@ -254,6 +254,10 @@ def test_cycles_of_one_direction(cycles, kept):
     terms = net.generator_terms(x, net.generate(x, 0), 0)
     assert {name for name in terms if name.startswith("cycle")} == {f"cycle_{side}" for side in kept}
     assert {"G_AB", "G_BA", "identity_A", "identity_B"} < set(terms)
+    without = model("cyclegan", f"model.cycles={cycles}", "model.lambda_gan=0")
+    without.load_state_dict(net.state_dict())
+    left = without.generator_terms(x, without.generate(x, 0), 0)
+    assert left == {name: value for name, value in terms.items() if not name.startswith("G_")}
 
 
 def test_one_discriminator_judges_both_sides_and_is_stored_for_each(data, tmp_path):
