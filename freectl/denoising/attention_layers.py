@@ -170,13 +170,14 @@ class AttentionLayer:
                 whole[..., count:] = _counted(seen, asking, q.device)
             allowed = whole[:, None]
         hidden = scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self._scale(network, q))
-        return self._projected(network, hidden)
+        return self._projected(network, hidden, seen)
 
     def added(self, network: nn.Module, change: Tensor, seen: Seen, rows: slice, size: Size) -> Tensor:
         """What a change of `weights` adds to the output of the picture's tokens, (B, tokens, channels)."""
         hidden = change @ self._tokens(seen, rows, "v", "text", size)
         # the projection is linear up to its bias, so the change goes through it alone: what adapters add stays
-        return self._projected(network, hidden) - self._projected(network, torch.zeros_like(hidden))
+        nothing = torch.zeros_like(hidden)
+        return self._projected(network, hidden, seen) - self._projected(network, nothing, seen)
 
     def of_picture(self, output: Tensor, rows: slice, size: Size) -> Tensor:
         """A view of the picture's tokens (B, tokens, channels) of some rows in what passes `output`."""
@@ -220,13 +221,15 @@ class AttentionLayer:
     def _scale(self, network: nn.Module, queries: Tensor) -> float:
         return float(getattr(network.get_submodule(self.name), "scale", queries.shape[-1] ** -0.5))
 
-    def _projected(self, network: nn.Module, hidden: Tensor) -> Tensor:
+    def _projected(self, network: nn.Module, hidden: Tensor, seen: Seen) -> Tensor:
         joined = hidden.transpose(1, 2).flatten(2)
         if not self.projection:
             return joined
         project: Any = network.get_submodule(self.projection)
+        # weights may rest in another dtype than they run in (layerwise casting); values are linear layers' outputs
+        computed = seen[(self.text or self.picture)["v"]].dtype
         # `forward` leaves hooks alone: they are for the batch that the layer sees
-        found = project.forward(joined.to(next(project.parameters()).dtype)).to(joined.dtype)
+        found = project.forward(joined.to(computed)).to(joined.dtype)
         at_layer = self.output == self.name
         return found / getattr(network.get_submodule(self.name), "rescale_output_factor", 1) if at_layer else found
 

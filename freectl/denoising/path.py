@@ -237,8 +237,9 @@ class RectifiedFlow(Path):
 
     def on(self, steps: int, **grid: Any) -> Self:
         """The scheduler's grid; `grid` are further arguments of its `set_timesteps`, such as sigmas or mu."""
-        if steps < 1:
-            raise InputError("--steps", str(steps), "1 or more")
+        least = 2 if self.scheduler.config.get("shift_terminal") else 1  # one level cannot end both at 1 and below
+        if steps < least:
+            raise InputError("--steps", str(steps), f"{least} or more")
         scheduler = copy.copy(self.scheduler)
         scheduler.set_timesteps(steps, **grid)
         return replace(self, times=tuple(float(t) for t in scheduler.timesteps))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.models.normalization import RMSNorm
-from flow_toy import sd3_pipeline
+from flow_toy import sd3_pipeline, sd3_transformer
 from PIL import Image
 
 import freectl
@@ -172,22 +172,47 @@ def test_conditions_give_structure_to_noise(run):
     assert (made.images[0] - made.images[1]).abs().max() > 1e-2
 
 
-def test_a_first_edit_costs_what_is_counted(pipe, run):
+def share_of(network: Any, size: tuple[int, int], tokens: int) -> float:
+    """Of a row that ends behind the last tapped block."""
+    shapes = {"hidden_states": (1, 4, *size), "timestep": (1,), "encoder_hidden_states": (1, tokens, 32),
+              "pooled_projections": (1, 32)}  # fmt: skip
+    inputs = tuple((name, torch.Size(shape)) for name, shape in shapes.items())
+    return early_share(network, tuple(SD3.structure_sites(network)), inputs)
+
+
+def first_rows(path: Any, settings: Settings, share: float) -> tuple[float, int]:
+    """Rows of a first edit with cached bases, and guided steps.
+
+    The inversion passes all guided levels but the noisiest, whose reference ends early; the sibling has two rows a step
+    down to the last guided one, the edit two a step.
+    """
+    guided, steps = guided_timesteps(path.times, settings, path), len(path.times)
+    sibling = 2 * (path.times.index(min(guided)) + 1)
+    return steps + share + sibling + 2 * steps, len(guided)
+
+
+def test_a_first_edit_costs_what_is_counted_and_a_repeat_two_rows_a_step(pipe, run):
     made = run(image=picture(5))
     engine = Engine(pipe)
     engine.size = SIZE
-    guided = guided_timesteps(engine.timesteps(STEPS), made.settings, engine.path(STEPS))
-    shapes = {"hidden_states": (1, 4, 12, 16), "timestep": (1,), "encoder_hidden_states": (1, 333, 32),
-              "pooled_projections": (1, 32)}  # fmt: skip
-    inputs = tuple((name, torch.Size(shape)) for name, shape in shapes.items())
-    share = early_share(engine.network, tuple(engine.family.structure_sites(engine.network)), inputs)
+    share = share_of(engine.network, (12, 16), 333)
     assert 0.2 < share < 0.6
-    sibling = 2 * (engine.timesteps(STEPS).index(min(guided)) + 1)
-    expected = STEPS + share + sibling + 2 * STEPS  # the inversion passes all guided levels but the noisiest
+    expected, guided = first_rows(engine.path(STEPS), made.settings, share)
     assert made.cost["row_forwards"] == pytest.approx(expected, abs=1e-3)
-    assert made.cost["row_backwards"] == len(guided)
+    assert made.cost["row_backwards"] == guided
     formula = FreeControl().row_forwards(STEPS, made.settings)
     assert rows_in(formula, share) == pytest.approx(expected, rel=0.15)
+    assert run(image=picture(5)).cost["row_forwards"] == 2 * STEPS
+
+
+def test_an_edit_of_stable_diffusion_35_medium_at_28_steps_costs_at_most_130_rows(pipe):
+    """At its depth and shift, by the count that the test above holds to a run: what a repeat leaves is 56."""
+    settings = FreeControl().resolved(Settings(), SD3)
+    share = share_of(sd3_transformer(depth=24, dual=13), (8, 8), 333)
+    rows, guided = first_rows(Engine(pipe).path(28), settings, share)
+    assert 0.3 < share < 0.5
+    assert rows == 28 + share + 40 + 56 <= 130
+    assert guided == 20
 
 
 def test_an_exception_leaves_no_hooks(pipe, run):

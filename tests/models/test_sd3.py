@@ -322,14 +322,6 @@ def test_a_lora_and_its_scale(toy, tmp_path):
     assert (half - free).abs().max() > 1e-3
 
 
-def test_sequential_offload_gives_the_same_latents(toy, pipe):
-    from accelerate import cpu_offload
-
-    away = copy.deepcopy(pipe)
-    cpu_offload(away.transformer, execution_device=torch.device("cpu"))
-    torch.testing.assert_close(sdedit(away, latents=noise()), sdedit(pipe, latents=noise()))
-
-
 @pytest.mark.parametrize(
     ("options", "match"),
     [

@@ -1,4 +1,4 @@
-"""The contract of pipelines on packed transformers: folders, files, callbacks, embeddings, LoRA, offload."""
+"""The contract of pipelines on packed transformers: folders, files, callbacks, embeddings, LoRA."""
 
 import copy
 import shutil
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import cpu_offload
 from diffusers.utils import convert_state_dict_to_diffusers
 from flux_kinds import KINDS, LENGTH, STEPS, picture, wrapped
 from peft import LoraConfig
@@ -217,14 +216,6 @@ def test_a_lora_and_its_scale(toys, tmp_path):
         expected = toy.plainly(taught, toy.noise(), **scale)
         np.testing.assert_allclose(half, expected, atol=1e-5, err_msg=name)
         assert np.abs(half - free).max() > 1e-4
-
-
-def test_sequential_offload_gives_the_same_pictures(toys):
-    for name in ("klein",):
-        away = copy.deepcopy(toys[name].ours)
-        cpu_offload(away.transformer, execution_device=torch.device("cpu"))
-        got, expected = (toys[name].sdedit(pipe=pipe, latents=toys[name].noise()) for pipe in (away, toys[name].ours))
-        np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_what_is_longer_than_t5_reads_is_told_of(toys):
