@@ -131,6 +131,10 @@ def test_discriminators_are_asked_as_in_training(folder: Path) -> None:
                 for pair, more in zip(batches, extra, strict=True)]  # fmt: skip
         key = "a_real" if name == "cyclegan" else "d_real"
         assert found[key] == pytest.approx(torch.cat(real).mean().item(), abs=1e-5)
+    back = net.network.generators["BA"]
+    with torch.no_grad():
+        fake = [realness(net.model.loss, judge(back(b)).logits) for _, b in batches]
+    assert found["a_fake"] == pytest.approx(torch.cat(fake).mean().item(), abs=1e-5)
     assert found["h_fake"] + found["h_real"] == pytest.approx(1)
     assert found["h_real"] == pytest.approx(found["a_real"] / (found["a_real"] + found["a_fake"]))
 
