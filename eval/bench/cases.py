@@ -13,7 +13,7 @@ from PIL import Image
 from freectl.errors import unknown
 from freectl.mini.scene import Scene
 
-Layout = Literal["mini", "control", "pie", "ti2i", "plain"]
+Layout = Literal["mini", "control", "pie", "ti2i", "ctrl-x", "ctrl-x-pairs", "plain"]
 Picture = Callable[[], Image.Image]
 
 
@@ -89,8 +89,8 @@ class Bench:
 
     Attributes:
         name: as it was asked for.
-        layout: which scores it has: "mini" and "control" exact answers, "pie" and "ti2i" those of the papers, "plain"
-            those that need a picture and a prompt.
+        layout: which scores it has: "mini" and "control" exact answers, "pie", "ti2i", "ctrl-x" and "ctrl-x-pairs"
+            those of the papers, "plain" those that need a picture and a prompt.
         about: what a reader of the report should know.
         files: what all cases were read from, where answers depend on it.
     """
@@ -115,6 +115,11 @@ class Bench:
         """Whether its pictures are conditions, for methods of spatial control."""
         return any(case.is_condition for case in self.cases)
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether each of its conditions comes with a picture of the looks; methods that take one are given it."""
+        return paired(self.cases)
+
     @cached_property
     def digest(self) -> str:
         """sha256 over all cases and the contents of their files, in order: results of two digests do not mix."""
@@ -124,6 +129,11 @@ class Bench:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
+
+
+def paired(cases: Sequence[Case]) -> bool:
+    """Whether all are conditions with an appearance picture each."""
+    return bool(cases) and all(case.is_condition and case.appearance is not None for case in cases)
 
 
 def balanced(cases: Sequence[Case], count: int) -> list[Case]:

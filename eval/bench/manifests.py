@@ -4,6 +4,7 @@ A manifest: YAML or JSON lines with `image` and `prompt`, relative to it.
 """
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from eval.bench import pie, ti2i
+from eval.bench import ctrlx, pie, ti2i
 from eval.bench.cases import Bench, Case
 from eval.bench.files import read, safe_key
 from eval.bench.mini_files import NAMES, load_mini
@@ -21,6 +22,13 @@ from freectl.files import pictures
 from freectl.files.paths import check_file, is_file
 
 _MANIFEST = "a .yaml or .jsonl file of entries with image and prompt"
+PUBLISHED: dict[str, tuple[Callable[[Path], Bench], str]] = {
+    "pie": (pie.load_pie, pie.LAYOUT),
+    "imagenet-r-ti2i": (ti2i.load_ti2i, ti2i.LAYOUT),
+    "ctrl-x": (ctrlx.load_prompts, ctrlx.LAYOUT),
+    "ctrl-x-pairs": (ctrlx.load_pairs, ctrlx.LAYOUT),
+}
+"""Published benchmarks: the reader of the folder `--data`, and what lies in it."""
 
 
 class Entry(BaseModel):
@@ -88,16 +96,17 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
     """
     if conditions is not None and name != "imagenet-r-ti2i":
         raise InputError("--conditions", f"given for {name}", "nothing, or --bench imagenet-r-ti2i")
-    if name in ("pie", "imagenet-r-ti2i"):
+    if name in PUBLISHED:
+        load, layout = PUBLISHED[name]
         if data is None:
-            raise InputError("--data", "nothing", pie.LAYOUT if name == "pie" else ti2i.LAYOUT)
-        return pie.load_pie(data) if name == "pie" else ti2i.load_ti2i(data, conditions)
+            raise InputError("--data", "nothing", layout)
+        return load(data) if conditions is None else ti2i.load_ti2i(data, conditions)
     if data is not None:
-        raise InputError("--data", f"given for {name}", "nothing, or --bench pie or imagenet-r-ti2i")
+        raise InputError("--data", f"given for {name}", f"nothing, or --bench {', '.join(PUBLISHED)}")
     if name.partition(":")[0] in ("mini", "mini-held-out", "mini-style", "mini-control"):
         return load_mini(name)
     if not is_file(name):
-        allowed = f"{NAMES}, pie, imagenet-r-ti2i, or {_MANIFEST}"
+        allowed = f"{NAMES}, {', '.join(PUBLISHED)}, or {_MANIFEST}"
         raise InputError("--bench", f"'{name}', neither a name nor a file", allowed)
     return load_manifest(Path(name))
 

@@ -22,8 +22,9 @@ def load_ti2i(folder: Path, conditions: Path | None = None) -> Bench:
 
     Args:
         conditions: a folder with the same relative paths (.png allowed) that holds, say, the edges or depth of each
-            picture: methods then follow those as `freectl control` does, and structure is still compared with the
-            pictures themselves.
+            picture, or a folder of several such (canny, hed, sketch, depth, normal: the columns of FreeControl's
+            Table 1): methods then follow those as `freectl control` does, and structure is still compared with the
+            pictures themselves. Kinds of cases are then the folders' names.
 
     Raises:
         InputError: a file is missing or of another layout.
@@ -32,11 +33,15 @@ def load_ti2i(folder: Path, conditions: Path | None = None) -> Bench:
     entries = parsed(path, yaml.safe_load, LAYOUT)
     if not isinstance(entries, list):
         raise InputError("--data", f"'{path}', not a list", LAYOUT)
+    shown = _kinds(conditions, folder) if conditions else [None]
     try:
-        cases = tuple(case for entry in entries for case in _ti2i_cases(entry, folder, conditions))
+        cases = tuple(case for one in shown for entry in entries for case in _ti2i_cases(entry, folder, one))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError("--data", f"'{path}' with an entry that does not fit ({error!r})", LAYOUT) from error
-    what = "ImageNet-R-TI2I" + (f", conditions of {conditions.name}" if conditions else "")
+    named = ", ".join(one.name for one in shown if one)
+    what = "ImageNet-R-TI2I" + (f", conditions of {named}" if named else "")
+    if conditions:  # a first few of a kind are then of different pictures
+        cases = tuple(sorted(cases, key=lambda case: case.key.rpartition("-")[2]))
     return Bench("imagenet-r-ti2i", "ti2i", cases, what)
 
 
@@ -46,10 +51,11 @@ def _ti2i_cases(entry: dict[str, Any], folder: Path, conditions: Path | None) ->
     rendition, kind = picture.stem.split("_")[0], picture.parent.name
     source_prompt = given or f"{_article(rendition)} {rendition} of {_article(kind)} {kind}"
     structure = _condition_of(picture.relative_to(folder), conditions) if conditions else picture
+    name, shown = f"{kind}-{picture.stem}", conditions.resolve().name if conditions else None
     for index, prompt in enumerate(entry["target_prompts"]):
         yield Case(
-            key=safe_key(f"{kind}-{picture.stem}-{index}"),
-            kind=kind,
+            key=safe_key(f"{shown.lower()}-{name}-{index}" if shown else f"{name}-{index}"),
+            kind=shown.lower() if shown else kind,
             source_prompt=source_prompt,
             prompt=prompt,
             picture=partial(read, structure),
@@ -73,6 +79,15 @@ def _ti2i_picture(stored: str | None, source_prompt: str | None, folder: Path) -
             if own.exists():
                 return own
     raise InputError("--data", f"no file '{folder.joinpath(*parts)}'", LAYOUT)
+
+
+def _kinds(conditions: Path, folder: Path) -> list[Path]:
+    """Folders of one kind of condition each: those inside, unless they are the classes of the data themselves."""
+    if not conditions.is_dir():
+        raise InputError("--conditions", f"'{conditions}'", "a folder, of one kind of condition or with one a kind")
+    own = sorted(path for path in conditions.iterdir() if path.is_dir())
+    classes = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
+    return [conditions] if not own or classes & {path.name.lower() for path in own} else own
 
 
 def _condition_of(relative: Path, conditions: Path) -> Path:

@@ -65,7 +65,10 @@ def report(
 
 
 def published_for(layout: str) -> dict[str, Any] | None:
-    """The papers' numbers for benchmarks of a layout, or None."""
+    """The papers' numbers for benchmarks of a layout, with "costs" where some are told of its methods; or None."""
     import yaml
 
-    return yaml.safe_load(PUBLISHED.read_text(encoding="utf-8")).get(layout)
+    everything = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    costs = [table for table in everything["cost"]["tables"] if layout in table.get("beside", ())]
+    found = everything.get(layout)
+    return found and found | ({"costs": everything["cost"] | {"tables": costs}} if costs else {})

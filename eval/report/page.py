@@ -10,7 +10,8 @@ from eval.report.html import note, section
 from eval.report.overview import overview
 from eval.report.pictures import grid
 from eval.report.plots import plots
-from eval.report.sets import published_tables, set_tables
+from eval.report.published import published_tables
+from eval.report.sets import set_tables
 from eval.results.reading import SETTINGS, Results
 
 TEMPLATE = Path(__file__).with_name("template.html")

@@ -1,12 +1,11 @@
-"""Scores of whole sets of pictures, and the papers' tables beside ours."""
+"""Scores of whole sets of pictures."""
 
 from html import escape
 from typing import Any
 
-from eval.report.html import cell, note, table
+from eval.report.html import note, table
 from eval.results.reading import Results
-from eval.results.summary import summary
-from eval.scores.measures import DISTRIBUTION, FEWEST, SETS, SMALL_SET, Measure, measure
+from eval.scores.measures import DISTRIBUTION, FEWEST, SETS, SMALL_SET, Measure
 
 
 def set_tables(results: Results) -> str:
@@ -49,27 +48,3 @@ def _of_folder(found: dict[str, Any], labels: dict[str, str]) -> str:
 def _printed(one: Measure, row: dict[str, Any]) -> float | None:
     """A set's score, unless it has too few pictures for it."""
     return None if one.key in DISTRIBUTION and row["count"] < FEWEST else row.get(one.key)
-
-
-def published_tables(results: Results, published: dict[str, Any]) -> str:
-    """Our rows above the papers' rows, in the papers' columns."""
-    columns = [measure(results.layout, key) for key in published["columns"]]
-    ours = [
-        [escape(row.variant), "this run", *(cell(one, row.scores.get(one.key)) for one in columns)]
-        for row in summary(results)
-    ]
-    parts = [table("This run", ["method", "evidence", *columns], ours)]
-    for printed in published["tables"]:
-        lines = []
-        for row in printed["rows"]:
-            unsure = row.get("unsure", [])
-            values = [
-                ("-" if value is None else f"{value:.{one.digits}f}") + (" (U)" if one.key in unsure else "")
-                for one, value in zip(columns, row["values"], strict=True)
-            ]
-            lines.append([escape(row["method"]), printed["evidence"], *values])
-        made = table(printed["title"], ["method", "evidence", *columns], lines, "published")
-        parts.append(f"<h3>{escape(printed['title'])}</h3>{made}")
-        parts.append(note(f"Source: {printed['source']}."))
-    legend = "Evidence: P read in the paper, S secondary (to be checked before it is quoted), U not verified."
-    return "".join([*parts, note(legend)])

@@ -43,6 +43,8 @@ class Seconds(_Form):
 
     total: Number
     load: Number
+    analysis: Number | None = None
+    synthesis: Number | None = None
 
 
 class Cost(_Form):

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from eval.results.reading import Line, Results
 from eval.scores.intervals import Estimate, difference, estimate, share, share_difference
-from eval.scores.measures import COSTS, MEMORY, measure
+from eval.scores.measures import COSTS, MEMORY, PAPERS_COSTS, measure
 from freectl.errors import InputError
+
+STAGES = {"preprocess_seconds": "analysis", "run_seconds": "synthesis"}
+"""Costs that are the seconds of one stage of an edit."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,11 @@ class Row:
 
 def cost_of(line: Line, key: str) -> float | None:
     """A line's cost: seconds of its stages without loading, or an entry of the cost record."""
+    seconds = line["cost"]["seconds"]
     if key == "seconds":
-        return line["cost"]["seconds"]["total"] - line["cost"]["seconds"]["load"]
+        return seconds["total"] - seconds["load"]
+    if key in STAGES:
+        return seconds.get(STAGES[key])
     return line["cost"].get(key)
 
 
@@ -39,9 +45,9 @@ def summary(results: Results) -> list[Row]:
     for variant, lines in results.by_variant.items():
         own = list(lines.values())
         costs = {}
-        for one in COSTS:
+        for one in (*COSTS, *PAPERS_COSTS):
             values = [value for line in own if (value := cost_of(line, one.key)) is not None]
-            pick = max if one is MEMORY else statistics.median
+            pick = max if one.key == MEMORY.key else statistics.median
             costs[one.key] = pick(values) if values else None
         place = _place(own[0], swept.get(own[0]["curve"], []))
         rows.append(Row(variant, own[0]["curve"], len(own), scores_of(results, own), costs, place))

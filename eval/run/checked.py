@@ -20,6 +20,7 @@ class Checked:
         mask: "none"; "attention", where the source's object is seen; or "exact", the case's own object mask.
         concept: "source": bases of the object of the source; "none": the family's general ones.
         appearance: "example": the case's picture whose looks are taken; what methods of pictures do by default.
+        kinds: of the cases that it is asked for; empty for all.
     """
 
     variant: Variant
@@ -30,19 +31,23 @@ class Checked:
     guidance_scale: float | None = None
     negative_prompt: str = ""
     appearance: str = "none"
+    kinds: tuple[str, ...] = ()
 
     def applies(self, case: Case) -> bool:
-        """Any case, unless the settings need what it lacks."""
+        """Any case of its kinds, unless the settings need what it lacks."""
+        if self.kinds and case.kind not in self.kinds:
+            return False
         lacks_mask = self.mask == "exact" and case.scenes is None and case.control is None
         lacks_picture = self.appearance == "example" and case.appearance is None
         return not lacks_mask and not lacks_picture and not (self.concept == "source" and case.concept is None)
 
 
-def check(variant: Variant, control: bool = False) -> Checked:
+def check(variant: Variant, control: bool = False, paired: bool = False) -> Checked:
     """Check a variant that is no trained generator without loading weights; imports torch.
 
     Args:
         control: whether it is to follow conditions, as in `freectl control`.
+        paired: whether each comes with an appearance picture: methods that take one are given it by default.
 
     Raises:
         InputError: unknown method, preset or setting; a value out of range; an input the method does not use.
@@ -63,7 +68,9 @@ def check(variant: Variant, control: bool = False) -> Checked:
     mask = _choice("mask", values.pop("mask", "none"), MASKS)
     concept = _choice("concept", values.pop("concept", "source" if mask == "attention" else "none"), CONCEPTS)
     outside = variant.method in methods.OUTSIDE
-    looks = _choice("appearance", values.pop("appearance", "example" if outside else "none"), APPEARANCES)
+    given_looks = outside or (paired and "appearance_image" in method.inputs)
+    looks = _choice("appearance", values.pop("appearance", "example" if given_looks else "none"), APPEARANCES)
+    kinds = tuple(one.strip() for one in values.pop("kinds", "").split("+") if one.strip())
     # methods outside read no words
     scale = None if outside else _scale(values.pop("guidance_scale", None))
     negative = "" if outside else values.pop("negative_prompt", "")
@@ -73,10 +80,13 @@ def check(variant: Variant, control: bool = False) -> Checked:
     given = [name for name, value in inputs.items() if value != "none"]
     if control and "conditions" in method.inputs:
         # of a condition, whose mask and concept are the condition's own
-        given = ["conditions", *(name for name in given if name == "appearance_image")]
+        given = [
+            "conditions",
+            *(name for name in given if name not in ("mask", "concept") or name not in method.inputs),
+        ]
     method.check(settings, given)
     settings = method.resolved(settings) if outside else settings
-    return Checked(variant, method, settings, mask, concept, scale, negative, looks)
+    return Checked(variant, method, settings, mask, concept, scale, negative, looks, kinds)
 
 
 def _choice(key: str, value: str, allowed: tuple[str, ...]) -> str:

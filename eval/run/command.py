@@ -30,13 +30,14 @@ def run(
     bench: Annotated[
         str,
         typer.Option(
-            help="mini[:SEED], mini-held-out, mini-style:FROM:TO, mini-control[:SEED], pie, imagenet-r-ti2i, or a "
-            "manifest."
+            help="mini[:SEED], mini-held-out, mini-style:FROM:TO, mini-control[:SEED], pie, imagenet-r-ti2i, ctrl-x, "
+            "ctrl-x-pairs, or a manifest."
         ),
     ] = "mini",
-    data: Annotated[Path | None, typer.Option(help="Folder of pie or imagenet-r-ti2i.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of pie, imagenet-r-ti2i, ctrl-x or ctrl-x-pairs.")] = None,
     conditions: Annotated[
-        Path | None, typer.Option(help="Condition pictures of imagenet-r-ti2i, under the pictures' names.")
+        Path | None,
+        typer.Option(help="Of imagenet-r-ti2i: a folder of pictures under its names, or with one a condition."),
     ] = None,
     subset: Annotated[int | None, typer.Option(help="This many cases, balanced over edit types.", min=1)] = None,
     kinds: Annotated[str | None, typer.Option(help="Only these edit types, with commas between.")] = None,

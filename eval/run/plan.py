@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.bench.cases import Bench, Case
+from eval.bench.cases import Bench, Case, paired
 from eval.gans import GAN
 from eval.run.checked import check
 from eval.run.variants import Variant
-from freectl.errors import InputError
+from freectl.errors import InputError, unknown
 
 Task = tuple[str, str]
 """(case key, variant label)."""
@@ -61,7 +61,11 @@ class Plan:
             if variant.method == GAN:
                 self._check_gan(variant, bench)
                 continue
-            asked = check(variant, bench.is_control)
+            asked = check(variant, bench.is_control, bench.is_paired)
+            known = {case.kind for case in bench.cases}
+            for kind in asked.kinds:
+                if kind not in known:
+                    raise unknown("--set kinds", kind, known)
             if variant.method in CONTROL:
                 check_trained(asked.method, asked.settings, source)
 
@@ -80,8 +84,8 @@ class Plan:
         """Pairs that can be asked for; all variants of a case in a row, kinds in turn, so that a part is balanced."""
         from eval.gans.given import applies, parse_styles
 
-        control = any(case.is_condition for case in cases)
-        asked = {one.label: None if one.method == GAN else check(one, control) for one in self.variants}
+        control, pairs = any(case.is_condition for case in cases), paired(cases)
+        asked = {one.label: None if one.method == GAN else check(one, control, pairs) for one in self.variants}
         styles = parse_styles(self.gan_styles)
 
         def fits(label: str, case: Case) -> bool:

@@ -64,7 +64,7 @@ class Workshop:
                 from eval.run.runners import ControlRunner, DiffusionRunner
 
                 kind = ControlRunner if self.bench.is_control else DiffusionRunner
-                self._runners[label] = kind(self.model, check(variant, self.bench.is_control))
+                self._runners[label] = kind(self.model, check(variant, self.bench.is_control, self.bench.is_paired))
         return self._runners[label]
 
     def do(self, task: Task) -> dict[str, Any]:

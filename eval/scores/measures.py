@@ -99,6 +99,20 @@ _TI2I = (
     Measure("lpips", "LPIPS", 0, 3, 1.0, "to what the method was given; with conditions, higher means less leakage"),
     *_CHANGE,
 )
+_CTRLX_SELF = Measure(
+    "self_similarity", "self-sim.", -1, 3, 1.0, "DINO ViT-B/8 keys, result against the structure picture, at 512 px"
+)
+_CTRLX = (
+    _CTRLX_SELF,
+    Measure("clip", "CLIP", 1, 3, 1.0, "raw cosine of result and prompt"),
+    Measure("lpips", "LPIPS", 1, 3, 1.0, "to the structure picture; higher means less leakage"),
+    *_CHANGE,
+)
+_CTRLX_PAIRS = (
+    _CTRLX_SELF,
+    Measure("dino_i", "DINO-I", 1, 3, 1.0, "cosine of DINO ViT-B/8 class tokens, result and appearance picture"),
+    *_CTRLX[1:],
+)
 _PIE_BACKGROUND = (
     Measure("psnr", "PSNR", 1, 2, 1.0, f"background, in PIE-Bench's convention: {_TIMES}; {_EQUAL}"),
     Measure("lpips_x1e3", "LPIPS x10³", -1, 2, 1.0, "background, in PIE-Bench's convention"),
@@ -119,6 +133,8 @@ MEASURES: dict[Layout, tuple[Measure, ...]] = {
     "control": _CONTROL,
     "ti2i": _TI2I,
     "pie": _PIE,
+    "ctrl-x": _CTRLX,
+    "ctrl-x-pairs": _CTRLX_PAIRS,
     "plain": _PLAIN,
 }
 
@@ -127,6 +143,13 @@ ROWS = Measure("row_forwards", "row forwards", -1, 0, 1.0, "median; one latent t
 BACKWARDS = Measure("row_backwards", "row backwards", -1, 0, 1.0, "median")
 MEMORY = Measure("peak_memory_mb", "peak MiB", -1, 0, 1.0, "highest; the whole process's on a CPU")
 COSTS = (SECONDS, ROWS, BACKWARDS, MEMORY)
+PAPERS_COSTS = (
+    Measure("preprocess_seconds", "preprocess s", -1, 2, 1.0, "median wall seconds of inversions and the like"),
+    Measure("run_seconds", "run s", -1, 2, 1.0, "median wall seconds of the sampling"),
+    replace(SECONDS, title="total s"),
+    replace(MEMORY, title="peak GiB", digits=2, scale=1 / 1024),
+)
+"""Costs in the columns that papers print, in the order of `cost` in prompts/published.yaml."""
 
 SMALL_SET = 1000
 """Pictures below which FID is too biased to lead."""
@@ -147,6 +170,8 @@ ACCURACY: dict[Layout, str] = {
     "mini": "target",
     "control": "words",
     "ti2i": "clip",
+    "ctrl-x": "clip",
+    "ctrl-x-pairs": "dino_i",
     "plain": "clip",
     "pie": "clip_edited",
 }
@@ -155,6 +180,8 @@ STRUCTURE: dict[Layout, tuple[str, ...]] = {
     "mini": ("self_similarity", "mse"),
     "control": ("outline",),
     "ti2i": ("self_similarity",),
+    "ctrl-x": ("self_similarity",),
+    "ctrl-x-pairs": ("self_similarity",),
     "plain": ("self_similarity",),
     "pie": ("structure_x1e3",),
 }
@@ -162,7 +189,9 @@ STRUCTURE: dict[Layout, tuple[str, ...]] = {
 BY_KIND: dict[Layout, tuple[str, ...]] = {
     "mini": ("target", "all_right", "iou", "mse"),
     "control": ("words", "object", "outline"),
-    "ti2i": ("self_similarity", "clip"),
+    "ti2i": ("self_similarity", "clip", "lpips"),
+    "ctrl-x": ("self_similarity", "clip", "lpips"),
+    "ctrl-x-pairs": ("self_similarity", "dino_i"),
     "plain": ("self_similarity", "clip"),
     "pie": ("structure_x1e3", "clip_edited"),
 }

@@ -14,6 +14,7 @@ from eval.scores.metrics import (
     ClipNetwork,
     KeyNetwork,
     MetricResult,
+    class_similarity,
     clip_accuracy,
     clip_directional,
     clip_distance,
@@ -31,8 +32,12 @@ from eval.scores.metrics import (
 from eval.scores.metrics.pixels import Convention
 from eval.scores.metrics.self_similarity import Mode
 
-LPIPS_NET: dict[str, Literal["alex", "squeeze"]] = {"ti2i": "alex", "plain": "alex", "pie": "squeeze"}
-"""Backbone by layout: "squeeze" in PIE-Bench's code, "alex" elsewhere."""
+
+def lpips_net(layout: str) -> Literal["alex", "squeeze"]:
+    """Backbone by layout: "squeeze" in PIE-Bench's code, "alex" elsewhere."""
+    return "squeeze" if layout == "pie" else "alex"
+
+
 BACKGROUND: dict[Convention, tuple[tuple[str, float], ...]] = {
     "pie": (("psnr", 1.0), ("mse_x1e4", 1e4), ("ssim_x1e2", 1e2)),
     "masked": (("background_psnr", 1.0), ("background_mse", 1.0), ("background_ssim", 1.0)),
@@ -120,6 +125,12 @@ def clip_scores(name: str, device: str = "cpu") -> ClipScores:
 def dino_structure(mode: Mode, device: str = "cpu") -> PictureDistance:
     """Self-similarity of DINO ViT-B/8; see `eval.scores.metrics.load_dino` for errors."""
     return structure(load_dino(device), mode)
+
+
+def dino_likeness(device: str = "cpu") -> PictureDistance:
+    """DINO-I; see `eval.scores.metrics.load_dino` for errors."""
+    network = load_dino(device)
+    return PictureDistance(network.name, lambda a, b, _keep: class_similarity(a, b, network))
 
 
 def lpips_distance(net: Literal["alex", "squeeze"]) -> PictureDistance:

@@ -1,6 +1,7 @@
 """Scores of results that have no exact answer: PIE-Bench, ImageNet-R-TI2I and one's own pictures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image, ImageChops
@@ -82,6 +83,38 @@ class PieScorer(PictureScorer):
             **change_scores(self.clip, case, result, picture),
         }
         return Scored(rounded(scores))
+
+
+CTRLX_SIDE = 512
+
+
+class CtrlXScorer(PictureScorer):
+    """Ctrl-X's scores, as its evaluation code takes them: all pictures at 512 x 512 px first, bilinear.
+
+    Its code feeds LPIPS pictures of 0 to 1 where the network expects -1 to 1, which is not done here.
+
+    Args:
+        likeness: DINO-I, of cases with an appearance picture; None where it could not be loaded.
+        others: `PictureScorer`'s.
+    """
+
+    def __init__(self, *others: Any, likeness: Distance | None = None, **named: Any) -> None:
+        super().__init__(*others, **named)
+        self.likeness = likeness
+        self.networks |= {"DINO-I": likeness.name} if likeness else {}
+
+    def __call__(self, case: Case, result: Image.Image) -> Scored:
+        """Scores of `result`."""
+        given, looks, made = _shrunk(case.picture()), case.appearance, _shrunk(result)
+        scores = super().__call__(replace(case, picture=lambda: given, original=lambda: given), made).scores
+        if looks is None:
+            return Scored(scores)
+        likeness = self.likeness(made, _shrunk(looks())) if self.likeness else None
+        return Scored(scores | rounded({"dino_i": likeness}))
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    return picture.resize((CTRLX_SIDE, CTRLX_SIDE), Image.Resampling.BILINEAR)
 
 
 def background_scores(

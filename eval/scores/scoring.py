@@ -6,7 +6,7 @@ from eval.bench.cases import Layout
 from eval.scores.base import Scorer, optional
 from eval.scores.control import ControlScorer
 from eval.scores.mini import MiniScorer
-from eval.scores.pictures import PictureScorer, PieScorer
+from eval.scores.pictures import CtrlXScorer, PictureScorer, PieScorer
 
 
 def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) -> Scorer:
@@ -36,6 +36,11 @@ def scorer_for(layout: Layout, device: str = "auto", clip: str | None = None) ->
     scores = optional(lambda: networks.clip_scores(clip or DEFAULT, found), "CLIP", notes)
     mode: Literal["pie", "splice"] = "pie" if layout == "pie" else "splice"
     dino = optional(lambda: networks.dino_structure(mode, found), "self-similarity", notes)
-    perceptual = optional(lambda: networks.lpips_distance(networks.LPIPS_NET[layout]), "LPIPS", notes)
+    perceptual = optional(lambda: networks.lpips_distance(networks.lpips_net(layout)), "LPIPS", notes)
+    if layout in ("ctrl-x", "ctrl-x-pairs"):
+        likeness = None
+        if layout == "ctrl-x-pairs":
+            likeness = optional(lambda: networks.dino_likeness(found), "DINO-I", notes)
+        return CtrlXScorer(scores, dino, perceptual, notes=notes, likeness=likeness)
     scorer = PieScorer if layout == "pie" else PictureScorer
     return scorer(scores, dino, perceptual, networks.background_distances(perceptual), notes)

@@ -19,12 +19,12 @@ from eval.scores.networks import to_tensor
 
 EXACT: tuple[Layout, ...] = ("mini", "control")
 """Layouts with exact answers, and the embedded world's networks."""
-SIDE: dict[Layout, int] = {"mini": 64, "control": 64, "pie": 299, "ti2i": 299, "plain": 299}
-"""Side in px of the pictures of KID, FID and coverage: the judge's, or Inception's. CLIP resizes for itself."""
+SIDE = 299
+"""Side in px of the pictures that Inception gets."""
 
 
 def judge_features(judge: Any) -> tuple[Features, str]:
-    """The judge's pooled features (B, 320) of pictures (B, 3, 64, 64), 0 to 1, and their name."""
+    """The judge's pooled features (B, 320) of pictures (B, 3, size, size), 0 to 1, and their name."""
 
     def read(pictures: Tensor) -> Tensor:
         found: list[Tensor] = []
@@ -52,27 +52,30 @@ def compute(folder: Path, lines: Sequence[dict[str, Any]], layout: Layout, clip:
     for line in lines:
         by_variant.setdefault(line["variant"], []).append(line)
     several = {variant: own for variant, own in by_variant.items() if len(own) > 1}
-    features = network = None
+    features, network, side = None, None, SIDE
     if several:
         features = optional(lambda: _features(layout), "KID, FID and coverage", notes)
+        side = _judge().size if layout in EXACT and features else SIDE
         network = optional(lambda: load_clip(clip or ("mini" if layout in EXACT else CMMD_DEFAULT)), "CMMD", notes)
     found: dict[str, Any] = {}
     for variant, own in several.items():
         made = [folder / line["picture"] for line in own]
         real = [folder / kind / f"{line['case']}.png" for line in own]
-        found[variant] = {"count": len(own), **_scores(real, made, features, network, SIDE[layout])}
+        found[variant] = {"count": len(own), **_scores(real, made, features, network, side)}
     names = {"KID, FID and coverage": features[1] if features else None, "CMMD": network.name if network else None}
     return {"reference": "exact answers" if kind == "answers" else "inputs", "variants": found,
             "networks": {what: name for what, name in names.items() if name}, "notes": notes}  # fmt: skip
 
 
 def _features(layout: Layout) -> tuple[Features, str]:
-    if layout not in EXACT:
-        return inception_features()
+    return judge_features(_judge()) if layout in EXACT else inception_features()
+
+
+def _judge() -> Any:
     from freectl.mini import MODEL_DIR
     from freectl.mini.judge import load_judge
 
-    return judge_features(load_judge(MODEL_DIR / "judge"))
+    return load_judge(MODEL_DIR / "judge")
 
 
 def _scores(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from result_kit import VARIANTS, about, line
 
@@ -73,6 +74,31 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = open_clip.CLIP(**config)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+TYPES = ("canny edge map", "3D mesh", "photo")
+
+
+@pytest.fixture
+def ctrlx(tmp_path: Path) -> Path:
+    """A picture of each of the paper's groups in the layout of Ctrl-X's data, two of them conditions with prompts."""
+    folder = tmp_path / "ctrlx"
+    (folder / "things").mkdir(parents=True)
+    shown = []
+    for index, kind in enumerate(TYPES):
+        name = f"things/{index}.jpg"
+        Image.new("RGB", (96, 96), (60 * index, 90, 200)).save(folder / name)
+        said = f"a {kind} of a red truck off-road"
+        shown.append({"filename": name, "category": "things", "description": said, "type": kind,
+                      "subject": "a red truck", "context": "off-road"})  # fmt: skip
+    prompts = [{"prompt": f"a photo of {what}", "subject": what, "id": what} for what in ("a car", "a bus")]
+    images = [one | {"prompts": [asked | {"id": f"{one['filename']}_{asked['id']}"} for asked in prompts]}
+              for one in shown[:2]]  # fmt: skip
+    pairs = [{"id": f"a{i}___b.jpg", "f1_data": one, "f2_data": shown[2], "target_prompt": "a photo of a red truck"}
+             for i, one in enumerate(shown)]  # fmt: skip
+    (folder / "data_prompt-driven.yaml").write_text(yaml.dump({"images": images}))
+    (folder / "data_structure+appearance.yaml").write_text(yaml.dump({"pairs": pairs}))
     return folder
 
 

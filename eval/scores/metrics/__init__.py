@@ -16,6 +16,7 @@ from eval.scores.metrics.pixels import load_lpips, lpips, mse, psnr, ssim
 from eval.scores.metrics.segmentation import SegmentationScores, confusion, judge_label_maps, segmentation_scores
 from eval.scores.metrics.self_similarity import (
     KeyNetwork,
+    class_similarity,
     clip_key_network,
     load_dino,
     self_similarity,
@@ -30,6 +31,7 @@ __all__ = [
     "KeyNetwork",
     "MetricResult",
     "SegmentationScores",
+    "class_similarity",
     "clip_accuracy",
     "clip_directional",
     "clip_distance",

@@ -25,6 +25,8 @@ class KeyNetwork:
         keys: normalised pictures (B, 3, H, W) to keys of all tokens, heads concatenated (B, tokens, C).
         mean, std: of the normalisation. size: the shorter side in pixels that pictures are resized to.
         longest: what the longer side is held to; the shorter then falls below `size`.
+        classes: normalised pictures to the last block's class tokens (B, C), before the final norm; None where the
+            network is read for its keys alone.
     """
 
     name: str
@@ -33,6 +35,7 @@ class KeyNetwork:
     std: tuple[float, ...]
     size: int
     longest: int | None = None
+    classes: Callable[[Tensor], Tensor] | None = None
 
 
 def load_dino(device: str = "cpu") -> KeyNetwork:
@@ -57,6 +60,7 @@ def load_dino(device: str = "cpu") -> KeyNetwork:
         IMAGENET_STD,
         size=224,
         longest=480,
+        classes=timm_classes(model),
     )
 
 
@@ -72,6 +76,12 @@ def timm_keys(model: nn.Module, block: int = -1) -> Callable[[Tensor], Tensor]:
     """Keys of one block of a timm ViT: the second third of its `attn.qkv`."""
     model.eval().requires_grad_(False)
     return _reader(model, model.blocks[block].attn.qkv, lambda out: out.chunk(3, dim=-1)[1])  # type: ignore[index, union-attr]
+
+
+def timm_classes(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The class tokens (B, C) that the last block of a timm ViT gives."""
+    model.eval().requires_grad_(False)
+    return _reader(model, model.blocks[-1], lambda out: out[:, 0])  # type: ignore[index]
 
 
 def open_clip_keys(visual: nn.Module, block: int = -1) -> Callable[[Tensor], Tensor]:
@@ -119,7 +129,7 @@ def self_similarity_distance(one: Tensor, other: Tensor, network: KeyNetwork, mo
     antialiasing in the versions of torchvision that they ask for (0.10, 0.13). Their networks ignore what lies beyond
     the last whole patch. Not known: how near timm's position embeddings of pictures that are not square are to theirs,
     and what the FreeControl paper did, which names neither layer nor resizing; "splice" is the code that PnP's author
-    points to. Ctrl-X's code resizes to 512 px first, which is not done here.
+    points to. Ctrl-X's code resizes to 512 px first, which `eval.scores.pictures.CtrlXScorer` does.
 
     Args:
         one, other: pictures (B, 3, H, W), 0 to 1; the second is resized to the size of the resized first.
@@ -135,12 +145,38 @@ def self_similarity_distance(one: Tensor, other: Tensor, network: KeyNetwork, mo
     from torchvision.transforms.functional import resize
 
     one, other = (pictures * 255 if mode == "pie" else pictures for pictures in (one, other))
-    first = resize(one, [network.size], max_size=network.longest, antialias=False)
+    first = _fitted(one, network)
     second = resize(other, list(first.shape[-2:]), antialias=False)
     one_matrix, other_matrix = (self_similarity(network.keys(_normalised(p, network))) for p in (first, second))
     values = (one_matrix - other_matrix).square().mean((-1, -2))
     note = "PIE-Bench's 0 to 255 input" if mode == "pie" else ""
     return MetricResult(f"self-similarity distance ({mode})", values, network.name, note)
+
+
+def class_similarity(one: Tensor, other: Tensor, network: KeyNetwork) -> MetricResult:
+    """DINO-I (Ruiz et al. 2023): cosine of two pictures' class tokens, higher is nearer in looks.
+
+    As Ctrl-X's evaluation code has it: the last block's token before the final norm, of the network that also gives
+    the keys (ViT-B/8); its paper says ViT-S/16.
+
+    Args:
+        one, other: pictures (B, 3, H, W), 0 to 1, resized each for itself as for the self-similarity distance.
+
+    Raises:
+        ValueError: no pictures, different numbers of them, or a network without class tokens.
+    """
+    one, other = check_pictures(one), check_pictures(other, "other pictures")
+    if network.classes is None or one.shape[0] != other.shape[0]:
+        raise ValueError(f"{one.shape[0]} pictures and {other.shape[0]} others of {network.name}; expected equal "
+                         "numbers, and a network with class tokens")  # fmt: skip
+    tokens = [network.classes(_normalised(_fitted(pictures, network), network)).float() for pictures in (one, other)]
+    return MetricResult("DINO-I", functional.cosine_similarity(*tokens, dim=-1), network.name)
+
+
+def _fitted(pictures: Tensor, network: KeyNetwork) -> Tensor:
+    from torchvision.transforms.functional import resize
+
+    return resize(pictures, [network.size], max_size=network.longest, antialias=False)
 
 
 def _normalised(pictures: Tensor, network: KeyNetwork, patch: int = 8) -> Tensor:
