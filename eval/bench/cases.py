@@ -23,12 +23,10 @@ class Control:
 
     Attributes:
         shown: whose outline the condition has. targets: with the words of the prompt, in the same poses.
-        answer: reads the picture of the targets, RGB.
     """
 
     shown: tuple[Scene, ...]
     targets: tuple[Scene, ...]
-    answer: Picture
 
 
 @dataclass(frozen=True)

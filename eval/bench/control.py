@@ -12,6 +12,7 @@ from typing import Any
 
 from eval.bench.cases import Case, Control
 from eval.bench.control_pictures import Draw, blob, canny, depth, on_white, together, true_mask, wire
+from eval.bench.world import world_side
 from freectl.errors import InputError
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, caption
 from freectl.mini.scene import Scene, random_scene, render
@@ -93,16 +94,23 @@ def _shown(rng: random.Random, kind: str, index: int) -> tuple[Scene, ...]:
     )
 
 
-def control_case(key: str, kind: str, shown: tuple[Scene, ...], targets: tuple[Scene, ...]) -> Case:
-    """A condition that shows these scenes, and the scenes that its words ask for in their place."""
+def control_case(
+    key: str, kind: str, shown: tuple[Scene, ...], targets: tuple[Scene, ...], side: int | None = None
+) -> Case:
+    """A condition that shows these scenes, and the scenes that its words ask for in their place.
+
+    Args:
+        side: of its pictures in px; None is the embedded model's.
+    """
+    side = side or world_side()
     return Case(
         key=key,
         kind=kind,
         source_prompt=_said(kind, shown),
         prompt=targets[0].caption,
-        picture=lambda: together(shown, DRAWN[kind]),
-        mask=lambda: true_mask(shown),
-        control=Control(shown, targets, lambda: together(targets)),
+        picture=lambda: together(shown, side, DRAWN[kind]),
+        mask=lambda: true_mask(shown, side),
+        control=Control(shown, targets),
         concept=shown[0].object,
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from scipy.ndimage import distance_transform_edt
 
-from freectl.mini.domain import PICTURE_SIZE
+from eval.bench.world import pixels
 from freectl.mini.scene import INK, Scene, render, render_mask
 from freectl.preprocess import parse
 
@@ -20,7 +20,7 @@ CELLS = 8
 Draw = Callable[[Scene, int], Image.Image]
 
 
-def true_mask(shown: Sequence[Scene], size: int = PICTURE_SIZE) -> Image.Image:
+def true_mask(shown: Sequence[Scene], size: int) -> Image.Image:
     """Where the objects are, mode "L", 0 or 255."""
     mask = Image.new("L", (size, size))
     for scene in shown:
@@ -28,11 +28,11 @@ def true_mask(shown: Sequence[Scene], size: int = PICTURE_SIZE) -> Image.Image:
     return mask
 
 
-def together(scenes: Sequence[Scene], draw: Draw = render, size: int = PICTURE_SIZE) -> Image.Image:
+def together(scenes: Sequence[Scene], size: int, draw: Draw = render) -> Image.Image:
     """Several objects in one picture, each over those before it; the ground is the first one's."""
-    picture = draw(scenes[0], size)
+    picture, edge = draw(scenes[0], size), ImageFilter.MaxFilter(2 * pixels(1, size) + 1)
     for scene in scenes[1:]:
-        picture.paste(draw(scene, size), (0, 0), render_mask(scene, size).filter(ImageFilter.MaxFilter(3)))
+        picture.paste(draw(scene, size), (0, 0), render_mask(scene, size).filter(edge))
     return picture
 
 
@@ -59,13 +59,13 @@ def depth(scene: Scene, size: int) -> Image.Image:
 def wire(scene: Scene, size: int) -> Image.Image:
     """A net of triangles cut off at the outline, and the outline, dark on white."""
     mask = render_mask(scene, size)
-    lines, step = Image.new("L", (size, size)), size // CELLS
+    lines, step, width = Image.new("L", (size, size)), size // CELLS, pixels(1, size)
     pen = ImageDraw.Draw(lines)
     for at in range(-size, 2 * size, step):
-        pen.line([(at, 0), (at, size)], fill=255)
-        pen.line([(0, at), (size, at)], fill=255)
-        pen.line([(at, 0), (at + size, size)], fill=255)
-    edge = ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(3)))
+        pen.line([(at, 0), (at, size)], fill=255, width=width)
+        pen.line([(0, at), (size, at)], fill=255, width=width)
+        pen.line([(at, 0), (at + size, size)], fill=255, width=width)
+    edge = ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(2 * width + 1)))
     drawn = ImageChops.lighter(ImageChops.multiply(lines, mask), edge)
     white = Image.new("RGB", (size, size), (255, 255, 255))
     return Image.composite(Image.new("RGB", (size, size), INK), white, drawn)

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eval.bench import ctrlx, pie, ti2i
 from eval.bench.cases import Bench, Case
 from eval.bench.files import read, safe_key
-from eval.bench.mini_files import NAMES, load_mini
+from eval.bench.mini_files import NAMES, load_mini, sized
+from eval.bench.world import world_side
 from eval.files import parsed
 from freectl.errors import InputError
 from freectl.files import pictures
@@ -88,8 +89,12 @@ def _case(index: int, raw: Any, path: Path) -> Case:
     )
 
 
-def load_bench(name: str, data: Path | None = None, conditions: Path | None = None) -> Bench:
+def load_bench(name: str, data: Path | None = None, conditions: Path | None = None, model: str = "mini") -> Bench:
     """The benchmark of that name, or a manifest's path.
+
+    Args:
+        data, conditions: folders of published benchmarks.
+        model: that is to draw: scenes of the embedded world are shown at the size that it knows.
 
     Raises:
         InputError: an unknown name, or a file that is missing or of another layout.
@@ -104,7 +109,7 @@ def load_bench(name: str, data: Path | None = None, conditions: Path | None = No
     if data is not None:
         raise InputError("--data", f"given for {name}", f"nothing, or --bench {', '.join(PUBLISHED)}")
     if name.partition(":")[0] in ("mini", "mini-held-out", "mini-style", "mini-control"):
-        return load_mini(name)
+        return sized(load_mini(name), world_side(model))
     if not is_file(name):
         allowed = f"{NAMES}, {', '.join(PUBLISHED)}, or {_MANIFEST}"
         raise InputError("--bench", f"'{name}', neither a name nor a file", allowed)

@@ -10,6 +10,7 @@ from itertools import product
 from PIL import Image, ImageChops, ImageFilter
 
 from eval.bench.cases import Case
+from eval.bench.world import pixels, world_side
 from freectl.errors import InputError
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, DERIVED, HELD_OUT, OBJECTS
 from freectl.mini.scene import Scene, random_scene, render, render_mask
@@ -17,7 +18,7 @@ from freectl.mini.scene import Scene, random_scene, render, render_mask
 SEED = 0
 CASES_A_KIND = 40
 SOFT_EDGE = 2
-"""Pixels."""
+"""Pixels of a picture of 64 px."""
 KINDS: dict[str, tuple[str, ...]] = {
     "object": ("object",),
     "style": ("style",),
@@ -129,17 +130,22 @@ def style_cases(source: str, target: str, count: int = 48, seed: int = SEED) -> 
     return cases
 
 
-def scene_case(key: str, kind: str, source: Scene, target: Scene) -> Case:
-    """An edit of a scene, whose answer is another."""
+def scene_case(key: str, kind: str, source: Scene, target: Scene, side: int | None = None) -> Case:
+    """An edit of a scene, whose answer is another.
+
+    Args:
+        side: of its pictures in px; None is the embedded model's.
+    """
+    side = side or world_side()
     return Case(
         key=key,
         kind=kind,
         source_prompt=source.caption,
         prompt=target.caption,
-        picture=lambda: render(source),
-        mask=lambda: either_mask(source, target),
+        picture=lambda: render(source, side),
+        mask=lambda: either_mask(source, target, side),
         scenes=(source, target),
-        appearance=(lambda: render(example(key, target))) if _restyled(source, target) else None,
+        appearance=(lambda: render(example(key, target), side)) if _restyled(source, target) else None,
         concept=source.object,
     )
 
@@ -157,11 +163,11 @@ def example(key: str, target: Scene) -> Scene:
             return scene.with_words(background=target.background)
 
 
-def either_mask(source: Scene, target: Scene) -> Image.Image:
+def either_mask(source: Scene, target: Scene, side: int) -> Image.Image:
     """Where the object of the input or of the answer is, with its soft edge, mode "L", 0 or 255.
 
     An exact mask ends where the drawing is half transparent; all that an edit of the object changes lies within
-    two pixels of it.
+    two pixels of it, of a picture of 64 px.
     """
-    both = ImageChops.lighter(render_mask(source), render_mask(target))
-    return both.filter(ImageFilter.MaxFilter(2 * SOFT_EDGE + 1))
+    both = ImageChops.lighter(render_mask(source, side), render_mask(target, side))
+    return both.filter(ImageFilter.MaxFilter(2 * pixels(SOFT_EDGE, side) + 1))

@@ -1,17 +1,20 @@
 """The mini benchmarks by name, and the files that keep their cases."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from eval.bench import control
 from eval.bench.cases import Bench, Case, Layout
+from eval.bench.control_pictures import together
 from eval.bench.mini import KINDS, held_out_cases, mini_cases, other_cases, scene_case, style_cases
 from eval.files import PROMPTS
 from freectl.errors import FreectlError, InputError
 from freectl.mini.domain import BACKGROUNDS, OBJECTS
-from freectl.mini.scene import Scene
+from freectl.mini.scene import Scene, render
 
 FILES = {"mini": "mini_bench.jsonl", "mini-held-out": "mini_held_out.jsonl", "mini-control": "mini_control.jsonl"}
 NAMES = "mini, mini:SEED, mini-held-out, mini-style:FROM:TO, mini-control, mini-control:SEED"
@@ -82,6 +85,24 @@ def load_mini(name: str = "mini", folder: Path = PROMPTS) -> Bench:
             raise FreectlError(f"{path.name}: {error}; make it anew with `{MAKE}`") from error
     layout: Layout = "control" if of_control else "mini"
     return Bench(name, layout, tuple(cases), ABOUT[layout])
+
+
+def sized(bench: Bench, side: int) -> Bench:
+    """The same cases with pictures of another side in px; those of no scenes stay as they are."""
+
+    def drawn(case: Case) -> Case:
+        if case.control is not None:
+            return control.control_case(case.key, case.kind, case.control.shown, case.control.targets, side)
+        return case if case.scenes is None else scene_case(case.key, case.kind, *case.scenes, side)
+
+    return replace(bench, cases=tuple(drawn(case) for case in bench.cases))
+
+
+def answer(case: Case, side: int) -> Image.Image | None:
+    """The exact answer of a case of scenes, RGB, `side` x `side` px; None of others."""
+    if case.control is not None:
+        return together(case.control.targets, side)
+    return None if case.scenes is None else render(case.scenes[1], side)
 
 
 def contents() -> dict[str, str]:

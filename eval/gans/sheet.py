@@ -18,6 +18,7 @@ from freectl.mini.export import scenes
 from freectl.mini.scene import Scene, render
 
 SIDE, GAP, BETWEEN = 64, 2, 16
+"""Pixels; the first is the side of the pictures that the runs train on."""
 DRAWN, KNOWN, UNSEEN = 400, 8, 6
 
 

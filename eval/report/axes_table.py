@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
+from PIL import Image
+
 from eval.bench.cases import Case
 from eval.gans import GAN
 from eval.report.axes_lines import GROUPS, Found
@@ -90,9 +92,11 @@ def _sets(own: Sequence[Found]) -> tuple[float, float]:
     from freectl.mini.judge import load_judge
     from freectl.mini.scene import render
 
-    features, name = judge_features(load_judge(MODEL_DIR / "judge"))
-    made = to_tensor(*(one.picture for one in own))
-    real = to_tensor(*(render(one.case.scenes[1]) for one in own if one.case.scenes))
+    judge = load_judge(MODEL_DIR / "judge")
+    features, name = judge_features(judge)
+    side = (judge.size, judge.size)
+    made = to_tensor(*(one.picture.resize(side, Image.Resampling.LANCZOS) for one in own))
+    real = to_tensor(*(render(one.case.scenes[1], judge.size) for one in own if one.case.scenes))
     one, other = (features_of(pictures, features).detach() for pictures in (real, made))
     return kid(one, other, name).mean, coverage(one, other, name).mean
 

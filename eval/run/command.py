@@ -75,7 +75,7 @@ def run(
     from eval.bench.manifests import load_bench
     from eval.run.plan import Plan
 
-    loaded = load_bench(bench, data, conditions)
+    loaded = load_bench(bench, data, conditions, model)
     if clip is not None:
         from eval.scores.metrics.clip import check_clip
 

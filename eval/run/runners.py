@@ -16,7 +16,6 @@ from freectl.files.cache import Cache, Content
 from freectl.methods.base import Condition
 from freectl.models.sizes import working_size
 from freectl.pipelines import loading
-from freectl.pipelines.call_inputs import resized
 from freectl.tasks.control import steered
 
 
@@ -137,7 +136,7 @@ class DiffusionRunner:
             return fitted.fit_mask(case.mask())
         if case.scenes is None:
             raise InputError("--set mask", "exact, for a case without an exact mask", "none, attention")
-        return fitted.fit_mask(resized(render_mask(case.scenes[0]), fitted.original_size).convert("L"))
+        return fitted.fit_mask(render_mask(case.scenes[0], fitted.original_size[0]))
 
 
 class ControlRunner(DiffusionRunner):

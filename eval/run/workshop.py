@@ -26,7 +26,7 @@ class Workshop:
         from eval.bench.manifests import load_bench
 
         self.plan, self.store = plan, store
-        self.bench = bench or load_bench(*plan.bench)
+        self.bench = bench or load_bench(*plan.bench, plan.model)
         self._given_scorer = scorer
         self._variants = {one.label: one for one in plan.variants}
         self._runners: dict[str, Any] = {}
@@ -108,18 +108,13 @@ class Workshop:
 
     def keep_references(self, case: Case) -> None:
         """Store the case's input and exact answer beside the results, so that a report needs nothing else."""
-        pictures = {"inputs": case.picture}
-        if case.scenes is not None:
-            from freectl.mini.scene import render
+        shown = case.picture()
+        from eval.bench.mini_files import answer
 
-            target = case.scenes[1]
-            pictures["answers"] = lambda: render(target)
-        if case.control is not None:
-            pictures["answers"] = case.control.answer
-        for folder, read in pictures.items():
+        for folder, read in (("inputs", lambda: shown), ("answers", lambda: answer(case, shown.width))):
             relative = f"{folder}/{case.key}.png"
-            if not (self.store.folder / relative).exists():
-                self.store.save_picture(relative, read())
+            if not (self.store.folder / relative).exists() and (picture := read()) is not None:
+                self.store.save_picture(relative, picture)
 
 
 def scored_part(found: Any, scorer: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 from PIL import Image
 
 from eval.bench.cases import Case
-from eval.bench.control_pictures import true_mask
+from eval.bench.control_pictures import together, true_mask
 from eval.scores.base import Clip, Scored, Value, rounded
 
 
@@ -30,7 +30,7 @@ class ControlScorer:
 
         if case.control is None:
             raise ValueError(f"{case.key} is no condition of scenes")
-        target = case.control.targets[0]
+        target, answer = case.control.targets[0], together(case.control.targets, result.width)
         verdict = judge_pictures(self.judge, [result])[0]
         right = {head: verdict.labels[head] == getattr(target, head) for head in HEADS}
         scores: dict[str, Value] = {head: float(hit) for head, hit in right.items()}
@@ -39,7 +39,7 @@ class ControlScorer:
             "outline": mask_iou(verdict.mask, true_mask(case.control.shown, self.judge.size)),
             "confidence": verdict.confidence["object"],
             "clip": self.clip.text_cosine(result, case.prompt) if self.clip else None,
-            "clip_distance": 1 - self.clip.picture_cosine(result, case.control.answer()) if self.clip else None,
+            "clip_distance": 1 - self.clip.picture_cosine(result, answer) if self.clip else None,
         }
         seen = " ".join(verdict.labels[head] for head in ("style", "object", "background"))
         return Scored(rounded(scores), {"seen": seen})

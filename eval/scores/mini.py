@@ -5,12 +5,13 @@ from typing import Any
 from PIL import Image, ImageChops
 
 from eval.bench.cases import Case
+from eval.bench.mini import either_mask
 from eval.scores.base import Clip, Distance, Scored, Value, pixel_mse, rounded
-from freectl.pipelines.call_inputs import resized
+from freectl.mini.scene import Scene, render, render_mask
 
 
 class MiniScorer:
-    """Scores against the exact answer of an edit of a scene.
+    """Scores against the exact answer of an edit of a scene, drawn at the size of the result.
 
     Args:
         judge: see `freectl.mini.judge`.
@@ -32,27 +33,34 @@ class MiniScorer:
         Raises:
             ValueError: the case has no exact answer.
         """
-        from freectl.mini.judge import HEADS, judge_pictures, mask_iou
-        from freectl.mini.scene import render, render_mask
+        from freectl.mini.judge import HEADS, judge_pictures
 
-        if case.scenes is None or case.mask is None:
+        if case.scenes is None:
             raise ValueError(f"{case.key} has no exact answer")
         source, target = case.scenes
-        answer = render(target, result.width)
+        side = result.width
+        answer = render(target, side)
         verdict = judge_pictures(self.judge, [result])[0]
         right = {head: verdict.labels[head] == getattr(target, head) for head in HEADS}
         changed = [head for head in HEADS if getattr(source, head) != getattr(target, head)]
-        outside = ImageChops.invert(resized(case.mask(), result.size).convert("L"))
+        outside = ImageChops.invert(either_mask(source, target, side))
         scores: dict[str, Value] = {head: float(hit) for head, hit in right.items()}
         scores |= {
             "target": float(all(right[head] for head in changed)),
             "all_right": float(all(right.values())),
-            "iou": mask_iou(verdict.mask, render_mask(target)),
+            "iou": outline_iou(verdict, target),
             "mse": pixel_mse(result, answer),
             "background_mse": pixel_mse(result, answer, outside),
             "clip": self.clip.text_cosine(result, case.prompt) if self.clip else None,
             "clip_distance": 1 - self.clip.picture_cosine(result, answer) if self.clip else None,
-            "self_similarity": self.structure(result, case.picture()) if self.structure else None,
+            "self_similarity": self.structure(result, render(source, side)) if self.structure else None,
         }
         seen = " ".join(verdict.labels[head] for head in ("style", "object", "background"))
         return Scored(rounded(scores), {"seen": seen})
+
+
+def outline_iou(verdict: Any, scene: Scene) -> float:
+    """IoU of the foreground that the judge sees with a scene's exact mask, at the judge's size."""
+    from freectl.mini.judge import mask_iou
+
+    return mask_iou(verdict.mask, render_mask(scene, len(verdict.mask)))

@@ -16,12 +16,14 @@ from typing import Any
 
 import torch
 
+from eval.bench.world import drawn
+from eval.scores.mini import outline_iou
 from freectl.files.cache import Cache
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
 from freectl.mini.export import scenes
-from freectl.mini.judge import judge_pictures, load_judge, mask_iou
-from freectl.mini.scene import Scene, render, render_mask
+from freectl.mini.judge import judge_pictures, load_judge
+from freectl.mini.scene import Scene
 from freectl.models.engine import Engine
 from freectl.pipelines.loading import load_pipeline, resolve_model
 from freectl.semantics import store
@@ -71,7 +73,7 @@ def measured(results: list[Any], given: list[Scene], concept: str) -> tuple[floa
     """Share of pictures in which the judge sees the concept, and mean overlap with the inputs' true masks."""
     verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), results)
     reached = [verdict.labels["object"] == concept for verdict in verdicts]
-    overlap = [mask_iou(verdict.mask, render_mask(scene)) for verdict, scene in zip(verdicts, given, strict=True)]
+    overlap = [outline_iou(verdict, scene) for verdict, scene in zip(verdicts, given, strict=True)]
     return sum(reached) / len(reached), sum(overlap) / len(overlap)
 
 
@@ -96,7 +98,7 @@ def main(concepts: str = "dog,fox,car", pictures: int = 8) -> None:
                 extra = {"structure_strength": 0.0} if name == "unguided" else {}
                 output = pipe(
                     [scene.with_words(object=concept).caption for scene in given],
-                    [render(scene) for scene in given],
+                    [drawn(scene) for scene in given],
                     bases=str(path),
                     cache=cache,
                     **extra,

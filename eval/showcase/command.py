@@ -15,12 +15,14 @@ from typing import Any
 import typer
 from PIL import Image
 
+from eval.bench.world import drawn
 from eval.files import PROMPTS, read_picture, write_picture, write_text
+from eval.scores.mini import outline_iou
 from eval.showcase.edits import Case, judged, plan, ten_cases
 from freectl.files.pictures import compare_sheet
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
-from freectl.mini.scene import Scene, render, render_mask
+from freectl.mini.scene import Scene
 from freectl.tasks import edit as editing
 
 IMAGES = PROMPTS / "images"
@@ -32,7 +34,7 @@ def inputs() -> None:
     """Write the four input pictures and the two conditions."""
     for name, fields in (plan()["inputs"] | plan()["control"]["conditions"]).items():
         scene = Scene(**{**fields, "shift": tuple(fields["shift"])})
-        write_picture(IMAGES / f"{name}.png", render(scene))
+        write_picture(IMAGES / f"{name}.png", drawn(scene))
 
 
 @app.command()
@@ -48,14 +50,14 @@ def edits() -> None:
 @app.command()
 def control(output: Path = IMAGES / "control.png") -> None:
     """Write the control sheet: each condition, and what `freectl control` makes of it; print what the judge sees."""
-    from freectl.mini.judge import judge_pictures, load_judge, mask_iou
+    from freectl.mini.judge import judge_pictures, load_judge
     from freectl.tasks.control import control as under_control
 
     shown, cells, rows = plan()["control"], [], []
     judge = load_judge(MODEL_DIR / "judge")
     for fields in shown["conditions"].values():
         scene = Scene(**{**fields, "shift": tuple(fields["shift"])})
-        condition = render(scene)
+        condition = drawn(scene)
         cells.append((scene.caption, condition))
         for style in ARTWORK:
             target = scene.with_words(style=style, background=shown["background"])
@@ -68,7 +70,7 @@ def control(output: Path = IMAGES / "control.png") -> None:
             ).image
             cells.append((target.caption, result))
             verdict = judge_pictures(judge, [result])[0]
-            iou = round(mask_iou(verdict.mask, render_mask(scene)), 3)
+            iou = round(outline_iou(verdict, scene), 3)
             rows.append({"condition": scene.caption, "prompt": target.caption, "seen": verdict.labels, "iou": iou})
     write_picture(output, compare_sheet(cells, columns=1 + len(ARTWORK)), "--output")
     sys.stdout.write(json.dumps(rows, indent=1) + "\n")
@@ -87,7 +89,7 @@ def sdedit(strength: float) -> Callable[[Case], Image.Image]:
     def run(case: Case) -> Image.Image:
         return pipe(
             case.target.caption,
-            render(case.source),
+            drawn(case.source),
             strength=strength,
             num_inference_steps=50,
             guidance_scale=MINI.guidance_scale,
@@ -101,7 +103,7 @@ def freecontrol(**settings: Any) -> Callable[[Case], Image.Image]:
     """FreeControl with the default preset; `settings` override it."""
 
     def run(case: Case) -> Image.Image:
-        return editing.edit(render(case.source), case.target.caption, **settings).image
+        return editing.edit(drawn(case.source), case.target.caption, **settings).image
 
     return run
 
@@ -148,7 +150,7 @@ def ten(
     results = {name: [run(case) for case in cases] for name, run in runs.items()}
     pictures = []
     for case, result in zip(cases, results["freecontrol"], strict=True):
-        pictures += [(case.source.caption, render(case.source)), (case.target.caption, result)]
+        pictures += [(case.source.caption, drawn(case.source)), (case.target.caption, result)]
     write_picture(output, compare_sheet(pictures, columns=4), "--output")
     rows = {name: judged(cases, found) for name, found in results.items()}
     summary = {

@@ -7,10 +7,11 @@ import yaml
 from PIL import Image
 
 from eval.files import PROMPTS
+from eval.scores.mini import outline_iou
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
 from freectl.mini.export import scenes
-from freectl.mini.scene import Scene, render_mask
+from freectl.mini.scene import Scene
 
 
 def plan() -> dict[str, Any]:
@@ -36,7 +37,7 @@ def ten_cases() -> list[Case]:
 
 def judged(cases: list[Case], results: list[Image.Image]) -> list[dict[str, Any]]:
     """For each case: target word reached, all words right, foreground IoU with the true mask of the answer."""
-    from freectl.mini.judge import HEADS, judge_pictures, load_judge, mask_iou
+    from freectl.mini.judge import HEADS, judge_pictures, load_judge
 
     verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), results)
     rows = []
@@ -49,7 +50,7 @@ def judged(cases: list[Case], results: list[Image.Image]) -> list[dict[str, Any]
                 "seen": " ".join(verdict.labels[head] for head in ("style", "object", "background")),
                 "reached": right[case.kind],
                 "all_right": all(right.values()),
-                "iou": round(mask_iou(verdict.mask, render_mask(case.target)), 3),
+                "iou": round(outline_iou(verdict, case.target), 3),
             }
         )
     return rows

@@ -13,12 +13,12 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
+from eval.bench.world import drawn, mask_of, world_side
 from eval.files import write_picture, write_text
 from eval.scores.base import pixel_mse
 from eval.showcase.edits import Case, judged, ten_cases
 from freectl.cli.output import table
 from freectl.files.pictures import compare_sheet
-from freectl.mini.scene import render, render_mask
 from freectl.pipelines.loading import resolve_model
 from freectl.tasks import compare as comparing
 from freectl.tasks import edit as editing
@@ -35,16 +35,19 @@ COLUMNS = {
     "seconds": "seconds",
 }
 
+SHOWN = 128
+"""Side in px of a cell of the sheet of ten edits."""
+
 
 def objects_of(case: Case) -> Image.Image:
     """White where the object is in the input or in the exact answer."""
-    return ImageChops.lighter(render_mask(case.source).convert("L"), render_mask(case.target).convert("L"))
+    return ImageChops.lighter(mask_of(case.source), mask_of(case.target))
 
 
 def entries_of(case: Case, names: Sequence[str], **options: Any) -> list[Entry]:
     """The methods' results on a case; what fails is in its entry."""
     return comparing.compare(
-        render(case.source), case.target.caption, names, source_prompt=case.source.caption, **options
+        drawn(case.source), case.target.caption, names, source_prompt=case.source.caption, **options
     )
 
 
@@ -57,11 +60,13 @@ def ten_of_all(names: str, steps: int, output: Path | None) -> dict[str, Any]:
     cases, chosen = ten_cases(), comparing.chosen(names)
     found = [entries_of(case, chosen, steps=steps) for case in cases]
     if output is not None:
-        cells = []
+        cells, side = [], world_side()
         for case, entries in zip(cases, found, strict=True):
-            cells.append((case.target.caption, render(case.source)))
-            cells += [(one.method, one.result.image if one.result else Image.new("RGB", (64, 64))) for one in entries]
-        sheet = compare_sheet(cells, columns=len(chosen) + 1, scale=2)
+            cells.append((case.target.caption, drawn(case.source)))
+            cells += [
+                (one.method, one.result.image if one.result else Image.new("RGB", (side, side))) for one in entries
+            ]
+        sheet = compare_sheet(cells, columns=len(chosen) + 1, scale=max(1, SHOWN // side))
         small = sheet.quantize(256, dither=Image.Dither.NONE)  # a quarter of the bytes
         write_picture(output, small, "--output", optimize=True)
     rows = {name: _rows(cases, [entries[i] for entries in found]) for i, name in enumerate(chosen)}
@@ -76,7 +81,7 @@ def _rows(cases: Sequence[Case], entries: Sequence[Entry]) -> list[dict[str, Any
         outside = ImageChops.invert(objects_of(case))
         cost = result.cost
         spent = {
-            "background": round(1000 * (pixel_mse(result.image, render(case.target), outside) or 0), 2),
+            "background": round(1000 * (pixel_mse(result.image, drawn(case.target), outside) or 0), 2),
             "rows": cost["row_forwards"],
             "backwards": cost["row_backwards"],
             "seconds": round(cost["seconds"]["analysis"] + cost["seconds"]["synthesis"], 2),
@@ -152,7 +157,7 @@ def background_of(case: Case) -> Image.Image:
 
     options = EditOptions(prompt=case.target.caption)
     pipe, _ = editing.opened(options, resolve_model(options.model))
-    source = render(case.source)
+    source = drawn(case.source)
     return kept_pictures(Engine(pipe), [source], BACKGROUND, [case.source.caption], case.source.object)[0]
 
 
@@ -161,7 +166,7 @@ def _keep(case: Case, way: str, entries: Sequence[Entry], rows: dict[str, dict[s
     outside = ImageChops.invert(objects_of(case))
     for one in entries:
         if one.result is not None:
-            error = 1000 * (pixel_mse(one.result.image, render(case.source), outside) or 0)
+            error = 1000 * (pixel_mse(one.result.image, drawn(case.source), outside) or 0)
             rows[one.method][way].append(judged([case], [one.result.image])[0] | {"background": error})
 
 

@@ -17,7 +17,9 @@ import torch
 import typer
 from PIL import Image
 
+from eval.bench.world import drawn
 from eval.files import write_text
+from eval.scores.mini import outline_iou
 from freectl.denoising.sampler import Prompt
 from freectl.files.cache import Cache
 from freectl.methods.base import Request
@@ -25,8 +27,8 @@ from freectl.methods.freecontrol.targets import Analyser, stacked
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
 from freectl.mini.export import scenes
-from freectl.mini.judge import judge_pictures, load_judge, mask_iou
-from freectl.mini.scene import Scene, render, render_mask
+from freectl.mini.judge import judge_pictures, load_judge
+from freectl.mini.scene import Scene
 from freectl.models.engine import Engine
 from freectl.pipelines.sd import FreeControlPipeline
 from freectl.semantics.energies import structure_energy
@@ -57,7 +59,7 @@ def structure_distance(
 def measured(steps: int, strength: float | None, count: int = 8) -> dict[str, Any]:
     """One row of the table; `strength` None is the default preset's, 0 is unguided."""
     pairs = object_edits(count)
-    pictures = [render(source) for source, _ in pairs]
+    pictures = [drawn(source) for source, _ in pairs]
     pipe = FreeControlPipeline.from_pretrained(MODEL_DIR, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     overrides = {} if strength is None else {"structure_strength": strength}
@@ -69,7 +71,7 @@ def measured(steps: int, strength: float | None, count: int = 8) -> dict[str, An
         **overrides,
     )
     verdicts = judge_pictures(load_judge(MODEL_DIR / "judge"), output.images)
-    overlaps = [mask_iou(v.mask, render_mask(source)) for v, (source, _) in zip(verdicts, pairs, strict=True)]
+    overlaps = [outline_iou(v, source) for v, (source, _) in zip(verdicts, pairs, strict=True)]
     return {
         "steps": steps,
         "strength": output.settings.structure_strength,

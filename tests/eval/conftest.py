@@ -12,8 +12,8 @@ from PIL import Image
 from result_kit import VARIANTS, about, line
 
 from eval.bench.mini_files import load_mini
+from eval.bench.world import drawn
 from eval.results.store import Store
-from freectl.mini.scene import render
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +25,13 @@ def results_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Store(folder).locked() as store:
         store.begin(about(bench), "python -m eval.run --bench mini --out 'a b'")
         for index, case in enumerate(bench.cases[::20]):
-            answer = render(case.scenes[1])
+            answer = drawn(case.scenes[1])
             store.save_picture(f"inputs/{case.key}.png", case.picture())
             store.save_picture(f"answers/{case.key}.png", answer)
             for rank, variant in enumerate(VARIANTS):
-                noisy = np.clip(np.asarray(answer) + rng.normal(0, 20 * rank, (64, 64, 3)), 0, 255).astype(np.uint8)
+                noisy = np.clip(np.asarray(answer) + rng.normal(0, 20 * rank, np.asarray(answer).shape), 0, 255).astype(
+                    np.uint8
+                )
                 target = float(index % (rank + 2) > 0)
                 scores = {"target": target, "all_right": target, "iou": 0.5 + 0.1 * rank, "mse": 0.01 * (rank + index)}
                 made = line(case, variant, scores)

@@ -21,6 +21,7 @@ from eval.scores.metrics.self_similarity import (
     load_dino,
     self_similarity,
     self_similarity_distance,
+    timm_classes,
     timm_keys,
 )
 from eval.scores.metrics.separability import compare, linear_accuracy, pca_features, pooled_layers, raw_pixels
@@ -61,5 +62,6 @@ __all__ = [
     "self_similarity_distance",
     "set_summary",
     "ssim",
+    "timm_classes",
     "timm_keys",
 ]

@@ -47,7 +47,7 @@ def segmentation_scores(counts: Tensor) -> SegmentationScores:
 
 
 def judge_label_maps(judge: Any, pictures: Sequence[Image.Image], threshold: float = 0.5) -> Tensor:
-    """Label maps (B, 64, 64) of the embedded world: 0 background, 1 + i the i-th object, by the judge's two heads."""
+    """Label maps (B, size, size) of the judge's size: 0 background, 1 + i the i-th object, by its two heads."""
     from freectl.mini.judge import judge_pictures
 
     labels = list(judge.heads["object"])

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import freectl
 from eval.bench.cases import Bench, Case
 from eval.bench.control import CASES_A_KIND, DRAWN, control_cases, from_line, to_line
-from eval.bench.mini_files import load_mini
+from eval.bench.mini_files import answer, load_mini
+from eval.bench.world import drawn, pixels, world_side
 from eval.report.command import report
 from eval.run.checked import check
 from eval.run.command import run
@@ -24,7 +25,7 @@ from freectl.errors import InputError
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import HELD_OUT
 from freectl.mini.judge import load_judge
-from freectl.mini.scene import Scene, render
+from freectl.mini.scene import Scene
 
 FEW: dict[str, Any] = {"mask": "attention", "seeds": 2, "seed_steps": 4, "components": 2}
 
@@ -40,7 +41,7 @@ def of_kind(cases: Any, kind: str) -> list[Case]:
 
 def opaque(scene: Scene) -> np.ndarray:
     """Where the object covers at least half of what is behind it: how little the picture changes with the ground."""
-    grounds = [np.asarray(render(scene.with_words(background=name)), dtype=float) for name in ("white", "blue")]
+    grounds = [np.asarray(drawn(scene.with_words(background=name)), dtype=float) for name in ("white", "blue")]
     through = (grounds[0] - grounds[1])[..., 0] / (255 - 60)
     return through <= 0.5
 
@@ -87,19 +88,25 @@ def test_a_condition_shows_what_its_mask_says(bench: Bench, kind: str) -> None:
     """Ink lies on the objects and reaches their sides; the mask is where renders on two grounds agree."""
     for case in of_kind(bench.cases, kind)[:3]:
         mask = np.asarray(case.mask()) >= 128
+        side = case.mask().width
         exact = np.any([opaque(one) for one in case.control.shown], axis=0)
         assert (mask != exact).mean() < 0.004  # rounding at half transparent pixels
         picture = np.asarray(case.picture().convert("L"), dtype=int)
         ground = np.bincount(np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])).argmax()
         ink = np.abs(picture - ground) > 30
-        wide = np.asarray(case.mask().filter(ImageFilter.MaxFilter(17 if kind == "blob" else 5))) >= 128
+        wide = (
+            np.asarray(case.mask().filter(ImageFilter.MaxFilter(2 * pixels(8 if kind == "blob" else 2, side) + 1)))
+            >= 128
+        )
         assert 0 < ink.mean() < 0.9
         assert not (ink & ~wide).any()
         if kind not in ("canny", "pose"):  # a drawing may have parts in the ground's colour
             across, down = (np.flatnonzero(mask.any(axis)) for axis in (0, 1))
             found = [np.flatnonzero(ink.any(axis)) for axis in (0, 1)]
-            for true, drawn in zip((across, down), found, strict=True):
-                assert max(abs(true[0] - drawn[0]), abs(true[-1] - drawn[-1])) <= (8 if kind == "blob" else 2)
+            for true, inked in zip((across, down), found, strict=True):
+                assert max(abs(true[0] - inked[0]), abs(true[-1] - inked[-1])) <= pixels(
+                    8 if kind == "blob" else 2, side
+                )
         if kind == "depth":
             assert ((picture > 0) == mask).all()
 
@@ -107,7 +114,7 @@ def test_a_condition_shows_what_its_mask_says(bench: Bench, kind: str) -> None:
 class Seen:
     """A judge that reads the words of a scene and sees an object everywhere."""
 
-    size = 64
+    size = world_side()
 
     def __init__(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         import torch
@@ -115,7 +122,7 @@ class Seen:
         from freectl.mini import judge
 
         words = {name: getattr(scene, name) for name in ("object", "style", "background")}
-        verdict = judge.Verdict(words, dict.fromkeys(words, 0.25), torch.ones(64, 64))
+        verdict = judge.Verdict(words, dict.fromkeys(words, 0.25), torch.ones(self.size, self.size))
         monkeypatch.setattr(judge, "judge_pictures", lambda _judge, pictures: [verdict for _ in pictures])
 
 
@@ -142,7 +149,7 @@ def test_the_judge_agrees_with_exact_answers(bench: Bench) -> None:
     own = [case for case in own if case.control.shown[0].object == case.control.targets[0].object]
     assert own
     for case in own:
-        scores = scorer(case, case.control.answer()).scores
+        scores = scorer(case, answer(case, scorer.judge.size)).scores
         assert scores["words"] == 1
         assert scores["outline"] > 0.93
 

@@ -10,17 +10,18 @@ import pytest
 import yaml
 from PIL import Image
 
+from eval.bench.ctrlx import GROUPS
 from eval.bench.files import safe_key
 from eval.bench.manifests import load_bench, load_manifest
 from eval.bench.mini import KINDS
 from eval.bench.mini_files import contents, from_line, load_mini
 from eval.bench.pie import PIE_KINDS, decode_runs, load_pie
 from eval.bench.ti2i import load_ti2i
+from eval.bench.world import drawn, mask_of
 from eval.files import PROMPTS
-from eval.scores.measures import MEASURES
+from eval.scores.measures import MEASURES, PAPERS_COSTS
 from freectl.errors import FreectlError, InputError
 from freectl.mini.domain import HELD_OUT
-from freectl.mini.scene import render, render_mask
 
 
 def test_committed_files_are_what_the_domain_gives() -> None:
@@ -49,9 +50,9 @@ def test_mini_benchmark_has_forty_edits_of_each_kind_that_change_those_words_alo
 
 def test_mask_holds_everything_that_an_object_edit_changes() -> None:
     for case in [case for case in load_mini().cases if case.kind in ("object", "style")][::9]:
-        source, target = (np.asarray(render(scene), dtype=int) for scene in case.scenes)
+        source, target = (np.asarray(drawn(scene), dtype=int) for scene in case.scenes)
         changed = np.abs(source - target).max(2) > 2
-        inside, objects = np.asarray(case.mask()) > 0, [np.asarray(render_mask(scene)) > 0 for scene in case.scenes]
+        inside, objects = np.asarray(case.mask()) > 0, [np.asarray(mask_of(scene)) > 0 for scene in case.scenes]
         assert not (changed & ~inside).any()
         assert not ((objects[0] | objects[1]) & ~inside).any()
         assert not inside.all()
@@ -203,6 +204,46 @@ def test_conditions_replace_what_methods_get_but_not_what_structure_is_measured_
         load_ti2i(ti2i, edges)
 
 
+def test_several_conditions_at_once_are_kinds_and_a_first_few_are_of_different_pictures(
+    ti2i: Path, tmp_path: Path
+) -> None:
+    for kind in ("HED", "canny"):
+        for name in ("cat/art_0.png", "pizza/sketch_1.png"):
+            (tmp_path / "all" / kind / name).parent.mkdir(parents=True)
+            Image.new("L", (96, 64), 255).save(tmp_path / "all" / kind / name)
+    alone, both = load_ti2i(ti2i, tmp_path / "all" / "HED"), load_ti2i(ti2i, tmp_path / "all")
+    keys = [case.key for case in both.cases]
+    assert Counter(case.kind for case in both.cases) == {"hed": 3, "canny": 3}
+    assert {case.key for case in alone.cases} == {key for key in keys if key.startswith("hed")}
+    assert {key.split("-")[1] for key in keys[:4]} == {"cat", "pizza"}
+    with pytest.raises(InputError, match="--conditions"):
+        load_ti2i(ti2i, tmp_path / "none")
+
+
+def test_ctrlx_data_is_read_as_published(ctrlx: Path) -> None:
+    prompts, pairs = load_bench("ctrl-x", ctrlx), load_bench("ctrl-x-pairs", ctrlx)
+    assert [case.kind for case in prompts.cases] == ["supported"] * 2 + ["new"] * 2
+    assert [case.kind for case in pairs.cases] == ["supported", "new", "natural"]
+    case = pairs.cases[0]
+    assert (case.key, case.prompt, case.concept) == ("a0___b", "a photo of a red truck", "red truck")
+    assert case.source_prompt == "a canny edge map of a red truck off-road"
+    assert case.appearance().getpixel((0, 0))[0] > case.picture().getpixel((0, 0))[0]
+    assert case.original().tobytes() == case.picture().tobytes()
+    assert [(one.is_control, one.is_paired) for one in (prompts, pairs)] == [(True, False), (True, True)]
+    path = ctrlx / "data_prompt-driven.yaml"
+    whole = yaml.safe_load(path.read_text())
+    for change, named in (
+        ({"type": "x-ray"}, "type 'x-ray'"),
+        ({"filename": "no.jpg"}, "no.jpg"),
+        ({"prompts": 1}, "fit"),
+    ):
+        path.write_text(yaml.dump({"images": [whole["images"][0] | change]}))
+        with pytest.raises(InputError, match=named):
+            load_bench("ctrl-x", ctrlx)
+    with pytest.raises(InputError, match="--data"):
+        load_bench("ctrl-x-pairs")
+
+
 def test_a_manifest_of_ones_own(tmp_path: Path) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "a b.png")
     Image.new("L", (20, 10), 255).save(tmp_path / "m.png")
@@ -240,8 +281,11 @@ def test_a_mask_is_that_of_the_picture_as_the_camera_turned_it(tmp_path: Path) -
 
 def test_published_numbers_name_their_source_and_evidence_and_fit_the_columns() -> None:
     found = yaml.safe_load((PROMPTS / "published.yaml").read_text(encoding="utf-8"))
-    for layout in ("pie", "ti2i"):
+    for layout in ("pie", "ti2i", "ctrl-x", "ctrl-x-pairs"):
         assert set(found[layout]["columns"]) <= {measure.key for measure in MEASURES[layout]}
+    assert len(found["cost"]["columns"]) == len(PAPERS_COSTS)
+    for layout in ("ctrl-x", "ctrl-x-pairs"):
+        assert {table["kind"] for table in found[layout]["tables"]} <= set(GROUPS)
     for one in found.values():
         for table in one["tables"]:
             assert table["evidence"] in ("P", "S", "U")

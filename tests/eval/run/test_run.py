@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 import freectl
 from eval.bench.cases import balanced, chosen_cases
 from eval.bench.mini_files import load_mini
+from eval.bench.world import world_side
 from eval.results.store import Store
 from eval.run.checked import check
 from eval.run.command import run
@@ -230,7 +231,7 @@ def test_killed_and_started_again_nothing_is_lost_or_done_twice(tmp_path: Path) 
     one = lines[-1]
     assert one["cost"]["row_forwards"] > 0
     with Image.open(io.BytesIO((out / one["picture"]).read_bytes())) as picture:
-        assert picture.size == (64, 64)
+        assert picture.size == (world_side(), world_side())
 
 
 def test_what_cannot_be_loaded_or_written_ends_a_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

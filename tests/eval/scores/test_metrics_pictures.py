@@ -12,6 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from eval.scores.metrics import (
     KeyNetwork,
+    class_similarity,
     clip_accuracy,
     clip_directional,
     clip_distance,
@@ -22,6 +23,7 @@ from eval.scores.metrics import (
     self_similarity,
     self_similarity_distance,
     ssim,
+    timm_classes,
     timm_keys,
 )
 
@@ -213,6 +215,25 @@ def test_timm_keys_are_those_of_the_attention() -> None:
     assert torch.equal(
         timm_keys(model)(torch.zeros(2, 3, 32, 32, dtype=torch.float64)), keys
     )  # the network's own dtype
+
+
+def test_dino_i_is_the_cosine_of_the_last_blocks_class_tokens() -> None:
+    import timm
+
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=0)
+    classes = timm_classes(model)
+    batch = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(model.norm(classes(batch)), model.forward_features(batch)[:, 0], atol=1e-5)
+    network = KeyNetwork("toy", timm_keys(model), (0.5,) * 3, (0.5,) * 3, 32, classes=classes)
+    one, other = torch.rand(1, 3, 48, 48), torch.rand(1, 3, 32, 32)
+    fitted = torch.nn.functional.interpolate(one, (32, 32), mode="bilinear")
+    a, b = (classes((p - 0.5) / 0.5)[0].double().numpy() for p in (fitted, other))
+    expected = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+    assert class_similarity(one, other, network).mean == pytest.approx(expected, abs=1e-5)
+    assert class_similarity(one, one, network).mean == pytest.approx(1, abs=1e-6)
+    with pytest.raises(ValueError, match="class tokens"):
+        class_similarity(one, other, KeyNetwork("keys", timm_keys(model), (0.5,) * 3, (0.5,) * 3, 32))
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,9 @@ def test_inception_features_are_pool3s(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_judge_is_a_segmenter_of_its_world() -> None:
     scenes = [case.scenes[0] for case in mini_cases(count=2)]
     judge = load_judge(MODEL_DIR / "judge")
-    maps = judge_label_maps(judge, [render(scene) for scene in scenes])
+    maps = judge_label_maps(judge, [render(scene, judge.size) for scene in scenes])
     labels = list(judge.heads["object"])
-    exact = [np.asarray(render_mask(scene)) // 255 * (1 + labels.index(scene.object)) for scene in scenes]
+    exact = [np.asarray(render_mask(scene, judge.size)) // 255 * (1 + labels.index(scene.object)) for scene in scenes]
     scores = segmentation_scores(confusion(maps, torch.tensor(np.stack(exact)), 1 + len(labels)))
     assert scores.pixel_accuracy > 0.95
     assert scores.mean_iou > 0.8
