@@ -169,8 +169,8 @@ def class_similarity(one: Tensor, other: Tensor, network: KeyNetwork) -> MetricR
     if network.classes is None or one.shape[0] != other.shape[0]:
         raise ValueError(f"{one.shape[0]} pictures and {other.shape[0]} others of {network.name}; expected equal "
                          "numbers, and a network with class tokens")  # fmt: skip
-    tokens = [network.classes(_normalised(_fitted(pictures, network), network)).float() for pictures in (one, other)]
-    return MetricResult("DINO-I", functional.cosine_similarity(*tokens, dim=-1), network.name)
+    a, b = (network.classes(_normalised(_fitted(pictures, network), network)).float() for pictures in (one, other))
+    return MetricResult("DINO-I", functional.cosine_similarity(a, b, dim=-1), network.name)
 
 
 def _fitted(pictures: Tensor, network: KeyNetwork) -> Tensor:
