@@ -14,6 +14,8 @@ from eval.report.published import published_tables
 from eval.report.sets import set_tables
 from eval.results.reading import SETTINGS, Results
 
+KINDS = {"control": "By kind of condition", "ti2i": "By kind", "ctrl-x": "By kind", "ctrl-x-pairs": "By kind"}
+"""What kinds of cases are called, where they are no edit types."""
 TEMPLATE = Path(__file__).with_name("template.html")
 
 
@@ -38,7 +40,9 @@ def page(results: Results, *, baseline: str | None, rows: int, published: dict[s
         section("Summary", overview(results)),
         section("Trade-off and cost", plots(results)),
         section(f"Differences from {base}", difference_table(results, base)) if len(results.by_variant) > 1 else "",
-        section("By edit type", kind_tables(results)) if len(results.kinds) > 1 else "",
+        section(KINDS.get(results.layout, "By edit type"), kind_tables(results, base))
+        if len(results.kinds) > 1
+        else "",
         section("Sets of pictures", set_tables(results)),
         section("Published numbers", published_tables(results, published)) if published else "",
         section("Pictures", _pictures(results, rows)),
@@ -69,7 +73,7 @@ def _pictures(results: Results, rows: int) -> str:
         "Cases on which the methods disagree most come first. One variant of every method, then other settings; of a "
         "swept method the default where it was run, else the variant that most reaches targets."
     )
-    if results.layout == "mini":
+    if results.layout in ("mini", "control"):
         text += " Below each result: what the judge sees in it."
     if bare := [variant for variant in results.by_variant if variant not in results.pictured]:
         text += f" Not shown, since their folders hold no pictures: {', '.join(bare)}."

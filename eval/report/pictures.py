@@ -101,7 +101,8 @@ def _result(results: Results, line: Line | None) -> str:
 def _caption(results: Results, line: Line) -> str:
     seen = line.get("facts", {}).get("seen")
     if seen is not None:
-        kind = "right" if line["scores"].get("all_right") == 1 else "wrong"
+        right = line["scores"].get("words" if results.layout == "control" else "all_right")
+        kind = "right" if right == 1 else "wrong"
         return f'<small class="{kind}">{escape(seen)}</small>'
     shown = [one for one in (results.accuracy, results.structure) if one is not None]
     texts = [f"{one.title} {one.text(line['scores'].get(one.key))}" for one in shown]

@@ -71,6 +71,7 @@ class ResultLine(_Form):
     prompt: str
     steps: int
     cost: Cost
+    cpu_seconds: Number | None = None
     scores: dict[str, Number | None]
     picture: Annotated[str, AfterValidator(_inside)]
     facts: dict[str, str] = {}

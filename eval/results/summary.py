@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eval.results.reading import Line, Results
 from eval.scores.intervals import Estimate, difference, estimate, share, share_difference
-from eval.scores.measures import COSTS, MEMORY, PAPERS_COSTS, measure
+from eval.scores.measures import COSTS, CPU, MEMORY, PAPERS_COSTS, Measure, measure
 from freectl.errors import InputError
 
 STAGES = {"preprocess_seconds": "analysis", "run_seconds": "synthesis"}
@@ -26,10 +26,12 @@ class Row:
 
 
 def cost_of(line: Line, key: str) -> float | None:
-    """A line's cost: seconds of its stages without loading, or an entry of the cost record."""
+    """A line's cost: seconds of its stages without loading, of the processor, or an entry of the cost record."""
     seconds = line["cost"]["seconds"]
     if key == "seconds":
         return seconds["total"] - seconds["load"]
+    if key == CPU.key:
+        return line.get(key)
     if key in STAGES:
         return seconds.get(STAGES[key])
     return line["cost"].get(key)
@@ -93,25 +95,44 @@ def differences(results: Results, baseline: str) -> dict[str, dict[str, Estimate
     Raises:
         InputError: no such variant.
     """
-    if baseline not in results.by_variant:
-        raise InputError("--baseline", f"'{baseline}'", ", ".join(results.by_variant))
-    base = results.by_variant[baseline]
+    base = _base(results, baseline)
+    found = {
+        variant: {one.key: _difference(one, lines, base) for one in results.measured}
+        for variant, lines in results.by_variant.items()
+        if variant != baseline
+    }
+    return {variant: {key: value for key, value in own.items() if value} for variant, own in found.items()}
+
+
+def differences_by_kind(results: Results, baseline: str, key: str) -> dict[str, dict[str, Estimate]]:
+    """Variant minus baseline of one measure, over the cases of each kind that both have, by variant and kind.
+
+    Raises:
+        InputError: no such variant.
+    """
+    base, one = _base(results, baseline), measure(results.layout, key)
     table: dict[str, dict[str, Estimate]] = {}
     for variant, lines in results.by_variant.items():
-        if variant == baseline:
-            continue
-        table[variant] = {}
-        for one in results.measured:
-            pairs = [
-                (lines[case]["scores"].get(one.key), base[case]["scores"].get(one.key))
-                for case in lines
-                if case in base
-            ]
-            pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
-            if pairs:
-                compare = share_difference if one.share else difference
-                table[variant][one.key] = compare([a for a, _ in pairs], [b for _, b in pairs])
+        if variant != baseline:
+            for kind in results.kinds:
+                own = {case: line for case, line in lines.items() if line["kind"] == kind}
+                if found := _difference(one, own, base):
+                    table.setdefault(variant, {})[kind] = found
     return table
+
+
+def _base(results: Results, baseline: str) -> dict[str, Line]:
+    if baseline not in results.by_variant:
+        raise InputError("--baseline", f"'{baseline}'", ", ".join(results.by_variant))
+    return results.by_variant[baseline]
+
+
+def _difference(one: Measure, lines: dict[str, Line], base: dict[str, Line]) -> Estimate | None:
+    """Mean difference over the cases that both have; None where there are none."""
+    shared = [(lines[case]["scores"].get(one.key), base[case]["scores"].get(one.key)) for case in lines if case in base]
+    pairs = [(a, b) for a, b in shared if a is not None and b is not None]
+    compare = share_difference if one.share else difference
+    return compare([a for a, _ in pairs], [b for _, b in pairs]) if pairs else None
 
 
 def disagreement(results: Results, case: str, variants: Sequence[str]) -> float:

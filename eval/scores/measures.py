@@ -141,8 +141,9 @@ MEASURES: dict[Layout, tuple[Measure, ...]] = {
 SECONDS = Measure("seconds", "s / edit", -1, 2, 1.0, "median wall seconds of an edit, without loading")
 ROWS = Measure("row_forwards", "row forwards", -1, 0, 1.0, "median; one latent through the UNet once")
 BACKWARDS = Measure("row_backwards", "row backwards", -1, 0, 1.0, "median")
+CPU = Measure("cpu_seconds", "CPU s", -1, 2, 1.0, "median, of all threads; other work on the machine hardly changes it")
 MEMORY = Measure("peak_memory_mb", "peak MiB", -1, 0, 1.0, "highest; the whole process's on a CPU")
-COSTS = (SECONDS, ROWS, BACKWARDS, MEMORY)
+COSTS = (SECONDS, CPU, ROWS, BACKWARDS, MEMORY)
 PAPERS_COSTS = (
     Measure("preprocess_seconds", "preprocess s", -1, 2, 1.0, "median wall seconds of inversions and the like"),
     Measure("run_seconds", "run s", -1, 2, 1.0, "median wall seconds of the sampling"),

@@ -32,7 +32,11 @@ def score_control(
         InputError: the folder has no such network.
     """
     if not (folder / kind / "config.json").exists():
-        raise InputError("--model", f"'{folder}', which has no {kind}/config.json", "a folder with `--part` trained")
+        raise InputError(
+            "--model",
+            f"'{folder}', which has no {kind}/config.json",
+            f"a folder that `freectl mini train --part {kind}` wrote",
+        )
     recipe = recipe or RECIPES[judge.size]
     part = ControlPart(kind, folder, recipe)
     part.start_from(folder)

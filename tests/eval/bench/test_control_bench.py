@@ -192,7 +192,12 @@ def test_a_run_is_resumed_and_reported(tmp_path: Path) -> None:
     shown = Typer()
     shown.command()(report)
     assert CliRunner().invoke(shown, [str(tmp_path)]).exit_code == 0
-    assert "outline IoU" in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "outline IoU" in text
+    assert "By kind of condition" in text
+    right = sum(line["scores"]["words"] for line in lines)
+    assert (text.count('class="right"'), text.count('class="wrong"')) == (right, len(lines) - right)
+    assert all(line["cpu_seconds"] > 0 for line in lines)
     for methods, told in (("gan", "gan"), ("style-transfer", "no condition"), ("controlnet", "--controlnet")):
         extra = ["--gan-weights", "no"] if methods == "gan" else []
         refused = CliRunner().invoke(app, ["--methods", methods, *extra, *arguments[:-1], str(tmp_path / "new")])

@@ -20,7 +20,7 @@ from eval.report.page import page
 from eval.report.pictures import grid_variants
 from eval.results.reading import Results, read
 from eval.results.store import Store
-from eval.results.summary import differences, summary
+from eval.results.summary import differences, differences_by_kind, summary
 from freectl.errors import FreectlError, InputError
 
 
@@ -121,6 +121,22 @@ def test_kid_and_fid_of_few_pictures_are_not_printed(tmp_path: Path) -> None:
     assert many.index("KID x10³") < many.index("FID ↓") < many.index("CMMD ↓")
     told = "of fewer than 50 pictures are not printed"
     assert [told in one for one in (few, mixed, many)] == [True, True, False]
+
+
+def test_differences_by_kind_are_paired_within_each_kind(results_folder: Path) -> None:
+    results = read([results_folder])
+    found = differences_by_kind(results, "freecontrol", "mse")
+    for variant, own in found.items():
+        for kind in results.kinds:
+            cases = [case for case, line in results.by_variant[variant].items() if line["kind"] == kind]
+            apart = [results.by_variant[variant][case]["scores"]["mse"]
+                     - results.by_variant["freecontrol"][case]["scores"]["mse"] for case in cases]  # fmt: skip
+            assert own[kind].count == len(cases)
+            assert own[kind].mean == pytest.approx(sum(apart) / len(apart))
+            assert own[kind].low <= own[kind].mean <= own[kind].high
+    assert set(found) == set(results.by_variant) - {"freecontrol"}
+    text = page(results, baseline="freecontrol", rows=0, published=None)
+    assert text.count("differences from freecontrol</h4>") == 4
 
 
 def test_markdown_can_have_some_columns_only(results_folder: Path, tmp_path: Path) -> None:
