@@ -23,8 +23,13 @@ def softmax(scores: Tensor) -> Tensor:
 
 def weights_of(picture: dict[str, Tensor], text: dict[str, Tensor]) -> Tensor:
     """The picture's attention to itself and, behind that, to the text: (B, heads, tokens, all tokens)."""
+    return softmax(scores_of(picture, text))
+
+
+def scores_of(picture: dict[str, Tensor], text: dict[str, Tensor]) -> Tensor:
+    """Before the softmax, with what a mask adds."""
     keys = torch.cat([picture["k"], text["k"]], 2) if text else picture["k"]
-    return softmax(picture["q"] @ keys.transpose(-1, -2) / picture["q"].shape[-1] ** 0.5)
+    return picture["q"] @ keys.transpose(-1, -2) / picture["q"].shape[-1] ** 0.5 + text.get("mask", 0)
 
 
 def values_of(picture: dict[str, Tensor], text: dict[str, Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from freectl.denoising.taps import Edit
 
@@ -64,6 +64,8 @@ class AttentionLayer:
             sites where both pass in one sequence.
         output: site where what the picture has read passes: the layer, or the linear layer at its end.
         projection: that linear layer; "" = the layer has none.
+        beside: whether it takes more channels than attention gives, behind those: of a feed-forward layer at its side.
+        uncounted: what is added to scores of the text's tokens that do not count.
         axis: of the tokens where what passes has four axes: 2 in (rows, heads, tokens, channels).
         channels: of the picture's letters, where several pass one site side by side; of the text's in one sequence.
         picture_first: whether the picture comes first in one sequence.
@@ -78,6 +80,8 @@ class AttentionLayer:
     text: Mapping[str, Site] = field(default_factory=dict)
     output: Site = ""
     projection: str = ""
+    beside: bool = False
+    uncounted: float = -torch.inf
     axis: int = 2
     channels: Mapping[str, slice] = field(default_factory=dict)
     picture_first: bool = True
@@ -115,17 +119,14 @@ class AttentionLayer:
         """
         q, own = (self._tokens(seen, rows, letter, "picture", size) for letter in "qk")
         text, scale = self._tokens(seen, rows, "k", "text", size), self._scale(network, q)
+        bias = self._bias(seen, rows, text)
         if own is None:
-            scores = q @ text.transpose(-1, -2) * scale
-            return (
-                scores if TEXT not in seen else scores.masked_fill(~_counted(seen, rows, q.device)[:, None], -torch.inf)
-            ).softmax(-1)
+            return (q @ text.transpose(-1, -2) * scale + bias[:, None]).softmax(-1)
         found, count = [], own.shape[2]
         for head in range(self.heads):  # one by one: all together are many times the result
             keys = torch.cat([own[:, head], text[:, head]], 1)
             scores = q[:, head] @ keys.transpose(-1, -2) * scale
-            if TEXT in seen:
-                scores[..., count:].masked_fill_(~_counted(seen, rows, q.device), -torch.inf)
+            scores[..., count:] += bias
             found.append(scores.softmax(-1)[..., count:])
         return torch.stack(found, 1)
 
@@ -161,15 +162,15 @@ class AttentionLayer:
             keys.append(self._tokens(seen, asking, "k", "text", size))
             values.append(self._tokens(seen, asking, "v", "text", size))
         k, v = torch.cat(keys, 2), torch.cat(values, 2)
+        mask = None
         if allowed is not None or (self.text and TEXT in seen):
-            shape, count = (len(q), q.shape[2], k.shape[2]), values[0].shape[2]
-            whole = torch.ones(shape, dtype=torch.bool, device=q.device)
+            count = values[0].shape[2]
+            mask = torch.zeros((len(q), 1, q.shape[2], k.shape[2]), dtype=q.dtype, device=q.device)
             if allowed is not None:
-                whole[..., :count] = allowed
-            if self.text and TEXT in seen:
-                whole[..., count:] = _counted(seen, asking, q.device)
-            allowed = whole[:, None]
-        hidden = scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=self._scale(network, q))
+                mask[..., :count].masked_fill_(~allowed[:, None], -torch.inf)
+            if self.text:
+                mask[..., count:] += self._bias(seen, asking, keys[1])[:, None]
+        hidden = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self._scale(network, q))
         return self._projected(network, hidden, seen)
 
     def added(self, network: nn.Module, change: Tensor, seen: Seen, rows: slice, size: Size) -> Tensor:
@@ -218,6 +219,14 @@ class AttentionLayer:
         filled = -(-tokens // self.multiple) * self.multiple
         return Part(axis, 0, tokens, channels) if whose == "picture" else Part(axis, filled, None, channels)
 
+    def _bias(self, seen: Seen, rows: slice, text: Tensor) -> Tensor:
+        """What is added to the scores of the text's keys (B, heads, tokens, channels): (B, 1, tokens)."""
+        bias = torch.zeros(len(text), 1, text.shape[2], dtype=text.dtype, device=text.device)
+        if TEXT not in seen:
+            return bias
+        counted = seen[TEXT][rows, None, : text.shape[2]].to(text.device)  # behind the longest text nothing is passed
+        return bias.masked_fill(~counted, self.uncounted)
+
     def _scale(self, network: nn.Module, queries: Tensor) -> float:
         return float(getattr(network.get_submodule(self.name), "scale", queries.shape[-1] ** -0.5))
 
@@ -227,6 +236,8 @@ class AttentionLayer:
             return joined
         project: Any = network.get_submodule(self.projection)
         # weights may rest in another dtype than they run in (layerwise casting); values are linear layers' outputs
+        if self.beside:
+            joined = pad(joined, (0, project.in_features - joined.shape[-1]))
         computed = seen[(self.text or self.picture)["v"]].dtype
         # `forward` leaves hooks alone: they are for the batch that the layer sees
         found = project.forward(joined.to(computed)).to(joined.dtype)
@@ -238,11 +249,6 @@ def picture_sites(layers: Sequence[AttentionLayer], letters: str) -> tuple[Site,
     """Where the picture's queries, keys or values, `letters` of "qkv", pass in layers that have them."""
     found = [layer.picture[letter] for layer in layers for letter in letters if letter in layer.picture]
     return tuple(dict.fromkeys(found))
-
-
-def _counted(seen: Seen, rows: slice, device: torch.device) -> Tensor:
-    """Which of the text's tokens count, (B, 1, tokens)."""
-    return seen[TEXT][rows].to(device)[:, None]
 
 
 def _keep(seen: dict[str, Tensor], site: Site, value: Tensor) -> Tensor:

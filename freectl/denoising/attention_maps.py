@@ -46,6 +46,19 @@ class TextSequence:
         found = token_positions(self.tokenizer, pieces, self.told(words), option, self.start)
         return [place for place in found if place < self.length]
 
+    def word_spans(self, text: str) -> list[list[int]]:
+        """Positions of each word's tokens in the encoded text, special tokens counted."""
+        spans, first = [], self.start
+        for word in text.split():
+            last = first + len(self.ids(word)) - self.start - 1
+            spans.append([position for position in range(first, last) if position < self.length - 1])
+            first = last
+        return spans
+
+    def front(self, text: str) -> int:
+        """Tokens of padding in front of an encoded text."""
+        return 0
+
 
 def token_positions(
     tokenizer: Any, prompt: str | Sequence[str], words: str, option: str = "--concept", start: int = 1

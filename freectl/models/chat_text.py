@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from freectl.denoising.attention_maps import TextSequence
 from freectl.denoising.sampler import Prompt
 from freectl.models.conditioning import MicroConditioning, Size
+from freectl.models.language_sequence import language_sequence
 from freectl.models.sequence_text import SequenceTextConditioner
 
 
@@ -17,6 +19,22 @@ class ChatTextConditioner(SequenceTextConditioner):
     def learnt_words(self) -> list[tuple[str, int]]:
         """None: textual inversion adds no words to language models."""
         return []
+
+    @property
+    def sequences(self) -> list[TextSequence]:
+        """The message's tokens, and what they are filled up with."""
+        tokenizer = self.pipe.tokenizer
+        return [language_sequence(getattr(tokenizer, "tokenizer", tokenizer), self.length, self._message, filled=True)]
+
+    def _message(self, text: str) -> str:
+        """A text as diffusers' pipelines ask it: of klein, without a system's message, or of dev."""
+        if not hasattr(self.pipe, "system_message"):
+            chat = [{"role": "user", "content": text}]
+            how = {"add_generation_prompt": True, "enable_thinking": False}
+            return self.pipe.tokenizer.apply_chat_template(chat, tokenize=False, **how)
+        said = (("system", self.pipe.system_message), ("user", text))
+        messages = [{"role": role, "content": [{"type": "text", "text": one}]} for role, one in said]
+        return self.pipe.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
 
     def unseen(self, text: str) -> str:
         """Words behind the length that is read; those that the template's own tokens push out are not told of."""

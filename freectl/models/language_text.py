@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from freectl.denoising.attention_maps import TextSequence
+from freectl.models.language_sequence import language_sequence
 from freectl.models.masked_text import MaskedTextConditioner
 
 
@@ -13,6 +15,13 @@ class QwenImageTextConditioner(MaskedTextConditioner):
     """Qwen2.5-VL's last hidden states, without those of the template's beginning."""
 
     most = 512
+
+    @property
+    def sequences(self) -> list[TextSequence]:
+        """The tokens behind that beginning, the template's end counted."""
+        pipe: Any = self.pipe
+        template, dropped = pipe.prompt_template_encode.format, pipe.prompt_template_encode_start_idx
+        return [language_sequence(pipe.tokenizer, self.most, template, dropped=dropped)]
 
     def _read(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         device = self.pipe._execution_device

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from freectl.denoising.attention_maps import TextSequence
-from freectl.denoising.sampler import Half, Prompt
+from freectl.denoising.sampler import TEXT_MASK, Half, Prompt
 from freectl.errors import InputError
 from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
 
@@ -115,6 +115,11 @@ class FluxTextConditioner(PooledProjections, SequenceTextConditioner):
 class ChromaTextConditioner(SequenceTextConditioner):
     """T5's tokens, and which of them count: those of the text and one of padding."""
 
+    @property
+    def sequences(self) -> list[TextSequence]:
+        """T5's tokens, which have none in front."""
+        return [TextSequence(self.pipe.tokenizer, self.length, 0)]
+
     @torch.no_grad()
     def encode(
         self,
@@ -157,5 +162,5 @@ class ChromaTextConditioner(SequenceTextConditioner):
             if mask is None:
                 raise InputError(f"{prefix}prompt_attention_mask", "None", "masks, since prompt_embeds are given")
             padding = (0, embeds.shape[1] - mask.shape[1])
-            added[half] = {"attention_mask": torch.nn.functional.pad(mask, padding)}  # type: ignore[index]
+            added[half] = {TEXT_MASK: torch.nn.functional.pad(mask, padding)}  # type: ignore[index]
         return Prompt(cond, uncond, added)

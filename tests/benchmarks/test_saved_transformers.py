@@ -11,6 +11,7 @@ from diffusers import ChromaTransformer2DModel, Flux2Transformer2DModel, FluxTra
 from published import fused_attention, saved_bytes, saved_tensors
 
 from freectl.denoising import shares
+from freectl.denoising.sampler import TEXT_MASK
 from freectl.denoising.taps import tap
 from freectl.methods.freecontrol.guide import frozen
 from freectl.models import families
@@ -34,8 +35,8 @@ def inputs(network: Any, family: Any, dtype: torch.dtype) -> tuple[torch.Tensor,
     """Latents of 1024 px, text and what is added to it."""
     config = network.config
     added = {"pooled_projections": torch.zeros(1, config.get("pooled_projection_dim") or 0, dtype=dtype)}
-    added |= {"attention_mask": torch.ones(1, TOKENS, dtype=dtype), "guidance": torch.ones(1)}
-    wanted = {"flux": ("pooled_projections", "guidance"), "chroma": ("attention_mask",), "flux2": ("guidance",)}
+    added |= {TEXT_MASK: torch.ones(1, TOKENS, dtype=dtype), "guidance": torch.ones(1)}
+    wanted = {"flux": ("pooled_projections", "guidance"), "chroma": (TEXT_MASK,), "flux2": ("guidance",)}
     latents = torch.zeros(1, *family.latent_shape(network), dtype=dtype, requires_grad=True)
     text = torch.zeros(1, TOKENS, config.joint_attention_dim, dtype=dtype)
     return latents, text, {name: added[name] for name in wanted.get(family.name, ())}

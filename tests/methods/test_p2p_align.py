@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from freectl.denoising.attention_maps import TextSequence
 from freectl.errors import InputError
-from freectl.methods.p2p.align import Alignment, align, parse_weights, refine_matrix, replace_matrix, word_spans
+from freectl.methods.p2p.align import Alignment, align, parse_weights, refine_matrix, replace_matrix
 from freectl.methods.p2p.method import P2PSettings
 
 SOURCE = "a dog"
@@ -16,10 +16,10 @@ SOURCE = "a dog"
 def test_spans_are_where_the_tokenizer_puts_the_words(toy_pipe):
     tokenizer, text = toy_pipe.tokenizer, "a red fox, running"
     ids = tokenizer(text).input_ids
-    spans = word_spans(TextSequence(tokenizer, 77), text)
+    spans = TextSequence(tokenizer, 77).word_spans(text)
     for word, span in zip(text.split(), spans, strict=True):
         assert [ids[i] for i in span] == tokenizer(word).input_ids[1:-1]
-    long = word_spans(TextSequence(tokenizer, 77), "abcdefgh " * 20)
+    long = TextSequence(tokenizer, 77).word_spans("abcdefgh " * 20)
     assert [position for span in long for position in span] == list(range(1, 76))
 
 
@@ -72,7 +72,7 @@ def test_auto_replaces_at_equal_word_counts(toy_pipe):
     same, longer = (align(TextSequence(tokenizer, 77), [SOURCE], [text], "auto") for text in ("a cat", "a red dog"))
     assert torch.equal(same.matrix[0], torch.eye(77))
     assert bool((same.shared == 1).all())
-    new = word_spans(TextSequence(tokenizer, 77), "a red dog")[1]
+    new = TextSequence(tokenizer, 77).word_spans("a red dog")[1]
     assert longer.shared[0, [0, 1]].tolist() == [1, 1]
     assert (longer.shared[0] == 0).nonzero().flatten().tolist() == new
     with pytest.raises(InputError, match="2 and 3 words"):

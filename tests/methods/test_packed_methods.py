@@ -8,6 +8,8 @@ import torch
 from flux_kinds import INVERTED, STEPS, calls, of_small_pictures, picture
 
 from freectl import methods
+from freectl.denoising.attention_layers import TEXT
+from freectl.denoising.injection import text_of
 from freectl.denoising.sampler import Lane, Step
 from freectl.denoising.taps import tap
 from freectl.errors import InputError
@@ -191,29 +193,33 @@ def test_an_exception_leaves_hooks_processors_and_gradients_as_they_were(toys, c
         assert all(weight.requires_grad for weight in network.parameters())
 
 
-def test_words_are_found_where_their_places_are_known(toys, cache):
-    """FLUX.1 reads T5's tokens as they are; Chroma masks some, and FLUX.2 has a template around them."""
-    found = guided(toys["flux"], cache, mask="attention", source_prompt="a cat")
-    assert torch.isfinite(found.images).all()
-    assert (found.images - guided(toys["flux"], cache, source_prompt="a cat").images).abs().max() > 1e-4
-    for name in ("klein", "chroma"):
-        with pytest.raises(InputError, match=f"mask: found attention on a {name} model"):
-            guided(toys[name], cache, mask="attention", source_prompt="a cat")
-    with pytest.raises(InputError, match="keep.*: found a klein model"):
-        guided(toys["klein"], cache, keep="background", keep_concept="dog")
+def test_words_are_found(toys, cache):
+    """T5's tokens as they are or some masked, and a message inside its template."""
+    for name in ("flux", "chroma", "klein"):
+        given = {"source_prompt": "a cat", "cache": cache}
+        found = guided(toys[name], mask="attention", **given)
+        assert torch.isfinite(found.images).all()
+        assert (found.images - guided(toys[name], **given).images).abs().max() > 1e-4, name
+    with pytest.raises(InputError, match="keep.*: found a flux-schnell model"):
+        toys["flux-schnell"].sdedit(keep="background", keep_concept="cat", source_prompt="a cat")
 
 
 def test_layers_are_where_families_say(toys):
     """What a picture's tokens read, computed from what passes the sites, is what leaves the layer."""
-    for name in ("flux", "klein"):
+    for name in ("flux", "chroma", "klein"):
         engine, latents = Engine(toys[name].ours), toys[name].noise(0, rows=2)
-        prompt, rows, size = engine.encode_prompt(["a cat", "a dog"]), slice(0, 2), tuple(latents.shape[-2:])
+        prompt, rows, size = engine.encode_prompt(["a cat", "a red dog"]), slice(0, 2), tuple(latents.shape[-2:])
         for layer in engine.family.attentions(engine.network)[-3:]:
             with torch.no_grad(), tap(engine.network, [*layer.sites, layer.output]) as seen:
                 engine.denoiser.forward(latents, 500.0, prompt.cond, dict(prompt.added.get("cond", {})))
                 passed = seen.pop_all()
-            got = layer.read(engine.network, passed, rows, rows, size)
-            torch.testing.assert_close(got, layer.of_picture(passed[layer.output], rows, size), rtol=0, atol=1e-5)
+            own, masked = layer.of_picture(passed[layer.output], rows, size), text_of([(prompt, "cond")])
+            if layer.beside:  # without what passes beside attention
+                attn, (fused,) = engine.network.get_submodule(layer.name), {layer.picture["v"]}
+                after = attn.mlp_act_fn(passed[fused][:, -own.shape[1] :, 3 * attn.inner_dim :])
+                own = own - after @ attn.to_out.weight[:, attn.inner_dim :].T
+            got = layer.read(engine.network, passed | ({} if masked is None else {TEXT: masked}), rows, rows, size)
+            torch.testing.assert_close(got, own, rtol=0, atol=1e-5)
 
 
 def test_methods_on_attention_run(toys, cache):
@@ -221,8 +227,9 @@ def test_methods_on_attention_run(toys, cache):
     for name, method, how in (
         ("flux", "pnp", {"attention_stop": 1.0}),
         ("klein", "pnp", {"attention_stop": 1.0}),
-        ("flux", "masactrl", {}),
-        ("flux", "p2p", {}),
+        ("chroma", "masactrl", {"words": "dog=cat"}),
+        ("klein", "p2p", {"blend": "dog=cat"}),
+        ("klein", "masactrl", {"words": "dog=cat"}),
     ):
         given = {"method": methods.get(method), "source_prompt": "a dog", "cache": cache}
         made = toys[name].run("a cat", picture(size=SIZE), **given, **how).images

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from freectl import methods
+from freectl.denoising.attention_layers import picture_sites
 from freectl.denoising.sampler import Lane, Prompt, Step
 from freectl.denoising.taps import tap
 from freectl.errors import InputError
@@ -134,7 +135,7 @@ def test_the_pictures_tokens_are_told_from_the_texts(world):
     prompts = [engine.encode_prompt([text]) for text in ("a cat", "a red dog sitting on grass")]
     lanes = {str(i): Lane(world.toy.noise(), prompt) for i, prompt in enumerate(prompts)}
     layer = family.self_layers(engine.network)[0]
-    sites, parts = layer.sites, family.parts(engine.network, world.toy.cells)
+    sites, parts = picture_sites([layer], "qkv"), family.parts(engine.network, world.toy.cells)
     with torch.no_grad(), tap(engine.network, sites) as seen:
         engine.denoiser.rows(lanes, [("0", "cond"), ("1", "cond")], engine.path(STEPS).times[1])
     for site, value in seen.pop_all().items():
@@ -304,7 +305,7 @@ def test_what_it_cannot_do_is_refused_in_one_line(world):
         world.pipe("a cat", picture(), method=methods.get("pix2pix-zero"))
     with pytest.raises(InputError, match=f"long_prompts: found a {name} model"):
         sdedit(world.pipe, long_prompts=True)
-    if name != "pixart":  # whose masked text is read: tests/methods/test_masked_text.py
+    if name == "z-image":  # the others' text is read: tests/methods/test_masked_text.py, test_packed_attention.py
         asked = {"mask": "attention", "concept": "cat", "source_prompt": "a cat"}
         with pytest.raises(InputError, match=f"mask: found attention on a {name} model, whose attention is not read"):
             world.pipe("a cat", picture(), num_inference_steps=STEPS, cache=world.cache, **FEW | asked)

@@ -184,7 +184,7 @@ def test_callbacks_see_what_diffusers_shows_and_change_it(toys):
 def test_embeddings_and_packed_noise_stand_for_texts_and_latents(toys):
     given: dict[str, dict[str, str]] = {
         "flux": {"pooled_prompt_embeds": "pooled_projections"},
-        "chroma": {"prompt_attention_mask": "attention_mask"},
+        "chroma": {"prompt_attention_mask": "text_mask"},
         "klein": {},
     }
     for name, told in given.items():

@@ -113,7 +113,11 @@ class MaskedInjector(SourceInjector):
             allowed = same_class(*(self.mask(lane, tokens, size) for lane in (EDIT, SOURCE)))
         for target, source in pairs.items():
             own = layer.of_picture(edited, places[target], size)
-            own.copy_(layer.read(network, seen, places[target], places[source], size, allowed))
+            read = partial(layer.read, network, seen, places[target], places[source], size)
+            if not layer.beside:
+                own.copy_(read(allowed))
+            elif allowed is not None:  # the copies have made it read the source, all of it
+                own.add_((read(allowed) - read(None)).to(own.dtype))
         return edited
 
 

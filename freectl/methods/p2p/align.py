@@ -36,6 +36,13 @@ class Alignment:
         """The same on a device."""
         return Alignment(*(getattr(self, one.name).to(device) for one in fields(self)))
 
+    def cut(self, tokens: int) -> "Alignment":
+        """The same for shorter embeddings, behind whose end no token counts."""
+        if tokens >= self.matrix.shape[-1]:
+            return self
+        rest = (getattr(self, one.name)[:, :tokens] for one in fields(self)[1:])
+        return Alignment(self.matrix[:, :tokens, :tokens], *rest)
+
     def lengthened(self, tokens: int) -> "Alignment":
         """The same for longer embeddings: what lies behind the tokenizer's length is each its own place's."""
         more = tokens - self.matrix.shape[-1]
@@ -91,7 +98,7 @@ def align(
     Raises:
         InputError: replace with different word counts, or a word that the target does not have.
     """
-    made = [_align_one(sequence, *pair, edit, rest) for pair in zip(sources, targets, strict=True)]
+    made = [_moved(sequence, *pair, edit, rest) for pair in zip(sources, targets, strict=True)]
     factors = _by_word(sequence, targets, 1.0, parse_weights(reweight), "--set reweight")
     until = _by_word(sequence, targets, stop, parse_weights(stops, 0, 1), "--set cross_words")
     matrices, shared = (torch.stack(parts) for parts in zip(*made, strict=True))
@@ -145,25 +152,22 @@ def explained(tokenizer: Any, source: str, target: str, alignment: Alignment) ->
     return found
 
 
+def _moved(sequence: TextSequence, source: str, target: str, edit: Edit, rest: Rest) -> tuple[Tensor, Tensor]:
+    """As `_align_one`, where padding stands in front."""
+    matrix, shared = _align_one(sequence, source, target, edit, rest)
+    fronts = sequence.front(source), sequence.front(target)
+    return (matrix.roll(fronts, (0, 1)), shared.roll(fronts[1])) if any(fronts) else (matrix, shared)
+
+
 def _align_one(sequence: TextSequence, source: str, target: str, edit: Edit, rest: Rest) -> tuple[Tensor, Tensor]:
     size = sequence.length
     if kind_of(edit, source, target) == "refine":
         return refine_matrix(sequence.ids(source), sequence.ids(target), size, rest)
-    spans = [word_spans(sequence, text) for text in (source, target)]
+    spans = [sequence.word_spans(text) for text in (source, target)]
     if rest == "in-place":
         differing = [i for i, (a, b) in enumerate(zip(source.split(), target.split(), strict=True), 1) if a != b]
         spans = [one[: max(differing, default=0)] for one in spans]
     return replace_matrix(spans[0], spans[1], size, rest, sequence.start), torch.ones(size)
-
-
-def word_spans(sequence: TextSequence, text: str) -> list[list[int]]:
-    """Positions of each word's tokens in the encoded text, special tokens counted."""
-    spans, first = [], sequence.start
-    for word in text.split():
-        last = first + len(sequence.ids(word)) - sequence.start - 1
-        spans.append([position for position in range(first, last) if position < sequence.length - 1])
-        first = last
-    return spans
 
 
 def replace_matrix(

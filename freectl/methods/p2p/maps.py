@@ -139,7 +139,8 @@ class CrossMapEdit:
     def _apply(self, seen: Mapping[str, Tensor], output: Tensor) -> Tensor:
         network, layer, size = self.network, self.layer, self.size
         own, source = (layer.weights(network, seen, rows, size) for rows in (self.row, self.source))
-        acting = own if self.alignment is None else self.alignment.mix(source, own, self.step)
+        alignment = None if self.alignment is None else self.alignment.cut(own.shape[-1])
+        acting = own if alignment is None else alignment.mix(source, own, self.step)
         for tell in self.told:
             tell(SOURCE, layer.shares(source))
             tell(EDIT, layer.shares(acting))

@@ -207,7 +207,7 @@ class Family(ABC):
             raise InputError("--method", found, f"{able}, or the model that it was distilled from")
         if not self.runs(name):
             named = [name for name in self.methods or () if self.runs(name)]
-            allowed = ", ".join(named) or "another method, or a flow model"
+            allowed = f"{', '.join(named) or 'another method'}, or a model that runs it: {', '.join(_runners(name))}"
             raise InputError("--method", f"{name}, which does not run on {self.name} models", allowed)
 
     def runs(self, method: str, *, few_steps: bool = False) -> bool:
@@ -226,3 +226,10 @@ class Family(ABC):
         """
         if not self.text.takes_pieces:
             raise InputError("--long-prompts", f"a {self.name} model, whose text is one sequence", "shorter texts")
+
+
+def _runners(method: str) -> list[str]:
+    """Names of the families that run a method."""
+    from freectl.models.families import FAMILIES  # which imports this
+
+    return [family.name for family in FAMILIES if family.runs(method)]

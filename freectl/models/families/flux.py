@@ -1,7 +1,7 @@
 """FLUX.1: dev, distilled on guidance, and schnell, distilled to a few steps."""
 
 from freectl.models.families.packed import PackedFamily
-from freectl.models.families.transformer import ATTENTION_METHODS, PATH_METHODS
+from freectl.models.families.transformer import EVERY_METHOD
 from freectl.models.sequence_text import FluxTextConditioner
 
 _PIPELINE = "freectl.pipelines.flux:FreeControlFluxPipeline"
@@ -13,7 +13,7 @@ FLUX = PackedFamily(
     text=FluxTextConditioner,
     guidance_scale=3.5,
     guidance="embedded",
-    methods=(*PATH_METHODS, "freecontrol", *ATTENTION_METHODS),
+    methods=EVERY_METHOD,
     finds_words=True,
     single_files=("flux-dev",),
 )

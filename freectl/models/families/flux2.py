@@ -1,15 +1,16 @@
 """FLUX.2: dev, distilled on guidance; klein's base models, and klein, distilled to a few steps."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from freectl.denoising.attention_layers import AttentionLayer, Part
+from freectl.denoising.attention_layers import AttentionLayer
 from freectl.models.chat_text import ChatTextConditioner
 from freectl.models.families.packed import PackedFamily
+from freectl.models.families.transformer import EVERY_METHOD
 
 _KLEIN = "freectl.pipelines.flux2:FreeControlFlux2KleinPipeline"
 
@@ -22,6 +23,8 @@ class Flux2Family(PackedFamily):
     text: type[ChatTextConditioner] = ChatTextConditioner
     cells: int = 1
     axes: int = 4
+    entry: str = "norm1"
+    finds_words: bool = True
 
     def text_places(self, tokens: int, device: torch.device) -> Tensor:
         """One after another on the last axis."""
@@ -42,26 +45,25 @@ class Flux2Family(PackedFamily):
         return slope * steps + (many - 200.0 * slope)
 
     def single_attentions(self, network: nn.Module) -> list[AttentionLayer]:
-        """None: what they read leaves them mixed with what their other half makes of the tokens."""
-        return []
-
-    def pnp_sites(self, network: nn.Module) -> tuple[str | None, tuple[str, ...]]:
-        """Queries and keys of the single-stream blocks too."""
-        return None, (*super().pnp_sites(network)[1], *_single_sites(network))
-
-    def parts(self, network: nn.Module, size: tuple[int, int]) -> Mapping[str, Part]:
-        """Of these as well."""
-        picture = Part(1, -size[0] * size[1], None)
-        return {**super().parts(network, size), **dict.fromkeys(_single_sites(network), picture)}
+        """Values pass one projection with queries, keys and the feed-forward layer, whose result leaves with theirs."""
+        depth: Any = network.config.num_single_layers  # type: ignore[union-attr]
+        layers = []
+        for name in (f"single_transformer_blocks.{i}.attn" for i in range(depth)):
+            module: Any = network.get_submodule(name)
+            own = {"q": f"{name}.norm_q", "k": f"{name}.norm_k", "v": f"{name}.to_qkv_mlp_proj"}
+            how: dict[str, Any] = {
+                "channels": {"v": slice(2 * module.inner_dim, 3 * module.inner_dim)},
+                "picture_first": False,
+                "patch": self.cells,
+                "rotate": partial(self._rotated, network),
+            }
+            text, last = {letter: own[letter] for letter in "kv"}, f"{name}.to_out"
+            layers.append(AttentionLayer(name, module.heads, own, text, last, last, beside=True, axis=1, **how))
+        return layers
 
     def structure_blocks(self, depth: int) -> range:
         """The last three fifths of the double-stream blocks: 2 to 4 of klein 4B's five. Not measured for this use."""
         return range(depth * 2 // 5, depth)
-
-
-def _single_sites(network: Any) -> list[str]:
-    blocks = range(network.config.num_single_layers)
-    return [f"single_transformer_blocks.{i}.attn.norm_{letter}" for i in blocks for letter in "qk"]
 
 
 FLUX2 = Flux2Family(
@@ -69,9 +71,12 @@ FLUX2 = Flux2Family(
     pipeline="freectl.pipelines.flux2:FreeControlFlux2Pipeline",
     guidance_scale=4.0,
     guidance="embedded",
+    methods=EVERY_METHOD,
     single_files=("flux-2-dev",),
 )
-KLEIN = Flux2Family(name="klein", pipeline=_KLEIN, guidance_scale=4.0, told={"is_distilled": False})
+KLEIN = Flux2Family(
+    name="klein", pipeline=_KLEIN, guidance_scale=4.0, methods=EVERY_METHOD, told={"is_distilled": False}
+)
 KLEIN_DISTILLED = Flux2Family(
     name="klein-distilled",
     pipeline=_KLEIN,

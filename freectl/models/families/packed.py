@@ -29,7 +29,7 @@ class PackedFamily(TransformerFamily):
         cells: latent cells to a token's side.
         axes: numbers of a place; the second and third are row and column.
         side: tokens to the side of the square that it was trained at.
-        finds_words: whether words have known places in the text and all of its tokens count.
+        finds_words: whether words have known places in the text.
     """
 
     methods: tuple[str, ...] | None = (*PATH_METHODS, "freecontrol", "pnp")
@@ -38,6 +38,7 @@ class PackedFamily(TransformerFamily):
     axes: int = 3
     side: int = 64
     finds_words: bool = False
+    entry: str = "norm1.norm"
 
     def fits(self, network: Any) -> bool:
         """Whether as many channels come out as go in, and guidance is embedded where the family has it so."""

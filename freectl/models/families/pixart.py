@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from freectl.denoising.attention_layers import AttentionLayer
 from freectl.denoising.sampler import TEXT_MASK
 from freectl.models.families.transformer import (
-    ATTENTION_METHODS,
-    PATH_METHODS,
+    EVERY_METHOD,
     TransformerFamily,
     structure_blocks,
     times_of,
@@ -88,6 +87,8 @@ PIXART = PixArtFamily(
     text=T5TextConditioner,
     guidance_scale=4.5,
     freecontrol=PUBLISHED_FREECONTROL,
-    methods=(*PATH_METHODS, "freecontrol", *ATTENTION_METHODS),
+    methods=EVERY_METHOD,
     flow=False,
+    entry="norm1",
+    attention="attn1",
 )

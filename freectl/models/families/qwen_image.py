@@ -1,15 +1,17 @@
 """Qwen-Image (arXiv 2508.02324): joint attention of picture and text on a flow, latents in tokens of 2 x 2 cells."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
+from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb_qwen
 from torch import Tensor, nn
 
 from freectl.denoising.attention_layers import AttentionLayer
 from freectl.denoising.sampler import TEXT_MASK
 from freectl.models.families.transformer import (
+    EVERY_METHOD,
     FLOW_FREECONTROL,
-    PATH_METHODS,
     TransformerFamily,
     linear_grid,
     packed,
@@ -85,19 +87,27 @@ class QwenImageFamily(TransformerFamily):
         return pooled(value.flatten(2), (size[0] // PATCH, size[1] // PATCH))
 
     def attentions(self, network: nn.Module) -> list[AttentionLayer]:
-        """The picture's part of every block; the text is left out, since texts of a batch differ in length."""
-        names = [f"transformer_blocks.{block}.attn" for block in range(network.config.num_layers)]  # type: ignore[union-attr, arg-type]
+        """Of every block, where text and picture have sites of their own."""
         heads: int = network.config.num_attention_heads  # type: ignore[union-attr, assignment]
-        return [
-            AttentionLayer(name, heads, {"q": f"{name}.norm_q", "k": f"{name}.norm_k", "v": f"{name}.to_v"}, axis=1)
-            for name in names
-        ]
+        layers = []
+        for name in (f"transformer_blocks.{block}.attn" for block in range(network.config.num_layers)):  # type: ignore[union-attr, arg-type]
+            own = {"q": f"{name}.norm_q", "k": f"{name}.norm_k", "v": f"{name}.to_v"}
+            text, last = {"k": f"{name}.norm_added_k", "v": f"{name}.add_v_proj"}, f"{name}.to_out.0"
+            layers.append(AttentionLayer(name, heads, own, text, last, last, axis=1, rotate=partial(_rotated, network)))
+        return layers
 
     def structure_sites(self, network: nn.Module, layers: str = "all", features: str = "keys") -> list[str]:
         """Normalised keys of the picture's tokens in the middle blocks."""
         blocks = structure_blocks(network.config.num_layers)  # type: ignore[union-attr, arg-type]
         sites = [f"transformer_blocks.{block}.attn.norm_k" for block in blocks]
         return {"all": sites, "first": sites[:1], "last": sites[-1:]}[layers]
+
+
+def _rotated(network: Any, tokens: Tensor, whose: Literal["picture", "text"], size: tuple[int, int]) -> Tensor:
+    shape = [(1, size[0] // PATCH, size[1] // PATCH)]
+    picture, text = network.pos_embed(shape, max_txt_seq_len=tokens.shape[2], device=tokens.device)
+    turned = apply_rotary_emb_qwen(tokens.transpose(1, 2), picture if whose == "picture" else text, use_real=False)
+    return turned.transpose(1, 2)
 
 
 QWEN_IMAGE = QwenImageFamily(
@@ -107,5 +117,6 @@ QWEN_IMAGE = QwenImageFamily(
     text=QwenImageTextConditioner,
     guidance_scale=4.0,
     freecontrol=FLOW_FREECONTROL,
-    methods=(*PATH_METHODS, "freecontrol", "pnp"),
+    methods=EVERY_METHOD,
+    entry="img_norm1",
 )

@@ -5,12 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from freectl.denoising.attention_layers import AttentionLayer, picture_sites
-from freectl.models.families.base import CtrlXSites
+from freectl.denoising.attention_layers import AttentionLayer
 from freectl.models.families.transformer import (
-    ATTENTION_METHODS,
+    EVERY_METHOD,
     FLOW_FREECONTROL,
-    PATH_METHODS,
     TransformerFamily,
     shift_of,
     structure_blocks,
@@ -81,18 +79,6 @@ class SD3Family(TransformerFamily):
         names = [f"transformer_blocks.{i}.{leaf}" for i in range(_depth(network)) for leaf in ("attn", "attn2")]
         return [_attention(modules, name) for name in names if name in modules]
 
-    def ctrlx_sites(self, network: nn.Module) -> CtrlXSites:
-        """Queries and keys of the structure blocks; statistics at the inputs of these and as many behind them.
-
-        The published layers are a UNet's: which blocks these should be is not measured.
-        """
-        blocks = structure_blocks(_depth(network))
-        names = tuple(f"transformer_blocks.{i}." for i in blocks)
-        inside = [layer for layer in self.attentions(network) if layer.name.startswith(names)]
-        moved = range(blocks.start, min(_depth(network), blocks.stop + len(blocks)))
-        entries = {f"transformer_blocks.{i}.attn": f"transformer_blocks.{i}.norm1.norm" for i in moved}
-        return CtrlXSites(picture_sites(inside, "qk"), entries)
-
 
 def _depth(network: Any) -> int:
     return network.config.num_layers
@@ -120,7 +106,8 @@ def _keys(network: nn.Module, block: str) -> str:
 SD3 = SD3Family(
     name="sd3",
     network="SD3Transformer2DModel",
-    methods=(*PATH_METHODS, "freecontrol", *ATTENTION_METHODS, "ctrlx"),
+    methods=EVERY_METHOD,
+    entry="norm1.norm",
     pipeline="freectl.pipelines.sd3:FreeControl3Pipeline",
     text=JointTextConditioner,
     guidance_scale=7.0,

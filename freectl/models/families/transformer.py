@@ -17,6 +17,8 @@ PATH_METHODS = ("sdedit", "flowedit", "ddpm-inversion", "rf-inversion")
 """Methods that need nothing of a network but its output."""
 ATTENTION_METHODS = ("pnp", "p2p", "masactrl")
 """Methods that read and replace what passes `TransformerFamily.attentions`."""
+EVERY_METHOD = (*PATH_METHODS, "freecontrol", *ATTENTION_METHODS, "ctrlx")
+"""What runs where attentions, words and `TransformerFamily.entry` are stated."""
 
 FINEST = 32
 """Tokens a side at which structure is compared: those of Stable Diffusion XL at 1024 px; finer grids copy too much."""
@@ -32,12 +34,19 @@ FLOW_FREECONTROL: dict[str, float | str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerFamily(Family):
-    """A family of diffusion transformers."""
+    """A family of diffusion transformers.
+
+    Attributes:
+        entry: inside a block the module whose output, of the picture's tokens alone, goes into its attention.
+        attention: inside a block that attention.
+    """
 
     component: str = "transformer"
     methods: tuple[str, ...] | None = (*PATH_METHODS, "freecontrol")
     flow: bool = True
     pnp: Mapping[str, float] = field(default_factory=lambda: {"feature_stop": 0.0, "attention_stop": 0.2})
+    entry: str = ""
+    attention: str = "attn"
 
     def described(self, network: Any) -> str:
         """Class, blocks and channels."""
@@ -97,8 +106,20 @@ class TransformerFamily(Family):
         return None, picture_sites(self.attentions(network), "qk")
 
     def ctrlx_sites(self, network: nn.Module) -> CtrlXSites:
-        """As `Family.ctrlx_sites`; none unless a family says where its layers' inputs pass."""
-        raise InputError("--method", f"ctrlx on {self.name}, whose layers' inputs are not tapped", "another method")
+        """Queries and keys of the structure blocks; statistics at the inputs of these and as many behind them.
+
+        The published layers are a UNet's: which blocks these should be is not measured.
+        """
+        if not self.entry:
+            raise InputError("--method", f"ctrlx on {self.name}, whose layers' inputs are not tapped", "another method")
+        depth: int = network.config.num_layers  # type: ignore[union-attr, assignment]
+        stem, numbers = "transformer_blocks", [int(site.split(".")[1]) for site in self.structure_sites(network)]
+        inside = [
+            layer for layer in self.attentions(network) if layer.name.startswith(tuple(f"{stem}.{i}." for i in numbers))
+        ]
+        moved = range(numbers[0], min(depth, numbers[-1] + 1 + len(numbers)))
+        entries = {f"{stem}.{i}.{self.attention}": f"{stem}.{i}.{self.entry}" for i in moved}
+        return CtrlXSites(picture_sites(inside, "qk"), entries)
 
 
 def structure_blocks(depth: int) -> range:
