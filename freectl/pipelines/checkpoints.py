@@ -17,7 +17,7 @@ ALLOWED = "Stable Diffusion 1.x, 2.x, XL or 3.x, FLUX, Chroma, PixArt-Sigma, Qwe
 _UNET = "model.diffusion_model."
 _TEXT = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
 _VAE = "first_stage_model."
-_BLOCKS = ("double_blocks.0.", "transformer_blocks.0.")
+_BLOCKS = ("double_blocks.0.", "transformer_blocks.0.", "layers.0.adaLN_modulation.")
 _OTHERS = (_VAE, "vae.", *_TEXT)
 
 
@@ -66,8 +66,13 @@ def check_file(path: Path, model: str) -> None:
 
 def transformer_alone(names: Iterable[str]) -> bool:
     """Whether a file's tensors are those of a transformer and of no other part, as most files of such models are."""
-    bare = [name.removeprefix(_UNET) for name in names]
+    bare = [without_prefix(name) for name in names]
     return any(name.startswith(_BLOCKS) for name in bare) and not any(name.startswith(_OTHERS) for name in bare)
+
+
+def without_prefix(name: str) -> str:
+    """The name of a transformer's tensor without what some files put in front of all."""
+    return name.removeprefix(_UNET)
 
 
 def configuration(path: Path | str) -> str:

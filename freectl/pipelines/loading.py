@@ -260,12 +260,19 @@ def _remember(pipe: Any, file: Path) -> None:
 def _of_transformer(file: str, location: str, dtype: Any) -> Any:
     """A transformer out of a file of its own, in a folder's or hub id's pipeline in place of that one's."""
     import diffusers
+    from safetensors.torch import load_file
 
     from freectl.models import families, fingerprint
 
     folder = location if Path(location).is_dir() else _fetched(location, ("transformer",))
     cls = getattr(diffusers, checkpoints.family_of(folder, file).network)
-    network = cls.from_single_file(file, config=folder, subfolder="transformer", dtype=dtype)
+    if not hasattr(cls, "from_single_file"):
+        found = f"file '{file}' of a {cls.__name__}, of which diffusers reads no single file"
+        raise InputError("--model", found, "a folder or hub id")
+    held: Any = file
+    if any(name != checkpoints.without_prefix(name) for name in tensor_files.shapes(file)):  # some layouts keep it
+        held = {checkpoints.without_prefix(name): tensor for name, tensor in load_file(file).items()}
+    network = cls.from_single_file(held, config=folder, subfolder="transformer", dtype=dtype)
     fingerprint.from_files(network, [Path(file)])
     return _of_folder(Path(folder), file, dtype, {families.networks()[cls.__name__]: network})
 

@@ -27,11 +27,6 @@ _RULES: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 """Pattern of a pipeline's class or of diffusers' name of a single file's kind; what it is; what to use, "" = another
 model. The first that fits counts."""
-_FROM_FOLDERS = {
-    "z-image-turbo": ("the transformer of Z-Image alone", "Tongyi-MAI/Z-Image-Turbo"),
-    "qwen-image": ("the transformer of Qwen-Image alone", "Qwen/Qwen-Image"),
-}
-"""Kinds of single file of which diffusers opens no whole pipeline, and a hub id that has all."""
 
 
 def check_name(name: Any, found: str, allowed: str) -> None:
@@ -62,10 +57,5 @@ def check_kind(shapes: Mapping[str, tuple[int, ...]], found: str, allowed: str) 
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type
 
     kind = infer_diffusers_model_type({name: SimpleNamespace(shape=shape) for name, shape in shapes.items()})
-    if any(name.endswith("transformer_blocks.0.img_mod.1.weight") for name in shapes):  # which diffusers does not know
-        kind = "qwen-image"
-    if kind in _FROM_FOLDERS:
-        what, hub_id = _FROM_FOLDERS[kind]
-        raise InputError("--model", f"{found}: {what}, without text encoder and VAE", f"a folder, or hub id {hub_id}")
     check_name(kind, f"{found} of kind '{kind}'", allowed)
     return kind

@@ -55,8 +55,6 @@ def test_modular_folders_say_why(tmp_path):
             ["ref_time_in.in_layer.weight", "early_stream_modulations.image.lin.weight"],
             "of kind 'flux-3-image-distilled': FLUX.3",
         ),
-        (["layers.0.adaLN_modulation.0.weight"], "the transformer of Z-Image alone"),
-        (["transformer_blocks.0.img_mod.1.weight"], "the transformer of Qwen-Image alone"),
     ],
 )
 def test_files_of_models_that_cannot_be_carried_say_why(tmp_path, names, found):
