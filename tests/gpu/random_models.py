@@ -9,15 +9,19 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from flow_toy import toy_t5
 from toy import BOS, EOS, TOKENS, toy_scheduler, toy_tokenizer, true_unet_config
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from freectl.pipelines.flux import FreeControlFluxPipeline
 from freectl.pipelines.sd import FreeControlPipeline
 from freectl.pipelines.sd3 import FreeControl3Pipeline
 from freectl.pipelines.sdxl import FreeControlXLPipeline
@@ -29,6 +33,10 @@ SD3_MEDIUM: dict[str, Any] = {
     "pos_embed_max_size": 384, "qk_norm": "rms_norm", "dual_attention_layers": tuple(range(13)),
 }  # fmt: skip
 """Stable Diffusion 3.5-medium."""
+FLUX_BLOCKS = 19
+"""Of two streams in FLUX.1; twice as many of one."""
+BLOCK_GIB, BESIDE_GIB = 1.2, 12.0
+"""One of the former and two of the latter in 16 bits; what all else takes, the gradient counted."""
 
 
 def vae(channels: int, **config: Any) -> AutoencoderKL:
@@ -92,10 +100,42 @@ def sd35_medium(folder: Path) -> FreeControl3Pipeline:
     )  # fmt: skip
 
 
+def flux1_dev(folder: Path, blocks: int | None = None) -> FreeControlFluxPipeline:
+    """FLUX.1 dev with as many of its blocks as there is memory for, and a T5 of one layer.
+
+    Args:
+        blocks: of two streams, if that is to be told.
+    """
+    blocks = fitting() if blocks is None else blocks
+    _, tokenizer = toy_t5()
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=4096, d_kv=64, d_ff=128, num_layers=1, num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )  # fmt: skip
+    return FreeControlFluxPipeline.from_pipe(
+        FluxPipeline(
+            transformer=FluxTransformer2DModel(
+                num_layers=blocks, num_single_layers=2 * blocks, guidance_embeds=True, pooled_projection_dim=CLIP_L
+            ),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+            vae=vae(16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False, use_post_quant_conv=False),
+            text_encoder=text_encoder(CLIP_L), tokenizer=toy_tokenizer(folder / "tokenizer"),
+            text_encoder_2=T5EncoderModel(config), tokenizer_2=tokenizer,
+        )
+    )  # fmt: skip
+
+
+def fitting() -> int:
+    """Blocks of two streams for which the device has memory, with two of one stream to each: 4 to 19."""
+    free = torch.cuda.mem_get_info()[0] / 2**30
+    return max(4, min(FLUX_BLOCKS, int((free - BESIDE_GIB) / BLOCK_GIB)))
+
+
 MODELS: dict[str, tuple[Callable[[Path], Any], int]] = {
     "Stable Diffusion 1.5": (sd15, 512),
     "Stable Diffusion XL": (sdxl, 1024),
     "Stable Diffusion 3.5-medium": (sd35_medium, 1024),
+    "FLUX.1 dev": (flux1_dev, 1024),
 }
 """How each is made, and the side of its pictures in pixels."""
 
