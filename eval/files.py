@@ -46,6 +46,19 @@ def read_picture(path: Path) -> Image.Image:
         raise FreectlError(text) from error
 
 
+def made_folder(path: Path, option: str) -> Path:
+    """The folder, created where it is missing.
+
+    Raises:
+        InputError: it cannot be; the message names the option.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(option, f"'{path}', {error.strerror or error}", "a writable folder") from error
+    return path
+
+
 @contextmanager
 def writing(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
     """A stream whose bytes are at `path` when the block ends well, and nowhere if not; see `atomic_write`.

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from eval.bench.mini_files import MAKE, contents
-from eval.files import PROMPTS, write_text
+from eval.files import PROMPTS, made_folder, write_text
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -17,6 +17,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich
 @app.command()
 def make(folder: Path = PROMPTS) -> None:
     """Write the benchmark files."""
+    made_folder(folder, "--folder")
     for name, text in contents().items():
         write_text(folder / name, text, "--folder")
         sys.stdout.write(f"{folder / name}: {len(text.splitlines())} cases\n")

@@ -133,7 +133,7 @@ def checked(folder: Path) -> tuple[dict[str, Any], list[Line]]:
         InputError: no results, or damaged ones.
     """
     store = Store(folder)
-    about, lines = store.about(), store.lines()
+    about, lines = store.about("DIR"), store.lines()
     if not about or not lines:
         raise InputError("DIR", f"'{folder}' without results", "folders that eval.run wrote")
     check_form(About, about, f"'{store.about_path}'")

@@ -46,18 +46,21 @@ class Store:
         with journal.locked(self.folder):
             yield self
 
-    def about(self) -> dict[str, Any]:
+    def about(self, option: str = "--out") -> dict[str, Any]:
         """run.json, or {} where there is none.
+
+        Args:
+            option: that errors name.
 
         Raises:
             InputError: damaged, or of another format.
         """
         if not self.about_path.exists():
             return {}
-        about = parsed(self.about_path, json.loads, "a folder that eval.run wrote", "--out")
+        about = parsed(self.about_path, json.loads, "a folder that eval.run wrote", option)
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             found = about.get("format") if isinstance(about, dict) else type(about).__name__
-            raise InputError("--out", f"'{self.about_path}' of format {found!r}", FORMAT)
+            raise InputError(option, f"'{self.about_path}' of format {found!r}", FORMAT)
         return about
 
     def begin(self, about: dict[str, Any], command: str) -> dict[str, Any]:

@@ -76,6 +76,12 @@ def check(variant: Variant, control: bool = False, paired: bool = False) -> Chec
     negative = "" if outside else values.pop("negative_prompt", "")
     own = from_noise(method) if control else {}
     settings = options.method_settings(method, variant.preset, own | values)
+    if mask == "attention" and not {"mask", "concept"} <= set(method.inputs):
+        raise InputError(
+            "--set mask",
+            f"attention for {variant.method}, which reads no concept's",
+            "none, exact" if "mask" in method.inputs else "none",
+        )
     inputs = {"mask": mask, "concept": concept, "appearance_image": looks}
     given = [name for name, value in inputs.items() if value != "none"]
     if control and "conditions" in method.inputs:

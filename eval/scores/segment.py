@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from eval.bench.files import read
-from eval.files import parsed, write_picture
+from eval.files import made_folder, parsed, write_picture
 from eval.scores.metrics import confusion, segmentation_scores
 from freectl.cli.output import Format, FormatOption, emit
 from freectl.errors import InputError
@@ -79,10 +79,7 @@ def labels(
         raise InputError("--part", f"'{part}'", ", ".join(sorted({line.picture.parent.as_posix() for line in lines})))
     for line in meant:  # all of them before the first is written
         check_file(scenes / line.mask, "--scenes", allowed)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError("--out", f"'{out}', {error.strerror or error}", "a writable folder") from error
+    made_folder(out, "--out")
     for line in meant:
         write_picture(out / f"{line.picture.stem}.png", Image.fromarray(label_map(scenes, line)))
     sys.stdout.write(f"{len(meant)} label maps in {out}\n")

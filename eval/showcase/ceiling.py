@@ -11,8 +11,7 @@ import typer
 from PIL import Image
 
 from eval.bench.cases import Case, chosen_cases
-from eval.bench.manifests import load_bench
-from eval.bench.mini_files import answer
+from eval.bench.mini_files import answer, load_mini, sized
 from eval.bench.world import world_side
 from eval.run.runners import BasesOnly, Model, load_model
 from eval.scores.intervals import Estimate, difference, estimate, share, share_difference
@@ -126,10 +125,10 @@ def oracle_command(
     """Edit with the exact answer's features in place of the input's, and print what that gains."""
     from eval.scores.scoring import scorer_for
 
-    loaded = load_bench(bench, model=model)
+    loaded = load_mini(bench)
     if loaded.layout != "mini":
         raise InputError("--bench", f"'{bench}', without exact answers of edits", "mini, mini:SEED")
-    cases = chosen_cases(loaded, None, subset)
+    cases = chosen_cases(sized(loaded, world_side(model)), None, subset)
     opened = load_model(model, steps, seed, device="cpu", dtype="fp32")
     sys.stdout.write(table(measured(opened, cases, scorer_for("mini", "cpu"))))
 
