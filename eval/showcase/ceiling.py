@@ -57,8 +57,14 @@ def decoded(model: Model, case: Case) -> Image.Image:
     return Image.fromarray(((pixels + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy())
 
 
+def unchanged(_model: Model, case: Case) -> Image.Image:
+    """The input: an outline that is kept exactly has its IoU."""
+    return case.picture()
+
+
 WAYS: dict[str, Way] = {
     "freecontrol": plain,
+    "the input, unchanged": unchanged,
     "reference of the answer": oracle,
     "reference and start of the answer": oracle_and_start,
     "autoencoder alone": decoded,
