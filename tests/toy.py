@@ -17,8 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from freectl.denoising import path
 from freectl.denoising.path import Path as NoisePath
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Denoiser
+from freectl.denoising.schedules import path_of
 from freectl.models.families.unet import unet_call
 
 Family = Literal["sd1", "sd2", "sdxl"]

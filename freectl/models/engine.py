@@ -13,8 +13,9 @@ from freectl.denoising import inverters
 from freectl.denoising.cost import Cost
 from freectl.denoising.inversion import Trajectory
 from freectl.denoising.inverters import Level
-from freectl.denoising.path import Path, path_of
+from freectl.denoising.path import Path
 from freectl.denoising.sampler import Denoiser, Prompt
+from freectl.denoising.schedules import path_of
 from freectl.errors import InputError
 from freectl.files.cache import Cache
 from freectl.models import families, fingerprint

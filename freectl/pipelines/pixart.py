@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL, PixArtSigmaPipeline, PixArtTransformer2DMod
 from diffusers.schedulers import KarrasDiffusionSchedulers
 from transformers import T5EncoderModel, T5Tokenizer
 
-from freectl.denoising.path import ddim
+from freectl.denoising.schedules import ddim
 from freectl.pipelines.base import FreeControlMixin
 
 

@@ -6,7 +6,7 @@ from diffusers.schedulers import KarrasDiffusionSchedulers
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from freectl.denoising.path import ddim
+from freectl.denoising.schedules import ddim
 from freectl.models.engine import Engine
 from freectl.pipelines.base import FreeControlMixin, FreeControlPipelineOutput
 

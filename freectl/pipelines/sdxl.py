@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from freectl.denoising.cost import Cost
-from freectl.denoising.path import ddim
+from freectl.denoising.schedules import ddim
 from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method
 from freectl.models.conditioning import MicroConditioning, Size, TextExtras

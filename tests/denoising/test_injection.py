@@ -6,8 +6,8 @@ from torch import Tensor
 from toy import TEXT_WIDTH, denoiser_of, toy_scheduler, toy_unet
 
 from freectl.denoising.injection import Injection, SourceInjector, copies, copy_rows, projections, row_pairs, row_places
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step, row_keys, sample
+from freectl.denoising.schedules import path_of
 from freectl.denoising.taps import tap
 from freectl.models.families.unet import self_attentions
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from freectl.denoising.inversion import invert
 from freectl.denoising.inverters import SCHEMES
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Denoiser, Lane, Prompt, sample
+from freectl.denoising.schedules import path_of
 
 Velocity = Callable[[Tensor, float], Tensor]
 CLEAN = torch.linspace(-1, 1, 8, dtype=torch.float64).view(1, 2, 2, 2)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from toy import denoiser_of, toy_scheduler
 
 from freectl.denoising.inversion import invert
-from freectl.denoising.path import Path, RectifiedFlow, clean_and_noise, path_of, time_of
+from freectl.denoising.path import Path, clean_and_noise, time_of
 from freectl.denoising.sampler import Lane, Prompt, sample
+from freectl.denoising.schedules import RectifiedFlow, path_of
 from freectl.errors import InputError
 
 SHAPE = (2, 4, 8, 8)

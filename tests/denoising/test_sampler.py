@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toy import TEXT_WIDTH, denoiser_of, on_path, toy_inputs, toy_scheduler, toy_unet
 
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step, sample
+from freectl.denoising.schedules import path_of
 
 STEPS = 6
 SCALE = 5.0

@@ -9,8 +9,8 @@ from method_kit import picture, wrap
 from torch import Tensor
 from toy import toy_inputs
 
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Lane, sample
+from freectl.denoising.schedules import path_of
 from freectl.files.cache import Cache
 from freectl.methods.ddpm_inversion import (
     DDPMInversion,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from toy import TEXT_WIDTH, denoiser_of, on_path, toy_scheduler, toy_unet
 
 from freectl.denoising.cost import Cost
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step, sample
+from freectl.denoising.schedules import path_of
 from freectl.methods.freecontrol.guide import (
     FreeControlGuide,
     Target,

@@ -14,8 +14,8 @@ from PIL import Image
 import freectl
 from freectl.denoising.cost import rows_in
 from freectl.denoising.early import early_share
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Lane, Step
+from freectl.denoising.schedules import path_of
 from freectl.denoising.taps import tap
 from freectl.errors import InputError
 from freectl.files.cache import Cache

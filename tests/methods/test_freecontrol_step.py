@@ -11,8 +11,8 @@ from test_freecontrol import SCALE, STEPS, World, normal
 from torch import Tensor
 from toy import on_path
 
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Denoiser, Lane, Step
+from freectl.denoising.schedules import path_of
 from freectl.denoising.taps import tap
 from freectl.errors import InputError
 from freectl.files.cache import Cache

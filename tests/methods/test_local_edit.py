@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 import freectl
 from freectl import methods
 from freectl.denoising.attention_maps import WordMaps, token_grid, word_mask
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Controller, Lane, Prompt, Step
+from freectl.denoising.schedules import path_of
 from freectl.errors import InputError
 from freectl.methods import local_edit
 from freectl.methods.local_edit import Keeping, changing, straight_levels

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from freectl import methods
 from freectl.denoising.inversion import invert
-from freectl.denoising.path import path_of
 from freectl.denoising.sampler import Denoiser, Lane, Prompt, sample
+from freectl.denoising.schedules import path_of
 from freectl.errors import InputError
 from freectl.files.cache import Cache
 from freectl.methods.rf_inversion import Pull, RFInversion, RFInversionSettings, Towards

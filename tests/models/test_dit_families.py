@@ -104,11 +104,18 @@ def test_text_to_image_is_diffusers_own(world):
 
 
 def test_image_to_image_is_diffusers_own(world):
+    """To the bit at equal noise, where both guide in the same order of sums.
+
+    Diffusers runs Qwen-Image's halves in two calls and adds Z-Image's difference to the conditional half: other
+    rounding of the same guided output, of which one row without guidance has none.
+    """
     drawn = torch.randn(1, 4, *world.toy.cells, generator=torch.Generator().manual_seed(3))
     clean = world.engine.encode_images([picture()])
-    expected = world.toy.changed(world.plain, clean, drawn, STEPS + 1, 0.5, 4.0)
-    got = sdedit(world.pipe, strength=0.5, latents=drawn, num_inference_steps=STEPS + 1)
-    close(got, expected)
+    for scale in (1.0, 4.0):
+        expected = world.toy.changed(world.plain, clean, drawn, STEPS + 1, 0.5, scale)
+        got = sdedit(world.pipe, strength=0.5, latents=drawn, num_inference_steps=STEPS + 1, guidance_scale=scale)
+        close(got, expected)
+        assert (scale > 1 and world.engine.family.flow) or torch.equal(got, expected)
 
 
 def test_texts_of_unequal_length_make_one_batch(world):

@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from freectl import methods
-from freectl.denoising.path import path_of
+from freectl.denoising.schedules import path_of
 from freectl.errors import FreectlError
 from freectl.files.cache import Cache
 from freectl.models.finite import FiniteCall

@@ -88,7 +88,10 @@ def test_true_guidance_is_diffusers_own(toys):
 
 
 def test_image_to_image_is_diffusers_own(toys):
-    """Sampled from the picture's mode, as here; where diffusers has no such pipeline, from noised latents."""
+    """To the bit at equal noise; where diffusers has no such pipeline, to 1e-5 of its own from noised latents.
+
+    Sampled from the picture's mode, as here.
+    """
     for toy in toys.values():
         engine = Engine(toy.ours)
         clean, drawn = engine.encode_images([picture()]), toy.noise(3)
@@ -103,7 +106,7 @@ def test_image_to_image_is_diffusers_own(toys):
             noised = (1 - sigma) * clean + sigma * drawn
             expected = toy.plainly(latents=noised, sigmas=np.linspace(1.0, 1 / STEPS, STEPS)[STEPS // 2 :])
         got = toy.sdedit(strength=0.5, latents=drawn)
-        np.testing.assert_allclose(got, expected, atol=1e-5, err_msg=toy.name)
+        np.testing.assert_allclose(got, expected, atol=0 if toy.kind.img2img else 1e-5, rtol=0, err_msg=toy.name)
 
 
 def test_pictures_are_encoded_and_decoded_with_the_vaes_statistics(toys):

@@ -17,7 +17,7 @@ import torch
 import typer
 from torch import Tensor
 
-from freectl.denoising.path import path_of
+from freectl.denoising.schedules import path_of
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.training.data import batch_rng, scene_batch
