@@ -1,7 +1,9 @@
 """How every command of this package ends: exit codes, and errors of one line."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 
@@ -33,6 +35,17 @@ def _ended_of_one(command: Callable[..., None], **settings: object) -> None:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(context_settings=settings)(command)
     guarded_app(app)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose usage errors are one line, as typer's are here; its help keeps the lines of `description`."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit 2 with the message."""
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def guarded_app(app: typer.Typer) -> None:

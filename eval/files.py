@@ -73,6 +73,20 @@ def writing(path: Path, option: str = "--out") -> Iterator[BinaryIO]:
         raise FreectlError(f"{option}: could not write '{path}': {error.strerror or error}") from error
 
 
+def check_target(path: Path | None, option: str, *, picture: bool = True) -> None:
+    """See that a file can be written, before what it is to hold is made; None is none.
+
+    Raises:
+        InputError: its folder is not there, it is a folder itself, or no picture has its ending.
+    """
+    if path is None:
+        return
+    if picture and path.suffix.lower() not in Image.registered_extensions():
+        raise InputError(option, f"'{path}'", "a picture's ending, such as .png or .webp")
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(option, f"'{path}'", "a file in an existing folder")
+
+
 def write_picture(path: Path, picture: Image.Image, option: str = "--out", **options: Any) -> None:
     """Write a picture whole or not at all, in the format of its ending; errors as `writing`.
 

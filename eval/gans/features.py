@@ -6,7 +6,6 @@ labels a class (arXiv 1511.06434, section 5: all convolutions, max-pooled to 4x4
 and the same network untrained.
 """
 
-import argparse
 import importlib.util
 import json
 import sys
@@ -18,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from eval.command import OneLineParser
 from eval.files import write_text
 from eval.gans.training import run_training
 
@@ -148,7 +148,7 @@ def study(name: str, out: Path, steps: int, threads: int) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--only", nargs="*", choices=["digits", "mnist"])

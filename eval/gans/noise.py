@@ -5,7 +5,6 @@ Trains with and without augmentation, measures each after a short and after the 
 loss curves and `noise.json`. Kill it and start it again: it goes on.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eval.command import OneLineParser
 from eval.files import write_text
 from eval.gans.measure import judge_digest, judge_trunk
 from eval.gans.training import run_training
@@ -105,7 +105,7 @@ def figure(name: str, out: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("--emoji", type=Path, required=True, help="unpacked npm package emoji-datasource-google")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--short", type=int, default=300, help="steps of the short training")

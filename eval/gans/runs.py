@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from eval.command import OneLineParser
 from eval.files import PROMPTS, write_text
 from eval.gans.maps import PHOTOS
 from eval.gans.tasks import OF_SCENES, make_data, scenes_of, task_of
@@ -123,7 +124,7 @@ def measured_elsewhere(model: str, task: str) -> bool:
 
 
 def _parsed(plan: dict[str, Any]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of data, runs and results.json")
     parser.add_argument("--only", nargs="*", default=list(plan["runs"]), help="names of runs; default all")
     groups = sorted({run[1] for run in plan["runs"].values()})

@@ -11,9 +11,8 @@ import typer
 import yaml
 from PIL import Image
 
-from eval.files import write_picture
+from eval.files import check_target, write_picture
 from eval.gans.runs import RUNS
-from freectl.errors import InputError
 from freectl.mini.export import scenes
 from freectl.mini.scene import Scene, render
 
@@ -52,8 +51,7 @@ def main(
     from eval.gans.method import Translator
     from gan_baselines.weights import read_record
 
-    if output.suffix.lower() not in Image.registered_extensions():
-        raise InputError("--output", f"'{output}'", "a picture's ending, such as .png or .webp")
+    check_target(output, "--output")
     styles = parse_styles(gan_styles)
     there = Translator(gan_weights, "AB")
     back = Translator(gan_weights, "BA") if "BA" in read_record(gan_weights)["generators"] else None

@@ -16,7 +16,7 @@ import typer
 from PIL import Image
 
 from eval.bench.world import drawn
-from eval.files import PROMPTS, read_picture, write_picture, write_text
+from eval.files import PROMPTS, check_target, read_picture, write_picture, write_text
 from eval.scores.mini import outline_iou
 from eval.showcase.edits import Case, judged, plan, ten_cases
 from freectl.files.pictures import compare_sheet
@@ -53,6 +53,7 @@ def control(output: Path = IMAGES / "control.png") -> None:
     from freectl.mini.judge import judge_pictures, load_judge
     from freectl.tasks.control import control as under_control
 
+    check_target(output, "--output")
     shown, cells, rows = plan()["control"], [], []
     judge = load_judge(MODEL_DIR / "judge")
     for fields in shown["conditions"].values():
@@ -113,6 +114,7 @@ def methods(output: Path = IMAGES / "methods.png", steps: int = 50) -> None:
     """Write the sheet of all methods on the fox: what `freectl edit --method all --compare` writes."""
     from freectl.tasks import compare as comparing
 
+    check_target(output, "--output")
     shown = plan()["methods"]
     entries = comparing.compare(
         IMAGES / f"{shown['input']}.png", shown["prompt"], source_prompt=shown["source_prompt"], steps=steps
@@ -128,6 +130,7 @@ def keep(methods: str = "all", steps: int = 50, edits: int = 6, table: Path | No
     """Print the background error of the methods with and without --keep and --keep-background."""
     from eval.showcase.methods import kept_of_all, tell
 
+    check_target(table, "--table", picture=False)
     tell(kept_of_all(methods, steps, edits), table)
 
 
@@ -140,6 +143,8 @@ def ten(
     With `--methods all`, or names with commas between, those methods run instead, told the source prompt too; their
     sheet goes to ten_methods.png beside `--output`, and the table is printed for reading.
     """
+    check_target(output, "--output")
+    check_target(table, "--table", picture=False)
     if methods is not None:
         from eval.showcase.methods import tell, ten_of_all
 

@@ -18,7 +18,7 @@ import typer
 from PIL import Image
 
 from eval.bench.world import drawn
-from eval.files import write_text
+from eval.files import check_target, write_text
 from eval.scores.mini import outline_iou
 from freectl.denoising.sampler import Prompt
 from freectl.files.cache import Cache
@@ -103,6 +103,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="Also write the rows here, JSON.")] = None,
 ) -> None:
     """Measure, and print the table."""
+    check_target(output, "--output", picture=False)
     rows = [measured(50, 0.0, count)] if unguided else []
     for number in steps:
         rows.append(measured(number, None, count))

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from eval.command import guarded_main
+from eval.gans import features, noise, runs
+from eval.showcase import command as showcase
+from eval.showcase import strength
 from freectl.errors import FreectlError, InputError
 from gan_baselines.errors import GanError
 
@@ -48,6 +51,36 @@ def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(tmp_path: Path) ->
     assert told.startswith(f"--out: could not write '{tmp_path / 'r.html'}'")
     assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_usage_errors_of_their_own_parsers_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (runs.main, noise.main, features.main):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["eval.gan", "--nothing"])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert ended.value.code == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert "--out" in err
+
+
+def test_files_that_cannot_be_written_are_found_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.showcase.command.plan", lambda: pytest.fail("something ran"))
+    monkeypatch.setattr("eval.showcase.strength.measured", lambda *_args: pytest.fail("something ran"))
+    lost, odd = tmp_path / "none" / "a.png", tmp_path / "a.xyz"
+    for output in (lost, odd, tmp_path):
+        for run in (showcase.control, showcase.methods, showcase.ten):
+            with pytest.raises(InputError, match="--output"):
+                run(output)
+    with pytest.raises(InputError, match="--table"):
+        showcase.ten(tmp_path / "a.png", lost)
+    with pytest.raises(InputError, match="--table"):
+        showcase.keep(table=lost)
+    with pytest.raises(InputError, match="--output"):
+        strength.main([2], 1, False, lost)
 
 
 @pytest.mark.parametrize(
