@@ -1,13 +1,9 @@
 """Texts of FLUX.2: a language model reads them as a message, and some of its layers side by side are the embeddings."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from freectl.denoising.attention_maps import TextSequence
-from freectl.denoising.sampler import Prompt
-from freectl.models.conditioning import MicroConditioning, Size
+from freectl.models.conditioning import Halves, More, Texts
 from freectl.models.language_sequence import language_sequence
 from freectl.models.sequence_text import SequenceTextConditioner
 
@@ -52,18 +48,8 @@ class ChatTextConditioner(SequenceTextConditioner):
         depth = getattr(config, "text_config", config).num_hidden_layers
         return tuple(depth * quarter // 4 for quarter in (1, 2, 3))
 
-    @torch.no_grad()
-    def encode(
-        self,
-        texts: Sequence[str],
-        negative: Sequence[str] | None,
-        working: Size,
-        micro: MicroConditioning,
-        second: Sequence[str] | None = None,
-        negative_second: Sequence[str] | None = None,
-    ) -> Prompt:
-        """As `TextConditioner.encode`."""
+    def _halves(self, texts: Texts, negative: More, second: More, negative_second: More) -> Halves:
         options: dict[str, Any] = {"device": self._device, "max_sequence_length": self.length}
         options["text_encoder_out_layers"] = self._layers()
         cond, _ = self._encoded(texts, options)
-        return Prompt(cond, None if negative is None else self._encoded(negative, options)[0])
+        return cond, None if negative is None else self._encoded(negative, options)[0], None, None

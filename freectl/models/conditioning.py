@@ -1,6 +1,6 @@
 """Text and sizes as a network takes them: one encoder, or two with pooled embeddings and micro-conditioning."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -18,6 +18,10 @@ from freectl.models.long_text import MOST_PIECES, pieces
 from freectl.models.networks import unwrapped
 
 Size = tuple[int, int]
+Texts = Sequence[str]
+More = Sequence[str] | None
+Halves = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
+"""Embeddings (N, tokens, C) of texts and of negative ones, and what else is told of both."""
 CLIP_TOKENS = 77
 
 
@@ -74,10 +78,12 @@ class TextConditioner:
         dtype: of the embeddings, the network's; None = the encoders' own, which may be others in one folder.
 
     Attributes:
+        told_by: argument of a call that has to be given with embeddings; "" = none.
         takes_pieces: whether longer texts than the encoder reads may be read in pieces.
         long: whether they are. pieces: of every text of the run, the shorter ones followed by empty ones.
     """
 
+    told_by: ClassVar[str] = ""
     takes_pieces: ClassVar[bool] = True
 
     def __init__(self, pipe: Any, lora_scale: float | None = None, dtype: torch.dtype | None = None) -> None:
@@ -201,10 +207,17 @@ class TextConditioner:
 
         Args:
             working: (height, width) of the pictures, where `micro` gives none.
-            second, negative_second: texts of a second encoder, for families that have one.
+            second, negative_second: texts of a second encoder, for families that have one; None = the first's.
         """
+        cond, uncond, pooled, negative_pooled = self._halves(texts, negative, second, negative_second)
+        if negative is None:
+            uncond = negative_pooled = None
+        return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
+
+    def _halves(self, texts: Texts, negative: More, second: More, negative_second: More) -> Halves:
+        """What texts are encoded to, as `assembled` takes it; arguments as of `encode`."""
         cond, uncond = self._whole(texts, negative)[:2]
-        return Prompt(cond, uncond if negative is not None else None)
+        return cond, uncond, None, None
 
     def _whole(self, *given: Sequence[str] | None) -> tuple[Any, ...]:
         """Embeddings of texts, piece behind piece, and the first piece's pooled ones.
@@ -232,8 +245,33 @@ class TextConditioner:
         working: Size,
         micro: MicroConditioning,
     ) -> Prompt:
-        """Embeddings as a prompt, with the added inputs that the network asks for."""
-        return Prompt(cond, uncond)
+        """Embeddings as a prompt, with the added inputs that the network asks for.
+
+        Args:
+            pooled, negative_pooled: of families of whose texts more is told.
+
+        Raises:
+            InputError: embeddings without what is told of them.
+        """
+        added: dict[Half, Mapping[str, Tensor]] = {}
+        pairs: dict[Half, tuple[Tensor | None, Tensor | None]] = {
+            "cond": (cond, pooled),
+            "uncond": (uncond, negative_pooled),
+        }
+        for half, (embeds, own) in pairs.items():
+            if embeds is None:
+                continue
+            if own is None and self.told_by:
+                what = f"{'' if half == 'cond' else 'negative_'}{self.told_by}"
+                allowed = f"{'masks' if 'mask' in what else 'embeddings'}, since prompt_embeds are given"
+                raise InputError(what, "None", allowed)
+            if told := self._told(half, embeds, own, micro.numbers(half, working)):
+                added[half] = told
+        return Prompt(cond, uncond, added)
+
+    def _told(self, half: Half, embeds: Tensor, own: Any, sizes: tuple[int, ...]) -> Mapping[str, Tensor]:
+        """Inputs that are added for a half, of its embeddings (N, tokens, C) and what else is known of its texts."""
+        return {}
 
     def _encoded(self, texts: Sequence[str], options: dict[str, Any]) -> tuple[Any, ...]:
         self._check_encoders()

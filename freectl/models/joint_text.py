@@ -1,13 +1,11 @@
 """Texts of Stable Diffusion 3: two CLIP encoders side by side, T5 behind them, and their pooled texts."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from freectl.denoising.attention_maps import TextSequence
-from freectl.denoising.sampler import Prompt
-from freectl.models.conditioning import MicroConditioning, Size
+from freectl.models.conditioning import Halves, MicroConditioning, More, Texts
 from freectl.models.networks import unwrapped
 from freectl.models.sequence_text import PooledProjections, not_read
 
@@ -59,22 +57,11 @@ class JointTextConditioner(PooledProjections):
         """The number of T5's tokens."""
         return repr(self.length)
 
-    @torch.no_grad()
-    def encode(
-        self,
-        texts: Sequence[str],
-        negative: Sequence[str] | None,
-        working: Size,
-        micro: MicroConditioning,
-        second: Sequence[str] | None = None,
-        negative_second: Sequence[str] | None = None,
-    ) -> Prompt:
-        """As `TextConditioner.encode`; second texts default to the first, the third encoder has the first."""
+    def _halves(self, texts: Texts, negative: More, second: More, negative_second: More) -> Halves:
+        """The third encoder has the first texts."""
         options = self._options(negative) | {"max_sequence_length": self.length, "prompt_3": None}
         options["prompt_2"] = None if second is None else list(second)
         if negative is not None:
             options["negative_prompt_2"] = None if negative_second is None else list(negative_second)
         cond, uncond, pooled, negative_pooled = self._encoded(texts, options)
-        if negative is None:
-            uncond = negative_pooled = None
-        return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
+        return cond, uncond, pooled, negative_pooled

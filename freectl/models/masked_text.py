@@ -1,14 +1,14 @@
 """Texts of one encoder, of any length, with a mask by which texts of several lengths share a forward."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from freectl.denoising.sampler import TEXT_MASK, EncodedHalf, Prompt, of_one_length
-from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
+from freectl.denoising.sampler import TEXT_MASK, Half, Prompt, of_one_length
+from freectl.models.conditioning import Halves, MicroConditioning, More, Size, TextConditioner, Texts
 
 
 class MaskedTextConditioner(TextConditioner):
@@ -48,23 +48,13 @@ class MaskedTextConditioner(TextConditioner):
         """As they are: masks let texts of several lengths share a forward."""
         return embeds
 
-    @torch.no_grad()
-    def encode(
-        self,
-        texts: Sequence[str],
-        negative: Sequence[str] | None,
-        working: Size,
-        micro: MicroConditioning,
-        second: Sequence[str] | None = None,
-        negative_second: Sequence[str] | None = None,
-    ) -> Prompt:
-        """As `TextConditioner.encode`; there is no second encoder."""
+    def _halves(self, texts: Texts, negative: More, second: More, negative_second: More) -> Halves:
         self._check_encoders()
         cond, mask = self._read(list(texts))
         if negative is None:
-            return self.assembled(self._settled(cond), None, mask, None, working, micro)
+            return self._settled(cond), None, mask, None
         uncond, negative_mask = self._read(list(negative))
-        return self.assembled(self._settled(cond), self._settled(uncond), mask, negative_mask, working, micro)
+        return self._settled(cond), self._settled(uncond), mask, negative_mask
 
     def assembled(
         self,
@@ -80,12 +70,15 @@ class MaskedTextConditioner(TextConditioner):
         Args:
             pooled, negative_pooled: masks (B, tokens), 0 and 1; None = every token is of the text.
         """
-        own: EncodedHalf = (cond, {TEXT_MASK: _mask(cond, pooled)})
+        made = super().assembled(cond, uncond, pooled, negative_pooled, working, micro)
         if uncond is None:
-            return Prompt(cond, None, {"cond": own[1] or {}})
+            return made
         # of one length, as callbacks have them
-        own, other = of_one_length([own, (uncond, {TEXT_MASK: _mask(uncond, negative_pooled)})])
+        own, other = of_one_length([(cond, made.added["cond"]), (uncond, made.added["uncond"])])
         return Prompt(own[0], other[0], {"cond": own[1] or {}, "uncond": other[1] or {}})
+
+    def _told(self, half: Half, embeds: Tensor, own: Any, sizes: tuple[int, ...]) -> Mapping[str, Tensor]:
+        return {TEXT_MASK: _mask(embeds, own)}
 
 
 def _mask(embeds: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,15 +1,14 @@
 """Texts of one sequence of given length, as T5 reads them for FLUX.1 and Chroma; pooled texts beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from freectl.denoising.attention_maps import TextSequence
-from freectl.denoising.sampler import TEXT_MASK, Half, Prompt
-from freectl.errors import InputError
-from freectl.models.conditioning import MicroConditioning, Size, TextConditioner
+from freectl.denoising.sampler import TEXT_MASK, Half
+from freectl.models.conditioning import Halves, MicroConditioning, More, TextConditioner, Texts
 
 DEFAULT_LENGTH = 512
 
@@ -22,28 +21,10 @@ def not_read(tokenizer: Any, text: str, length: int) -> str:
 class PooledProjections(TextConditioner):
     """Whose pooled texts are told the network as `pooled_projections`."""
 
-    def assembled(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        pooled: Tensor | None,
-        negative_pooled: Tensor | None,
-        working: Size,
-        micro: MicroConditioning,
-    ) -> Prompt:
-        """Embeddings as a prompt.
+    told_by = "pooled_prompt_embeds"
 
-        Raises:
-            InputError: no pooled embeddings.
-        """
-        added: dict[Half, dict[str, Tensor]] = {}
-        for half, prefix, embeds, own in (("cond", "", cond, pooled), ("uncond", "negative_", uncond, negative_pooled)):
-            if embeds is None:
-                continue
-            if own is None:
-                raise InputError(f"{prefix}pooled_prompt_embeds", "None", "embeddings, since prompt_embeds are given")
-            added[half] = {"pooled_projections": own}  # type: ignore[index]
-        return Prompt(cond, uncond, added)
+    def _told(self, half: Half, embeds: Tensor, own: Any, sizes: tuple[int, ...]) -> Mapping[str, Tensor]:
+        return {"pooled_projections": own}
 
 
 class SequenceTextConditioner(TextConditioner):
@@ -90,20 +71,11 @@ class FluxTextConditioner(PooledProjections, SequenceTextConditioner):
         """T5's tokens, which have none in front."""
         return [TextSequence(self.pipe.tokenizer_2, self.length, 0)]
 
-    @torch.no_grad()
-    def encode(
-        self,
-        texts: Sequence[str],
-        negative: Sequence[str] | None,
-        working: Size,
-        micro: MicroConditioning,
-        second: Sequence[str] | None = None,
-        negative_second: Sequence[str] | None = None,
-    ) -> Prompt:
-        """As `TextConditioner.encode`; second texts are T5's and default to the first, CLIP's."""
+    def _halves(self, texts: Texts, negative: More, second: More, negative_second: More) -> Halves:
+        """Second texts are T5's and default to the first, CLIP's."""
         cond, pooled = self._texts(texts, second)
         uncond, negative_pooled = (None, None) if negative is None else self._texts(negative, negative_second)
-        return self.assembled(cond, uncond, pooled, negative_pooled, working, micro)
+        return cond, uncond, pooled, negative_pooled
 
     def _texts(self, texts: Sequence[str], second: Sequence[str] | None) -> tuple[Tensor, Tensor]:
         options: dict[str, Any] = {"device": self._device, "lora_scale": self.lora_scale}
@@ -113,54 +85,20 @@ class FluxTextConditioner(PooledProjections, SequenceTextConditioner):
 
 
 class ChromaTextConditioner(SequenceTextConditioner):
-    """T5's tokens, and which of them count: those of the text and one of padding."""
+    """T5's tokens, and which of them, `prompt_attention_mask`, count: those of the text and one of padding."""
+
+    told_by = "prompt_attention_mask"
 
     @property
     def sequences(self) -> list[TextSequence]:
         """T5's tokens, which have none in front."""
         return [TextSequence(self.pipe.tokenizer, self.length, 0)]
 
-    @torch.no_grad()
-    def encode(
-        self,
-        texts: Sequence[str],
-        negative: Sequence[str] | None,
-        working: Size,
-        micro: MicroConditioning,
-        second: Sequence[str] | None = None,
-        negative_second: Sequence[str] | None = None,
-    ) -> Prompt:
-        """As `TextConditioner.encode`."""
+    def _halves(self, texts: Texts, negative: More, second: More, negative_second: More) -> Halves:
         options = self._options(negative) | {"max_sequence_length": self.length}
         cond, _, mask, uncond, _, negative_mask = self._encoded(texts, options)
-        return self.assembled(cond, uncond, mask, negative_mask, working, micro)
+        return cond, uncond, mask, negative_mask
 
-    def assembled(
-        self,
-        cond: Tensor,
-        uncond: Tensor | None,
-        pooled: Tensor | None,
-        negative_pooled: Tensor | None,
-        working: Size,
-        micro: MicroConditioning,
-    ) -> Prompt:
-        """Embeddings as a prompt.
-
-        Args:
-            pooled, negative_pooled: masks (N, tokens) of the embeddings; tokens behind theirs do not count.
-
-        Raises:
-            InputError: no masks.
-        """
-        added: dict[Half, dict[str, Tensor]] = {}
-        for half, prefix, embeds, mask in (
-            ("cond", "", cond, pooled),
-            ("uncond", "negative_", uncond, negative_pooled),
-        ):
-            if embeds is None:
-                continue
-            if mask is None:
-                raise InputError(f"{prefix}prompt_attention_mask", "None", "masks, since prompt_embeds are given")
-            padding = (0, embeds.shape[1] - mask.shape[1])
-            added[half] = {TEXT_MASK: torch.nn.functional.pad(mask, padding)}  # type: ignore[index]
-        return Prompt(cond, uncond, added)
+    def _told(self, half: Half, embeds: Tensor, own: Any, sizes: tuple[int, ...]) -> Mapping[str, Tensor]:
+        padding = (0, embeds.shape[1] - own.shape[1])
+        return {TEXT_MASK: torch.nn.functional.pad(own, padding)}
