@@ -49,12 +49,12 @@ def same_drawings(case: Any) -> bool:
 def test_an_unchanged_input_scores_alike_at_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = of_two("mini")
     found = []
-    cases = [case.key for case in small.cases if same_drawings(case)][::12]
+    cases = [case.key for case in small.cases if same_drawings(case)][::36]
     for bench, side in zip((small, large), SIDES, strict=True):
         masks = [render_mask(bench[key].scenes[0], side) for key in cases]
         scorer = MiniScorer(Seeing(side, masks, monkeypatch))
         found.append([scorer(bench[key], bench[key].picture()).scores for key in cases])
-    assert len(cases) > 6
+    assert len(cases) > 3
     for one, other in zip(*found, strict=True):
         assert other["iou"] == pytest.approx(one["iou"], abs=0.03)
         assert other["background_mse"] == pytest.approx(one["background_mse"], abs=1e-4)
@@ -66,13 +66,13 @@ def test_an_unchanged_input_scores_alike_at_both_sizes(monkeypatch: pytest.Monke
 def test_outlines_of_conditions_score_alike_at_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = of_two("mini-control")
     assert small.digest == large.digest
-    cases = [case.key for case in small.cases if same_drawings(case)][::17]
+    cases = [case.key for case in small.cases if same_drawings(case)][::25]
     found = []
     for bench, side in zip((small, large), SIDES, strict=True):
         masks = [true_mask(bench[key].control.targets, side) for key in cases]
         scorer = ControlScorer(Seeing(side, masks, monkeypatch))
         found.append([scorer(bench[key], Image.new("RGB", (side, side))).scores["outline"] for key in cases])
-    assert len(cases) > 4
+    assert len(cases) > 3
     assert found[1] == pytest.approx(found[0], abs=0.03)
     for key in cases:
         pictures = [np.asarray(bench[key].picture().convert("L").resize((64, 64), Image.Resampling.BOX), dtype=float)
