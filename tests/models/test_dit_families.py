@@ -122,7 +122,8 @@ def test_texts_of_unequal_length_make_one_batch(world):
     """Rows of a batch are the single pictures, also where one text is longer than the other."""
     prompts, pictures = ["a cat", "a red dog sitting on grass"], [picture(0), picture(1)]
     given = SHARED | {"source_prompt": "a dog", "output_type": "latent", "num_inference_steps": 2}
-    names = ["sdedit", "flowedit", "ddpm-inversion", "pnp", *(["rf-inversion"] if world.engine.family.flow else [])]
+    names = ["sdedit", "flowedit", "ddpm-inversion", "pnp", "rf-inversion", "masactrl", "p2p", "ctrlx"]
+    names = [name for name in names if world.engine.family.runs(name)]
     for name in names:
 
         def run(which: list[int], name: str = name) -> torch.Tensor:
