@@ -19,10 +19,10 @@ from freectl.denoising.schedules import path_of
 from freectl.errors import InputError
 from freectl.files.cache import Cache
 from freectl.models import families, fingerprint
-from freectl.models.conditioning import MicroConditioning
 from freectl.models.finite import FiniteCall, cause_of_step, check_finite
 from freectl.models.inverting import Inverter, Prior
 from freectl.models.networks import unwrapped
+from freectl.models.text_extras import MicroConditioning
 from freectl.models.vae_codec import VaeCodec, tile_of
 
 Build = Callable[[], tuple[dict[str, Tensor], dict[str, Any]]]

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 
 from freectl.denoising.attention_maps import TextSequence
-from freectl.models.conditioning import Halves, MicroConditioning, More, Texts
+from freectl.models.conditioning import Halves, More, Texts
 from freectl.models.networks import unwrapped
 from freectl.models.sequence_text import PooledProjections, not_read
+from freectl.models.text_extras import MicroConditioning
 
 DEFAULT_LENGTH = 256
 

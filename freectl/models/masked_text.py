@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from freectl.denoising.sampler import TEXT_MASK, Half, Prompt, of_one_length
-from freectl.models.conditioning import Halves, MicroConditioning, More, Size, TextConditioner, Texts
+from freectl.models.conditioning import Halves, More, TextConditioner, Texts
+from freectl.models.text_extras import MicroConditioning, Size
 
 
 class MaskedTextConditioner(TextConditioner):

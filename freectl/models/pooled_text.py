@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from freectl.denoising.sampler import Half
-from freectl.models.conditioning import Halves, MicroConditioning, More, TextConditioner, Texts
+from freectl.models.conditioning import Halves, More, TextConditioner, Texts
+from freectl.models.text_extras import MicroConditioning
 
 
 class PooledTextConditioner(TextConditioner):

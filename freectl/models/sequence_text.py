@@ -8,7 +8,8 @@ from torch import Tensor
 
 from freectl.denoising.attention_maps import TextSequence
 from freectl.denoising.sampler import TEXT_MASK, Half
-from freectl.models.conditioning import Halves, MicroConditioning, More, TextConditioner, Texts
+from freectl.models.conditioning import Halves, More, TextConditioner, Texts
+from freectl.models.text_extras import MicroConditioning
 
 DEFAULT_LENGTH = 512
 

@@ -17,7 +17,7 @@ from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method
 from freectl.methods.freecontrol.method import FreeControl
 from freectl.methods.setting import fault
-from freectl.models.conditioning import TextExtras
+from freectl.models.text_extras import TextExtras
 
 P = ParamSpec("P")
 R = TypeVar("R")

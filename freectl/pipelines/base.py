@@ -17,9 +17,9 @@ from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method, Outcome, Request
 from freectl.methods.local_edit import BACKGROUND, composite_tensor
 from freectl.models import families, fingerprint
-from freectl.models.conditioning import TextExtras
 from freectl.models.engine import Engine
 from freectl.models.networks import check_gradients, exclusive, uncompiled
+from freectl.models.text_extras import TextExtras
 from freectl.pipelines import text_lora
 from freectl.pipelines.arguments import Call, check_call, named, settings_of
 from freectl.pipelines.call_inputs import Picture, Pictures, made_request

@@ -13,8 +13,8 @@ from freectl.errors import InputError
 from freectl.files.pictures import all_as_seen, as_seen
 from freectl.methods.base import Condition, Request
 from freectl.methods.local_edit import kept_pictures
-from freectl.models.conditioning import TextExtras, paired
 from freectl.models.engine import Engine
+from freectl.models.text_extras import TextExtras, paired
 from freectl.pipelines.arguments import Call
 
 Picture = Any

@@ -24,9 +24,9 @@ from transformers import (
 from freectl.denoising.cost import Cost
 from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method
-from freectl.models.conditioning import TextExtras
 from freectl.models.engine import Engine
 from freectl.models.joint_text import DEFAULT_LENGTH
+from freectl.models.text_extras import TextExtras
 from freectl.pipelines.arguments import Call, named
 from freectl.pipelines.base import FreeControlMixin, FreeControlPipelineOutput
 from freectl.pipelines.call_inputs import Picture, Pictures

@@ -20,8 +20,8 @@ from freectl.denoising.cost import Cost
 from freectl.denoising.schedules import ddim
 from freectl.files.cache import Cache
 from freectl.methods.base import Condition, Method
-from freectl.models.conditioning import MicroConditioning, Size, TextExtras
 from freectl.models.engine import Engine
+from freectl.models.text_extras import MicroConditioning, Size, TextExtras
 from freectl.pipelines.arguments import Call, named
 from freectl.pipelines.base import FreeControlMixin, FreeControlPipelineOutput
 from freectl.pipelines.call_inputs import Picture, Pictures

@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler
 from peft import LoraConfig
 from PIL import Image
 
-from freectl.models.conditioning import MicroConditioning
 from freectl.models.engine import Engine
+from freectl.models.text_extras import MicroConditioning
 from freectl.semantics.store import BasesSpec, key_of, seed_prompts
 
 STEPS = 5
