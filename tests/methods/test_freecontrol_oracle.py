@@ -26,7 +26,7 @@ SMALL = {"seeds": 2, "components": 6, "inversion_steps": TOTAL - 1}
 """A short schedule, so that 39 steps of inversion stand for 999."""
 
 
-@pytest.fixture(scope="module", params=["epsilon", "v_prediction"])
+@pytest.fixture(scope="module")
 def pipe(request, toy_pipe, toy_pipe_v) -> FreeControlPipeline:
     toy = copy.deepcopy(toy_pipe if request.param == "epsilon" else toy_pipe_v)
     toy.scheduler = DDIMScheduler(
@@ -69,7 +69,11 @@ def states_of(pipe: FreeControlPipeline, preset: str, mask: str | None, count: i
     return states
 
 
-@pytest.mark.parametrize(("preset", "mask"), [("official", None), ("official", "attention"), ("paper", "attention")])
+@pytest.mark.parametrize(
+    ("pipe", "preset", "mask"),
+    [("epsilon", "official", None), ("epsilon", "official", "attention"), ("v_prediction", "paper", "attention")],
+    indirect=["pipe"],
+)
 def test_preset_is_the_published_form(pipe, oracles, preset, mask):
     """Three guided steps; the code's first step has weight 0."""
     code = preset == "official"

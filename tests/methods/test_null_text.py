@@ -91,7 +91,8 @@ def test_without_steps_it_is_plain_sampling_from_the_inverted_latent(toy_pipe, c
     assert torch.equal(run(pipe, cache, null_steps=0, **OFF).images, expected)
 
 
-def test_it_reconstructs_better_than_an_empty_negative(pipe, cache):
+def test_it_reconstructs_better_than_an_empty_negative(toy_pipe, cache):
+    pipe = wrap(toy_pipe)
     engine = Engine(pipe, cache=cache)
     engine.timesteps(STEPS)
     clean = engine.encode_images([picture()])
@@ -107,7 +108,8 @@ def test_equal_prompts_and_full_windows_are_the_reconstruction(toy_pipe, cache):
     near(run(pipe, cache, SOURCE, cross_stop=1.0, self_stop=1.0).images, run(pipe, cache, SOURCE, **OFF).images)
 
 
-def test_batch_equals_singles(pipe, cache):
+def test_batch_equals_singles(toy_pipe, cache):
+    pipe = wrap(toy_pipe)
     both = run(pipe, cache, ["a cat", "a red fox"], [picture(), picture(1)], negative_prompt=["", "blurry"]).images
     for i, (text, negative) in enumerate((("a cat", ""), ("a red fox", "blurry"))):
         near(both[i : i + 1], run(pipe, None, text, picture(i), negative_prompt=negative).images)

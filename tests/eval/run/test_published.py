@@ -142,9 +142,9 @@ def test_conditions_of_imagenet_r_are_followed_by_every_method(
 def test_ctrlx_tables_run_with_every_method(ctrlx: Path, model: Path, tmp_path: Path) -> None:
     """Tables 5 and 2, and the costs of Table 1: conditions are followed, looks given to methods that take them."""
     near = PictureDistance("toy", lambda a, b, _keep: mse(a, b))
-    takes = {"ctrlx", "freecontrol", "pnp", "controlnet"}
+    takes = {"ctrlx", "freecontrol"}
     for name, asked in (("ctrl-x", every(*methods.CONTROL, "ctrlx:published")),
-                        ("ctrl-x-pairs", f"ctrlx,ctrlx:published,{FEW},pnp,controlnet")):  # fmt: skip
+                        ("ctrl-x-pairs", f"ctrlx,ctrlx:published,{FEW}")):  # fmt: skip
         bench = (name, ctrlx, None)
         scorer = CtrlXScorer(Clip(), near, near, likeness=near)
         lines, text = ran(bench, model, tmp_path / name, asked, scorer)
