@@ -9,7 +9,7 @@ from freectl.errors import FreectlError
 from freectl.semantics import lookup
 from freectl.ui.form import Updates
 from freectl.ui.jobs import Job, one_line
-from freectl.ui.panel import SEEN, said
+from freectl.ui.panel import HIDDEN, SEEN, said
 from freectl.ui.running import CANCELLED, ENGINE
 from freectl.ui.session import Sessions
 from freectl.ui.watch import Progress, Watch
@@ -57,7 +57,7 @@ class BasesTab:
                 self.cancel = gr.Button("Cancel", min_width=120)
         self.status = gr.HTML("", elem_id="bases-status", padding=False)
         self.picture = gr.Image(
-            label="Seed pictures and components", visible=False, format="png", elem_id="bases-sheet", buttons=SEEN
+            label="Seed pictures and components", visible=HIDDEN, format="png", elem_id="bases-sheet", buttons=SEEN
         )
         private: dict[str, Any] = {"api_visibility": "private"}
         self.refresh.click(stored, None, self.table, queue=False, **private)

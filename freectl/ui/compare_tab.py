@@ -15,7 +15,7 @@ from freectl.ui import uploads
 from freectl.ui.asking import Asked, other_options
 from freectl.ui.form import Updates, Values, more_options, picture
 from freectl.ui.jobs import Job, one_line
-from freectl.ui.panel import SEEN, Panel, said
+from freectl.ui.panel import HIDDEN, SEEN, Panel, said
 from freectl.ui.running import CANCELLED, Buttons, keep, progressing
 from freectl.ui.session import Session, Sessions
 from freectl.ui.watch import Progress, Watch
@@ -52,8 +52,8 @@ class CompareTab:
             )
             self.parts["more"] = more_options()
         self.buttons = Buttons("Compare", sessions, panel)
-        self.sheet = gr.Image(label="Side by side", visible=False, format="png", elem_id="sheet", buttons=SEEN)
-        self.table = gr.Dataframe(headers=HEADER, interactive=False, visible=False, wrap=True, label="What each cost")
+        self.sheet = gr.Image(label="Side by side", visible=HIDDEN, format="png", elem_id="sheet", buttons=SEEN)
+        self.table = gr.Dataframe(headers=HEADER, interactive=False, visible=HIDDEN, wrap=True, label="What each cost")
         for name, part in self.parts.items():
             part.elem_id = f"compare-{name}"
         self.buttons.start(self._compare, set(self.parts.values()), self.sheet, self.table)

@@ -11,7 +11,7 @@ from freectl.tasks.options import MAX_STEPS
 from freectl.ui import asking, uploads, words
 from freectl.ui.form import MethodForm, Updates, Values, more_options, picture, see_inside
 from freectl.ui.jobs import edit_work, one_line
-from freectl.ui.panel import Panel, said
+from freectl.ui.panel import HIDDEN, Panel, said, visible
 from freectl.ui.running import Buttons, runs
 from freectl.ui.session import Session, Sessions
 
@@ -55,7 +55,7 @@ class EditTab:
             info="What the result shows, not an instruction.",
             placeholder="a fluent cat on a blue background",
         )
-        self.unknown = gr.HTML("", elem_id="edit-unknown", padding=False, visible="hidden")
+        self.unknown = gr.HTML("", elem_id="edit-unknown", padding=False, visible=HIDDEN)
         self.parts["source_prompt"] = gr.Textbox(
             label="Source prompt",
             info="What the picture shows now; several methods need it.",
@@ -177,7 +177,7 @@ class EditTab:
     @staticmethod
     def _mark(prompt: str, source: str, model: str) -> Any:
         found = words.marked(prompt, model) + words.marked(source, model)
-        return gr.update(value=found, visible=True if found else "hidden")
+        return gr.update(value=found, visible=visible(bool(found)))
 
     def _taking(self, name: str) -> Callable[[Any, str | None, gr.Request], Updates]:
         """What takes the painting as the mask of that name."""

@@ -12,42 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import Fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freectl.files.cache import STALE_SECONDS, Cache, content_key
 
 KEY = content_key(name="key")
-RIVALS = """
-import os, sys, time, torch
-import safetensors.torch
-from freectl.files.cache import Cache
-rival = os.fork()  # two processes for the price of one import of torch
-def build():
-    with open(sys.argv[2], "a") as file:
-        file.write("built ")
-    time.sleep(0.5)
-    return {"x": torch.ones(3)}, {}
-tensors, _, hit = Cache(sys.argv[1]).get_or_build("bases", sys.argv[3], build)
-if rival:
-    os.waitpid(rival, 0)
-print(int(hit), tensors["x"].sum().item())
-"""
-BUILDER = """
-import sys, time, torch
-import safetensors.torch
-from freectl.files.cache import Cache
-def build():
-    print("building", flush=True)
-    time.sleep(60)
-Cache(sys.argv[1]).get_or_build("bases", sys.argv[2], build)
-"""
-VICTIM = """
-import os, signal, sys, torch
-from freectl.files.cache import Cache
-os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
-Cache(sys.argv[1]).put("bases", sys.argv[2], {"x": torch.ones(1000)}, {})
-"""
 
 
 @pytest.fixture
@@ -65,12 +36,6 @@ def build_never():
 
 def path_of(cache, key=KEY, kind="bases"):
     return cache.root / kind / key[:2] / f"{key}.safetensors"
-
-
-def start(script, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 def test_hit_equals_miss_for_every_dtype_layout_and_metadata(cache):
@@ -131,13 +96,28 @@ def test_failed_build_is_not_cached_and_frees_the_lock(cache):
 
 
 def test_two_processes_on_one_key_build_once(tmp_path):
-    out, err = start(RIVALS, tmp_path / "cache", tmp_path / "log", KEY).communicate(timeout=60)
-    assert sorted(out.splitlines()) == ["0 3.0", "1 3.0"], err
+    def build():
+        with open(tmp_path / "log", "a") as file:
+            file.write("built ")
+        time.sleep(0.5)
+        return {"x": torch.ones(3)}, {}
+
+    def ask():
+        tensors, _, hit = Cache(tmp_path / "cache").get_or_build("bases", KEY, build)
+        sys.stdout.write(f"{int(hit)} {tensors['x'].sum().item()}")
+
+    rivals = [Fork(ask), Fork(ask)]
+    assert [rival.wait() for rival in rivals] == [0, 0]
+    assert sorted(rival.stdout.read() for rival in rivals) == ["0 3.0", "1 3.0"]
     assert (tmp_path / "log").read_text() == "built "
 
 
 def test_kill_while_building_hands_the_work_to_the_one_who_waits(cache):
-    builder = start(BUILDER, cache.root, KEY)
+    def build():
+        sys.stdout.write("building\n")
+        time.sleep(60)
+
+    builder = Fork(lambda: Cache(cache.root).get_or_build("bases", KEY, build))
     assert builder.stdout.readline() == "building\n"
     found: list[bool] = []
     waiting = threading.Thread(target=lambda: found.append(cache.get_or_build("bases", KEY, content)[2]))
@@ -145,7 +125,6 @@ def test_kill_while_building_hands_the_work_to_the_one_who_waits(cache):
     waiting.join(0.2)
     assert waiting.is_alive()  # the lock is held
     builder.kill()
-    builder.communicate(timeout=60)
     waiting.join(10)
     assert found == [False]
     assert cache.get_or_build("bases", KEY, build_never)[2] is True
@@ -153,9 +132,11 @@ def test_kill_while_building_hands_the_work_to_the_one_who_waits(cache):
 
 
 def test_kill_between_write_and_rename_leaves_nothing_broken(cache):
-    victim = start(VICTIM, cache.root, KEY)
-    victim.communicate(timeout=60)
-    assert victim.returncode == -signal.SIGKILL
+    def die():
+        os.replace = lambda *_names: os.kill(os.getpid(), signal.SIGKILL)
+        Cache(cache.root).put("bases", KEY, {"x": torch.ones(1000)}, {})
+
+    assert Fork(die).wait() == -signal.SIGKILL
     left = list(path_of(cache).parent.glob(".*.tmp"))
     assert len(left) == 1
     assert cache.entries() == []
@@ -444,8 +425,8 @@ def test_key_depends_on_every_property_of_a_tensor(monkeypatch):
 def test_modules_import_without_torch():
     names = "pictures, record, outputs, cache, environment"
     code = f"import sys; from freectl.files import {names}; cache.content_key(a=1); print('torch' in sys.modules)"
-    out, err = start(code).communicate(timeout=60)
-    assert out == "False\n", err
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_headers_nested_too_deep_are_damage(cache):

@@ -4,15 +4,15 @@ import copy
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
+import socket
 import time
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from forks import Fork
 from gan_toy import FAST, TINY, write
 
 from gan_baselines.data.augment import crop_flip, distort
@@ -39,16 +39,12 @@ def test_killed_and_resumed_ends_in_the_bytes_of_an_uninterrupted_run(data, tmp_
     sets = [*FAST, *TINY["modified-cyclegan"], *LONG, "model.generator.kind=unet", "model.generator.downs=4",
             "model.generator.dropout=true"]  # fmt: skip
     straight = train("modified-cyclegan", data, tmp_path / "straight", sets=sets)
-    command = [sys.executable, "-m", "gan_baselines", "train", "modified-cyclegan", "--data", str(data),
-               "--out", str(tmp_path / "killed"), *(part for item in sets for part in ("--set", item))]  # fmt: skip
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    child = Fork(lambda: train("modified-cyclegan", data, tmp_path / "killed", sets=sets))
     first = tmp_path / "killed" / "checkpoints" / "step-000000005" / "step.json"
     deadline = time.monotonic() + 90
-    while not first.exists() and child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    while not first.exists() and child.wait(0.005) is None and time.monotonic() < deadline:
+        pass
+    child.kill()
     resumed = train("modified-cyclegan", data, tmp_path / "killed", resume=True)
     assert 0 < resumed["trained"] < 24
     assert straight["steps"] == resumed["steps"] == 24
@@ -332,16 +328,26 @@ def test_log_drops_lines_after_the_checkpoint_and_a_torn_one(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [2, 4]
 
 
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
 def test_two_processes_of_batch_one_train_as_one_of_batch_two(data, tmp_path):
     sets = [*FAST, *TINY["cyclegan"], "train.steps=4", "model.pool=0", "data.flip=false"]
+
+    def process(rank, port):
+        """What `accelerate launch` starts for several GPUs; on CPUs it would start one process."""
+        AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
+                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))  # fmt: skip
+        train("cyclegan", data, tmp_path / "two", sets=sets)
+
     train("cyclegan", data, tmp_path / "one", sets=[*sets, "train.batch_size=2"])
     train("cyclegan", data, tmp_path / "start", sets=[*sets, "train.lr=1e-12"])
-    # what `accelerate launch` starts for several GPUs; on CPUs it would start one process
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "gan_baselines"]
-    options = ["--data", str(data), "--out", str(tmp_path / "two"), *(p for item in sets for p in ("--set", item))]
-    command = [sys.executable, *launch, "train", "cyclegan", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    two = [Fork(lambda rank=rank, port=port: process(rank, port)) for port in [free_port()] for rank in range(2)]
+    assert [one.wait() for one in two] == [0, 0], [one.stdout.read() for one in two]
     # pictures, not weights: a bias before instance norm has no gradient but rounding, which Adam scales up
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     one, two, start = (

@@ -85,12 +85,19 @@ class Tab:
         return self.page.evaluate("document.documentElement.scrollWidth")
 
 
+@pytest.fixture(scope="module")
+def context(chromium: Any) -> Iterator[Any]:
+    """What all tabs share, as in a user's browser: the files of the page are fetched once."""
+    opened = chromium.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    yield opened
+    opened.close()
+
+
 @pytest.fixture
-def tab(chromium: Any, address: str) -> Iterator[Tab]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+def tab(context: Any, address: str) -> Iterator[Tab]:
     opened = Tab(context.new_page(), address)
     yield opened
-    context.close()
+    opened.page.close()
     assert opened.errors == []
 
 
@@ -169,9 +176,9 @@ def test_a_run_shows_its_estimate_and_is_cancelled(tab: Tab) -> None:
     tab.status("done:")
 
 
-def test_two_tabs_do_not_mix(tab: Tab, chromium: Any, address: str) -> None:
-    context = chromium.new_context(viewport={"width": 400, "height": 800})
+def test_two_tabs_do_not_mix(tab: Tab, context: Any, address: str) -> None:
     other = Tab(context.new_page(), address)
+    other.page.set_viewport_size({"width": 400, "height": 800})
     tab.fill(steps=2, method="sdedit")
     tab.page.locator("#edit-inside").get_by_role("checkbox").check()
     other.fill(steps=3, method="sdedit")
@@ -190,7 +197,7 @@ def test_two_tabs_do_not_mix(tab: Tab, chromium: Any, address: str) -> None:
     theirs = other.page.locator("#history img").get_attribute("src")
     assert theirs != tab.page.locator("#history img").get_attribute("src")
     assert other.errors == []
-    context.close()
+    other.page.close()
 
 
 def test_compare_bases_and_report(tab: Tab, tmp_path: Path) -> None:
