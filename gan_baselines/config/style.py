@@ -36,7 +36,11 @@ class Adain(Styled):
 
 
 class Johnson(Styled):
-    """Perceptual losses for a network a style (arXiv 1603.08155). Several style pictures: the mean of their Grams."""
+    """Perceptual losses for a network a style (arXiv 1603.08155). Several style pictures: the mean of their Grams.
+
+    `scale_features` divides each layer by its mean over the style, for networks whose layers differ more than VGG's do.
+    The published weights are far too strong then.
+    """
 
     name: Literal["johnson"] = "johnson"
     generator: Generator = Generator(width=32, blocks=5, ends=9)
@@ -44,6 +48,7 @@ class Johnson(Styled):
     features: Features = VGG16
     content_layer: Layer = "relu3_3"
     style_layers: tuple[Layer, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    scale_features: bool = False
     lambda_content: float = Field(default=1.0, ge=0)
     lambda_style: float = Field(default=5.0, ge=0)
     lambda_variation: float = Field(default=1e-6, ge=0)

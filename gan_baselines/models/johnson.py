@@ -39,12 +39,20 @@ class JohnsonModel(GanModel):
         """The three terms."""
         config = self.config
         made, content, style = (self.helpers["f"](x, self.count) for x in (fakes["B"], batch["A"], batch["B"]))
+        made, content, style = self.scaled(made, content, style)
         apart = [self.distance(made[place], style[place]) for place in self.styles]
         return {
             "content": config.lambda_content * l2(made[self.content], content[self.content]).mean(),
             "style": config.lambda_style * torch.stack(apart).sum(),
             "variation": config.lambda_variation * total_variation(fakes["B"]),
         }
+
+    def scaled(self, *all_features: list[Tensor]) -> list[list[Tensor]]:
+        """With `scale_features`, each layer divided by its mean over the style pictures, the last of the arguments."""
+        if not self.config.scale_features:
+            return list(all_features)
+        means = [layer.mean().clamp_min(1e-8) for layer in all_features[-1]]
+        return [[layer / mean for layer, mean in zip(layers, means, strict=True)] for layers in all_features]
 
     def distance(self, made: Tensor, style: Tensor) -> Tensor:
         """||Gr - Gr||^2, summed over pairs of channels."""

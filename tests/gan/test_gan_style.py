@@ -224,6 +224,18 @@ def test_johnson_terms_are_the_papers():
     torch.testing.assert_close(total(net.generator_terms(x, fakes, 0)), expected)
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_scaled_features_make_the_terms_blind_to_how_large_a_layer_is(scale):
+    net, x = model("johnson", f"model.scale_features={scale}"), batch_for("johnson")
+    fakes = net.generate(x, 0)
+    before = net.generator_terms(x, fakes, 0)
+    features = net.helpers["f"].forward
+    net.helpers["f"].forward = lambda *given: [layer * 10 ** (1 + k) for k, layer in enumerate(features(*given))]
+    after = net.generator_terms(x, fakes, 0)
+    same = [torch.allclose(before[name], after[name], rtol=1e-4) for name in ("content", "style")]
+    assert same == [scale, scale]
+
+
 def test_the_decoder_mirrors_the_features():
     net = FeatureNet(Features(kind="vgg19", stages=5))
     with torch.device("meta"):
