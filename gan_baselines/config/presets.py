@@ -116,7 +116,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
                 "content_layer": "relu2_2",
                 "style_layers": ["relu1_2", "relu2_2", "relu3_2", "relu4_2"],
                 "scale_features": True,
-                "lambda_style": 0.1,
+                "lambda_style": 0.01,
             },
             "data": _SMALL_PICTURES,
             "train": {"lr": 1e-3, "beta1": 0.9, "steps": 2_000},
