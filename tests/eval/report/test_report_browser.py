@@ -31,7 +31,8 @@ def test_wide_tables_say_that_they_scroll_and_sort_by_their_headings(made: Path,
         for width, wide in ((2400, False), (400, True)):
             tab.open(made, width)
             box = f"{first}.closest('.box')"
-            assert tab.run(f"getComputedStyle({box}, '::before').content.includes('scrolls')") == wide
+            # the page measures itself once it has its width
+            tab.wait(f"getComputedStyle({box}, '::before').content.includes('scrolls') === {str(wide).lower()}")
             assert tab.run(f"getComputedStyle({box}, '::after').width") == ("22px" if wide else "auto")
         tab.run(f"{box}.firstElementChild.scrollLeft = 1e6")
         tab.wait(f"getComputedStyle({box}, '::after').width === 'auto'")  # the end: nothing more on the right
