@@ -98,6 +98,16 @@ def test_a_flows_grid_takes_the_schedulers_arguments():
     assert path.times[0] == 1000 > path.times[1]
 
 
+def test_a_flow_that_ends_above_zero_needs_two_levels():
+    """One level cannot be both 1, where noise is drawn, and `shift_terminal`."""
+    path = path_of(FlowMatchEulerDiscreteScheduler(shift_terminal=0.02))
+    with pytest.raises(InputError, match="--steps: found 1; allowed: 2 or more"):
+        path.on(1)
+    levels = path.on(2).levels
+    assert levels[0] == pytest.approx(1)
+    assert levels[-1] == pytest.approx(0.02)
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "velocity"])
 def test_splitting_and_joining_are_inverse(kind):
     base = path_of(flow()) if kind == "velocity" else path_of(toy_scheduler(kind))

@@ -182,6 +182,13 @@ def test_a_batch_is_its_pictures_one_by_one(toys):
         ("flux2", "sdedit"),
         ("klein", "flowedit"),
         ("klein-distilled", "sdedit"),
+        ("flux", "ctrlx"),
+        ("chroma", "p2p"),
+        ("chroma", "masactrl"),
+        ("chroma", "ctrlx"),
+        ("flux2", "masactrl"),
+        ("flux2", "ctrlx"),
+        ("klein", "p2p"),
     ):
         given = {"source_prompt": "a dog", "method": methods.get(method), "num_inference_steps": 2}
 
