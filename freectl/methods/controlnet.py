@@ -1,5 +1,6 @@
 """ControlNet (Zhang et al., ICCV 2023, arXiv 2302.05543): a trained copy of the encoder that reads a condition."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,27 @@ import torch
 from PIL import Image
 
 from freectl.denoising.taps import More
+from freectl.errors import InputError
+from freectl.methods.setting import setting
 from freectl.methods.trained_control import TrainedControl, TrainedSettings
+from freectl.models import control_networks
 from freectl.models.engine import Engine
+from freectl.models.families import FLUX
 
 
-class ControlNet(TrainedControl[TrainedSettings]):
+class ControlNetSettings(TrainedSettings):
+    """Those of trained networks, and which of its conditions a union network is given."""
+
+    control_mode: int | None = setting(
+        None,
+        "which of its kinds of condition a union network is shown, by its number on the network's page; else none",
+        ge=0,
+        unit="number",
+        source="diffusers: control_mode of FLUX",
+    )
+
+
+class ControlNet(TrainedControl[ControlNetSettings]):
     """Residuals of a trained network at each skip connection, or after each block of a transformer."""
 
     name = "controlnet"
@@ -22,12 +39,23 @@ class ControlNet(TrainedControl[TrainedSettings]):
 h_l <- h_l + w r_l(x_t, t, c, condition),  l = the skip connections and the middle of the UNet (blocks of a transformer)
 r_l = zero convolutions of a trained copy of the encoder;  then eps = eps_u + s (eps_c - eps_u), both halves steered
 """
-    settings = TrainedSettings
+    settings = ControlNetSettings
 
-    def more(self, engine: Engine, network: Any, picture: Image.Image, settings: TrainedSettings) -> More:
+    def check_files(
+        self, settings: ControlNetSettings, model: str | None, family: Any, network: Mapping[str, Any] | None
+    ) -> None:
+        """As the base's; and a kind of condition is said where a network knows several."""
+        super().check_files(settings, model, family, network)
+        if config := control_networks.located(settings.controlnet, self.kind, model).configuration():
+            _check_mode(config, settings)
+
+    def more(self, engine: Engine, network: Any, picture: Image.Image, settings: ControlNetSettings) -> More:
         """Residuals for the rows of a forward."""
+        _check_mode(network.config, settings)
         if type(network).__name__ == "SD3ControlNetModel":
             return _of_transformer(engine, network, picture, settings.scale)
+        if type(network).__name__ == "FluxControlNetModel":
+            return _of_packed(engine, network, picture, settings)
         shown = pixels(engine, picture)
 
         def more(args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +94,59 @@ def _of_transformer(engine: Engine, network: Any, picture: Image.Image, scale: f
         return {"block_controlnet_hidden_states": samples}
 
     return more
+
+
+def _of_packed(engine: Engine, network: Any, picture: Image.Image, settings: ControlNetSettings) -> More:
+    """FLUX's: the condition is encoded and packed as latents are, or read as pixels by the network's own layers."""
+    hinted = network.input_hint_block is not None  # such networks have fewer residuals, each for several blocks
+    shown = (
+        2 * pixels(engine, picture.convert("RGB")) - 1
+        if hinted
+        else engine.family.packed(engine.network, engine.encode_images([picture]))
+    )
+
+    def more(_args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        latents, guidance = kwargs["hidden_states"], None
+        rows = latents.shape[0]
+        if network.config.guidance_embeds:
+            default = torch.full((rows,), FLUX.guidance_scale, device=latents.device)
+            guidance = kwargs.get("guidance", default)
+        mode = None
+        if settings.control_mode is not None:
+            mode = torch.full((rows, 1), settings.control_mode, device=latents.device)
+        double, single = network(
+            hidden_states=latents,
+            controlnet_cond=shown.to(latents.dtype).expand(rows, *shown.shape[1:]),
+            controlnet_mode=mode,
+            conditioning_scale=settings.scale,
+            guidance=guidance,
+            return_dict=False,
+            **{name: kwargs[name] for name in _PACKED},
+        )
+        return {
+            "controlnet_block_samples": double,
+            "controlnet_single_block_samples": single,
+            "controlnet_blocks_repeat": hinted,
+        }
+
+    return more
+
+
+_PACKED = ("timestep", "pooled_projections", "encoder_hidden_states", "txt_ids", "img_ids")
+"""What FLUX's ControlNets are told as the transformer is."""
+
+
+def _check_mode(config: Mapping[str, Any], settings: ControlNetSettings) -> None:
+    """Whether a kind of condition is given where the network knows several, and nowhere else.
+
+    Raises:
+        InputError: it is not.
+    """
+    kinds, given = config.get("num_mode"), settings.control_mode
+    if kinds is None and given is not None:
+        raise InputError("--set control_mode", f"{given} for a network of one kind of condition", "none")
+    if kinds is not None and (given is None or given >= kinds):
+        raise InputError("--set control_mode", "none" if given is None else str(given), f"0 to {kinds - 1}")
 
 
 def pixels(engine: Engine, picture: Image.Image) -> torch.Tensor:

@@ -18,7 +18,15 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 _ALLOWED = (
     "a folder or a .safetensors file in diffusers' layout, or a hub id such as lllyasviel/control_v11p_sd15_canny"
 )
-_SAME = ("in_channels", "cross_attention_dim", "block_out_channels", "joint_attention_dim", "patch_size")
+_SAME = (
+    "in_channels",
+    "cross_attention_dim",
+    "block_out_channels",
+    "joint_attention_dim",
+    "patch_size",
+    "pooled_projection_dim",
+    "num_attention_heads",
+)
 """Entries of the configuration that a ControlNet has in common with its model."""
 
 
@@ -93,7 +101,7 @@ def check_fits(place: Place, kind: str, family: Family, network: Mapping[str, An
     """
     wanted = family.control_networks.get(kind)
     if wanted is None:
-        raise InputError("--method", f"{kind} on a {family.name} model, for which diffusers has none", "another")
+        raise InputError("--method", f"{kind} on a {family.name} model, for which none is loaded here", "another")
     config = place.configuration()
     if config and (found := config.get("_class_name")) != wanted:
         raise InputError(OPTION, f"'{place.path}', a {found}", f"a {wanted}, which {kind} is on {family.name} models")
@@ -108,6 +116,8 @@ def _check_shapes(place: Place, config: Mapping[str, Any], network: Mapping[str,
         return list(value) if isinstance(value, list | tuple) else value
 
     for name in () if "adapter_type" in config else _SAME:  # an adapter's own inputs are pictures
+        if name == "patch_size" and config.get("conditioning_embedding_channels"):
+            continue  # of the pixels that such a network of FLUX reads, not of latents
         own, other = plain(config.get(name)), plain(network.get(name))
         if own is not None and other is not None and own != other:
             raise InputError(OPTION, f"'{place.path}' of another model: {name} {own}", f"{name} {other}")

@@ -9,6 +9,8 @@ import pytest
 import torch
 from diffusers import (
     ControlNetModel,
+    FluxControlNetModel,
+    FluxControlNetPipeline,
     SD3ControlNetModel,
     StableDiffusion3ControlNetPipeline,
     StableDiffusionAdapterPipeline,
@@ -21,6 +23,7 @@ from diffusers import (
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from flow_toy import sd3_pipeline
+from flux_toy import PACKED, flux_pipeline
 from method_kit import picture, wrap
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -29,12 +32,15 @@ from freectl import methods
 from freectl.errors import FreectlError, InputError
 from freectl.methods.base import Condition
 from freectl.models import control_networks, families
+from freectl.pipelines.flux import FreeControlFluxPipeline
 from freectl.pipelines.sd3 import FreeControl3Pipeline
 
 STEPS = 4
 GIVEN: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "negative_prompt": "grey"}
 CASES = [("sd", "controlnet"), ("sd", "t2i-adapter"), ("sdxl", "controlnet"), ("sdxl", "t2i-adapter"),
-         ("sd3", "controlnet"), ("sd3-instantx", "controlnet")]  # fmt: skip
+         ("sd3", "controlnet"), ("sd3-instantx", "controlnet"), ("flux", "controlnet"), ("flux-hint", "controlnet"),
+         ("flux-union", "controlnet")]  # fmt: skip
+UNION: dict[str, dict[str, Any]] = {"flux-union": {"control_mode": 2}}
 
 
 def lively(network: Any) -> Any:
@@ -56,6 +62,10 @@ def made(toy: Any, family: str, kind: str) -> Any:
         network = SD3ControlNetModel.from_transformer(toy.transformer, num_layers=2, num_extra_conditioning_channels=0)
         network.register_to_config(force_zeros_for_pooled_projection=family == "sd3-instantx")
         return lively(network)
+    if family.startswith("flux"):
+        changes = {"flux-union": {"num_mode": 4}, "flux-hint": {"conditioning_embedding_channels": PACKED}}
+        config = {**toy.transformer.config, "num_layers": 2, "num_single_layers": 1, **changes.get(family, {})}
+        return lively(FluxControlNetModel.from_config(config))
     return lively(ControlNetModel.from_unet(toy.unet, conditioning_embedding_out_channels=(4, 8, 8)))
 
 
@@ -66,14 +76,19 @@ def toys(toy_pipe: Any, toy_xl_pipe: Any, tmp_path_factory: pytest.TempPathFacto
     # diffusers copies no UNet into a ControlNet whose blocks differ in layers
     even = UNet2DConditionModel.from_config({**toy_xl_pipe.unet.config, "layers_per_block": 1}).eval()
     xl = StableDiffusionXLPipeline(**{**toy_xl_pipe.components, "unet": even}, add_watermarker=False)
-    return {"sd": toy_pipe, "sdxl": xl, "sd3": flow, "sd3-instantx": flow}
+    flux = flux_pipeline(tmp_path_factory.mktemp("flux"))
+    return {"sd": toy_pipe, "sdxl": xl, **dict.fromkeys(("sd3", "sd3-instantx"), flow),
+            **dict.fromkeys(("flux", "flux-hint", "flux-union"), flux)}  # fmt: skip
 
 
 def ours(toy: Any, kind: str, folder: Path | str | None, **settings: Any) -> torch.Tensor:
-    pipe = FreeControl3Pipeline.from_pipe(toy) if hasattr(toy, "transformer") else wrap(toy)
+    opened = {"StableDiffusion3Pipeline": FreeControl3Pipeline, "FluxPipeline": FreeControlFluxPipeline}
+    pipe = opened[type(toy).__name__].from_pipe(toy) if hasattr(toy, "transformer") else wrap(toy)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(0)
     given = GIVEN | {"generator": generator, "output_type": "latent", "method": methods.get(kind)} | settings
+    if isinstance(pipe, FreeControlFluxPipeline):
+        del given["negative_prompt"]
     conditions = [Condition(picture())]
     return pipe("a cat", conditions=conditions, controlnet=None if folder is None else str(folder), **given).images
 
@@ -92,6 +107,11 @@ def theirs(toy: Any, family: str, kind: str, network: Any, scale: float) -> torc
         pipe = StableDiffusion3ControlNetPipeline(**parts, controlnet=network)
         given = {"control_image": picture(), "controlnet_conditioning_scale": scale, "control_guidance_end": 0.5}
         given |= {"height": 32, "width": 32}
+    elif family.startswith("flux"):
+        pipe = FluxControlNetPipeline(**parts, controlnet=network)
+        given = {"control_image": picture(), "controlnet_conditioning_scale": scale, "control_guidance_end": 0.5}
+        given |= {"height": 32, "width": 32} | UNION.get(family, {})
+        del shared["negative_prompt"]
     else:
         xl = family == "sdxl"
         cls = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
@@ -114,13 +134,15 @@ def test_it_is_diffusers_own_pipeline(
     network = made(toy, family, kind)
     network.save_pretrained(tmp_path / kind)
     stop = 1.0 if (family, kind) == ("sd", "t2i-adapter") else 0.5
-    result = ours(toy, kind, tmp_path / kind, scale=0.7, control_stop=stop)
+    told = UNION.get(family, {})
+    result = ours(toy, kind, tmp_path / kind, scale=0.7, control_stop=stop, **told)
     # diffusers draws the condition's latents from the global generator
     monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
-    torch.testing.assert_close(result, theirs(toy, family, kind, network, 0.7), rtol=0, atol=5e-5)
-    free = ours(toy, kind, tmp_path / kind, scale=0.0)
+    expected = families.FLUX.unpacked(None, theirs(toy, family, kind, network, 0.7), (8, 8))
+    torch.testing.assert_close(result, expected, rtol=0, atol=5e-5)
+    free = ours(toy, kind, tmp_path / kind, scale=0.0, **told)
     assert float((result - free).abs().mean()) > 1e-3
-    torch.testing.assert_close(free, ours(toy, kind, tmp_path / kind, control_start=1.0), rtol=0, atol=5e-5)
+    torch.testing.assert_close(free, ours(toy, kind, tmp_path / kind, control_start=1.0, **told), rtol=0, atol=5e-5)
     assert not any(module._forward_pre_hooks for module in families.network_of(toy).modules())
 
 
@@ -220,11 +242,30 @@ def test_a_network_that_cannot_be_used_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("family", "given", "told"),
+    [
+        ("flux", {"control_mode": 1}, "found 1 for a network of one kind of condition; allowed: none"),
+        ("flux-union", {}, "found none; allowed: 0 to 3"),
+        ("flux-union", {"control_mode": 4}, "found 4; allowed: 0 to 3"),
+    ],
+)
+def test_a_union_network_is_told_its_kind_of_condition(
+    toys: Any, tmp_path: Path, family: str, given: dict[str, int], told: str
+) -> None:
+    """Before weights are read: there are none."""
+    made(toys["flux"], family, "controlnet").save_config(tmp_path)
+    method = methods.get("controlnet")
+    settings = method.settings(controlnet=str(tmp_path), **given)
+    with pytest.raises(InputError, match=f"control_mode: {told}"):
+        method.check_files(settings, None, families.FLUX, None)
+
+
 def test_what_diffusers_has_no_network_for_is_refused(toys: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="method: found t2i-adapter, which does not run on sd3"):
         ours(toys["sd3"], "t2i-adapter", tmp_path)
     place = control_networks.located("a/b", "t2i-adapter", None)
-    with pytest.raises(InputError, match="diffusers has none"):
+    with pytest.raises(InputError, match="none is loaded here"):
         control_networks.check_fits(place, "t2i-adapter", families.SD3, None)
     pipe = wrap(toys["sd"])
     several = [Condition(picture()), Condition(picture(1))]

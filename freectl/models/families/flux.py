@@ -6,6 +6,8 @@ from freectl.models.sequence_text import FluxTextConditioner
 
 _PIPELINE = "freectl.pipelines.flux:FreeControlFluxPipeline"
 
+_CONTROL = {"controlnet": "FluxControlNetModel"}
+
 FLUX = PackedFamily(
     name="flux",
     network="FluxTransformer2DModel",
@@ -15,6 +17,7 @@ FLUX = PackedFamily(
     guidance="embedded",
     methods=EVERY_METHOD,
     finds_words=True,
+    control_networks=_CONTROL,
     single_files=("flux-dev",),
 )
 FLUX_SCHNELL = PackedFamily(
@@ -24,5 +27,6 @@ FLUX_SCHNELL = PackedFamily(
     text=FluxTextConditioner,
     guidance_scale=1.0,
     guidance="none",
+    control_networks=_CONTROL,
     single_files=("flux-schnell",),
 )
