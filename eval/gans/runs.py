@@ -37,9 +37,15 @@ MORE = {"best_l1": "L1 of the best answer", "diversity": "L1 between answers", "
 
 
 def settings_of(name: str, plan: dict[str, Any], out: Path, seed: int, factor: float) -> list[str]:
-    """`key=value` settings of a run, its steps worked out from `factor` times the pictures it may see."""
+    """`key=value` settings of a run, its steps worked out from `factor` times the pictures it may see.
+
+    bfloat16, which the plan asks for as the faster one, is left out where the CPU does not multiply it.
+    """
+    from gan_baselines.training.device import native_bf16
+
     model, _, own, *pictures = plan["runs"][name]
     sets = [*plan["common"][model], *(text.format(out=out, seed=_suffix(seed)) for text in own), f"train.seed={seed}"]
+    sets = [text for text in sets if text != "train.precision=bf16" or native_bf16()]
     batch = next((int(text.partition("=")[2]) for text in reversed(sets) if text.startswith("train.batch_size=")), 1)
     steps = max(1, round(factor * (pictures[0] if pictures else plan["pictures"][model])) // batch)
     every = max(1, steps // 8)

@@ -34,6 +34,13 @@ def test_every_planned_run_has_valid_settings_and_the_groups_budget(name, tmp_pa
     assert budget - config.train.batch_size < config.train.steps * config.train.batch_size <= budget
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_asked_for_where_the_processor_has_it(native, tmp_path, monkeypatch):
+    monkeypatch.setattr("gan_baselines.training.device.native_bf16", lambda: native)
+    config = resolve("cyclegan", None, runs.settings_of("cyclegan", PLAN, tmp_path, 0, 1.0))
+    assert config.train.precision == ("bf16" if native else "fp32")
+
+
 def test_every_planned_model_has_a_task_and_settings_of_its_own():
     for name, (model, *_) in PLAN["runs"].items():
         assert model in PLAN["common"]
