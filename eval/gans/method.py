@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from eval.gans.labels import label_map
 from freectl.errors import FreectlError, InputError
 from freectl.methods.setting import setting
 from freectl.tasks.outside import Outside
@@ -39,22 +41,39 @@ def translated_errors(option: str = OPTION, allowed: str = FOLDER) -> Iterator[N
         raise InputError(option, str(error), allowed) from error
 
 
-def direction_of(weights: Path | str, direction: str | None = None) -> str:
+def reads_labels(weights: Path | str) -> bool:
+    """Whether weights read label maps and no pictures. Reads no weights.
+
+    Raises:
+        InputError: no such folder, or damaged files.
+    """
+    from gan_baselines.config import layout_of
+    from gan_baselines.weights import read_record
+
+    with translated_errors():
+        record = read_record(weights, OPTION)
+    return bool(record["translators"]) and layout_of(str(record["model"].get("name"))) == "labelled"
+
+
+def direction_of(weights: Path | str, direction: str | None = None, *, labels: bool = False) -> str:
     """The direction that weights are asked for: the given one, else AB, else the only one. Reads no weights.
+
+    Args:
+        labels: whether weights that read label maps will do.
 
     Raises:
         InputError: no such folder, damaged files, no such direction, or weights of a model without a source picture.
     """
     from safetensors import SafetensorError, safe_open
 
-    from gan_baselines.config import layout_of
     from gan_baselines.weights import find_weights, read_record
 
     with translated_errors():
         record = read_record(weights, OPTION)
         names = record["translators"]
-    if names and layout_of(str(record["model"].get("name"))) == "labelled":
-        raise InputError(OPTION, f"'{weights}', which reads label maps", "weights that read pictures")
+    if not labels and reads_labels(weights):
+        allowed = "weights that read pictures, or `freectl control`"
+        raise InputError(OPTION, f"'{weights}', which reads label maps", allowed)
     chosen = direction or (names or ["AB"])[0]
     if chosen not in names:
         raise InputError(OPTION, f"'{weights}' without a generator {chosen}", "weights that translate that way")
@@ -70,7 +89,7 @@ def direction_of(weights: Path | str, direction: str | None = None) -> str:
 
 
 class Translator:
-    """A generator that turns pictures of any size into pictures of the same size.
+    """A generator that turns pictures, or label maps, of any size into pictures of the same size.
 
     Args:
         weights: a folder that `gan-baselines train` or `convert` wrote, or the name of shipped weights.
@@ -85,11 +104,12 @@ class Translator:
     def __init__(self, weights: Path | str, direction: str | None = None, seed: int = 0, device: str = "cpu") -> None:
         from gan_baselines.weights import load_weights
 
-        chosen = direction_of(weights, direction)
+        chosen = direction_of(weights, direction, labels=True)
         with translated_errors():
             loaded = load_weights(weights, OPTION, only=chosen)
         if (forms := {loaded.model.form(side) for side in chosen}) != {"rgb"}:
             raise InputError(OPTION, f"weights for {', '.join(sorted(forms))} pictures", "weights for RGB pictures")
+        self.labelled = reads_labels(weights)
         self.generator = loaded.translators[chosen].to(device)
         self.multiple, self.seed, self.device = loaded.multiple, seed, device
         self.label = f"{loaded.model.name} {chosen}"
@@ -104,18 +124,23 @@ class Translator:
         return 1
 
     def __call__(self, picture: Image.Image, after_pass: Callable[[], object] = lambda: None) -> Image.Image:
-        """The picture translated, RGB, of the same size.
+        """The picture translated, RGB, of the same size; a palette picture is a label map where they are read.
 
         Raises:
             FreectlError: the generator gives numbers that are not finite.
         """
+        import torch
+
         from gan_baselines.data.pictures import to_image, to_range, to_tensor
         from gan_baselines.errors import GanError
         from gan_baselines.inference import translate
 
-        pixels = to_range(to_tensor(picture.convert("RGB"))).to(self.device)
+        if self.labelled:
+            shown = torch.from_numpy(np.array(picture, dtype=np.float32))[None]
+        else:
+            shown = to_range(to_tensor(picture.convert("RGB")))
         try:
-            made = to_image(translate(self.generator, pixels, self.multiple, seed=self.seed))
+            made = to_image(translate(self.generator, shown.to(self.device), self.multiple, seed=self.seed))
         except GanError as error:
             raise FreectlError(f"{OPTION}: {error}") from error
         after_pass()
@@ -141,6 +166,19 @@ def _speed(line: str) -> float | None:
     except (ValueError, KeyError, TypeError):  # the last line of a killed run may be half written
         return None
     return speed if isinstance(speed, int | float) else None
+
+
+def named(settings: "GanSettings") -> str:
+    """The weights.
+
+    Raises:
+        InputError: none are given.
+    """
+    if settings.gan_weights is None:
+        from gan_baselines.weights import shipped_names
+
+        raise InputError(OPTION, "nothing", ", ".join([FOLDER, *shipped_names()]))
+    return settings.gan_weights
 
 
 class GanSettings(BaseModel):
@@ -170,15 +208,22 @@ y = G(x, z),  z = dropout (Pix2Pix) or nothing (CycleGAN);  trained from picture
 """
     settings = GanSettings
     needs = ("image", "weights", "checkout")
+    follows = True
 
     def resolved(self, settings: GanSettings) -> GanSettings:
         """The settings with the direction that the weights have."""
-        if settings.gan_weights is None:
-            from gan_baselines.weights import shipped_names
-
-            raise InputError(OPTION, "nothing", ", ".join([FOLDER, *shipped_names()]))
-        direction = direction_of(settings.gan_weights, settings.gan_direction)
+        direction = direction_of(named(settings), settings.gan_direction)
         return settings.model_copy(update={"gan_direction": direction})
+
+    def following(self, settings: GanSettings, given: Any, picture: Image.Image) -> tuple[GanSettings, Image.Image]:
+        """As `Outside.following`; of weights that read label maps the condition is one."""
+        from gan_baselines.weights import read_record
+
+        if not reads_labels(named(settings)):
+            return self.resolved(settings), picture
+        direction = direction_of(named(settings), settings.gan_direction, labels=True)
+        shown = label_map(given, read_record(named(settings), OPTION))
+        return settings.model_copy(update={"gan_direction": direction}), shown
 
     def load(self, settings: GanSettings, seed: int, device: str, appearance: Image.Image | None = None) -> Translator:
         """The generator."""

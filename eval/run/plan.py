@@ -73,7 +73,7 @@ class Plan:
         from eval.gans.given import parse_styles, parse_weights
 
         if bench.is_control:
-            raise InputError("--methods", "gan, which takes no condition", "methods of `freectl control`")
+            raise InputError("--methods", "gan, which reads no words", "methods of `freectl control`")
         if variant.values:
             raise InputError("--set gan", str(variant.values), "nothing: a trained generator has no settings")
         parse_weights(list(self.gan_weights))

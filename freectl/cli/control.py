@@ -93,6 +93,8 @@ def control(
             metavar="DIR|FILE.safetensors|HUB_ID",
         ),
     ] = None,
+    gan_weights: shared.GanWeights = None,
+    gan_direction: shared.GanDirection = None,
     background: shared.Background = None,
     appearance_image: shared.AppearanceImage = None,
     lora: shared.Lora = None,
@@ -119,13 +121,15 @@ def control(
 ) -> None:
     """Make a picture of what a sentence says, with the structure of sketches, renders or other condition pictures."""
     from freectl.files.outputs import Outputs
+    from freectl.methods import OUTSIDE
     from freectl.tasks.control import split_record
     from freectl.tasks.inputs import input_files
     from freectl.tasks.options import ControlOptions, validated
 
     given, settings = shared.gathered(context, ControlOptions.model_fields, split_record)
     shared.require(given, "condition", "a path, or - for stdin")
-    shared.require(given, "prompt", "what the result shows, in words")
+    if str(given.get("method")) not in OUTSIDE:
+        shared.require(given, "prompt", "what the result shows, in words")
     options = validated(ControlOptions, given)
     outputs = Outputs(input_files(options, settings, ("--config", config)), overwrite=overwrite)
     target = outputs.check(output or Path("out.png"))

@@ -69,13 +69,8 @@ def edit(
     guidance_scale: shared.GuidanceScale = None,
     structure_strength: shared.StructureStrength = None,
     appearance_weight: shared.AppearanceWeight = None,
-    gan_weights: Annotated[
-        str | None,
-        panels.model(help="Trained generator of the method gan: a folder, or a shipped name.", metavar="DIR|NAME"),
-    ] = None,
-    gan_direction: Annotated[
-        str | None, panels.model(help="Which way it translates.  [default: AB, or its only one]", metavar="AB|BA")
-    ] = None,
+    gan_weights: shared.GanWeights = None,
+    gan_direction: shared.GanDirection = None,
     mask: Annotated[
         str | None,
         panels.where(

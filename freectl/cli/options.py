@@ -24,6 +24,13 @@ Overwrite = Annotated[
     bool,
     panels.result("--overwrite", help="Replace a result of other settings; else the new one is numbered, NAME_2.png."),
 ]
+GanWeights = Annotated[
+    str | None,
+    panels.model(help="Trained generator of the method gan: a folder, or a shipped name.", metavar="DIR|NAME"),
+]
+GanDirection = Annotated[
+    str | None, panels.model(help="Which way it translates.  [default: AB, or its only one]", metavar="AB|BA")
+]
 Verbose = Annotated[bool, panels.machine("--verbose", "-v", help="Also print device, dtype and cost.")]
 TrustRecord = Annotated[
     bool,

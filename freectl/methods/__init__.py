@@ -70,6 +70,11 @@ def of_pictures() -> list[str]:
     return [one.name for one in available() if one.name in OUTSIDE and "appearance_image" in one.inputs]
 
 
+def following() -> list[str]:
+    """Methods outside that can be had here and make pictures of a condition."""
+    return [one.name for one in available() if one.name in OUTSIDE and one.follows]
+
+
 def outsider(setting: str) -> str | None:
     """The outside method whose setting that is by its name, or None."""
     return next((name for name in OUTSIDE if setting.startswith(f"{name.partition('-')[0]}_")), None)

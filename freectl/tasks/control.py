@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 from PIL import Image
@@ -12,15 +12,20 @@ from freectl.errors import InputError, python_errors
 from freectl.files import pictures as image_io
 from freectl.files import record as records
 from freectl.files.pictures import Fitted, Size
-from freectl.pipelines.loading import Source, check_adapters, check_method, resolve_model
+from freectl.pipelines.loading import Source, check_adapters, check_method, resolve_device, resolve_model
 from freectl.pipelines.trained import check_trained
 from freectl.tasks import edit as editing
-from freectl.tasks import hints
+from freectl.tasks import hints, outside
 from freectl.tasks import options as config
 from freectl.tasks.control_inputs import Checked, checked_conditions, drawings, given_size
 from freectl.tasks.options import ControlOptions
 from freectl.tasks.plan import EditResult
 from freectl.tasks.settings import Settings
+
+USED = ("condition", "method", "preset", "preprocess", "seed", "device", "background")
+"""Run options that mean something without a diffusion model."""
+NAMED = ("condition", "preprocess", "device", "background")
+"""Those of them that a record has among its settings."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,14 @@ class ControlResult(EditResult):
 
 @dataclass(frozen=True)
 class ControlPlan:
-    """A run whose inputs have all been checked, and of which nothing has run."""
+    """A run whose inputs have all been checked, and of which nothing has run; `source` is None where no model runs."""
 
     options: ControlOptions
     method: Any
     settings: Any
     conditions: list[Checked]
     appearance: Image.Image | None
-    source: Source
+    source: Source | None
     warnings: list[str]
 
 
@@ -56,6 +61,8 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
         InputError: one line naming the option, what was found and what is allowed.
     """
     checked = checked_conditions(conditions, options)
+    if options.method in methods.OUTSIDE:
+        return _plan_outside(conditions, checked, options, overrides)
     source = resolve_model(options.model)
     check_adapters(options.lora, options.textual_inversion)
     appearance = None
@@ -65,9 +72,6 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
         ).image
     method = methods.get(options.method)
     follows = "conditions" in method.inputs
-    if options.method in methods.OUTSIDE:
-        allowed = ", ".join((*methods.REGISTRY, *methods.CONTROL))
-        raise InputError("--method", f"{method.name}, which takes no condition pictures", allowed)
     check_method(source, method, options.long_prompts)
     settings = config.method_settings(method, options.preset, from_noise(method) | overrides)
     method.check(settings, ["conditions"] * follows + ["appearance_image"] * (appearance is not None))
@@ -80,6 +84,30 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
         sources = (part.source_prompt or "" for one in checked for part in one.parts)
         warnings += hints.of_words(options.prompt, *sources)
     return ControlPlan(options, method, settings, checked, appearance, source, list(dict.fromkeys(warnings)))
+
+
+def _plan_outside(
+    conditions: Sequence[Any], checked: list[Checked], options: ControlOptions, overrides: dict[str, Any]
+) -> ControlPlan:
+    """A plan of a method that runs no diffusion model; what such a model would read gets a warning."""
+    method = methods.get(options.method)
+    if not method.follows:
+        allowed = ", ".join((*methods.REGISTRY, *methods.CONTROL, *methods.following()))
+        raise InputError("--method", f"{method.name}, which takes no condition pictures", allowed)
+    _check_alone(method, checked)
+    one = checked[0]
+    if one.picture is None:
+        raise InputError("--condition", f"the mesh '{one.name}' for {method.name}", "a picture")
+    settings = config.method_settings(method, options.preset, overrides)
+    method.check(settings, ["appearance_image"] if options.appearance_image is not None else [])
+    settings, shown = method.following(settings, conditions[0], one.picture)
+    if shown is not one.picture and one.preprocess.kind.name != "none":
+        raise InputError("--preprocess", f"{one.preprocess.kind.name} for a label map", "none")
+    fields = ControlOptions.model_fields
+    unused = [name for name in fields if getattr(options, name) != fields[name].default and name not in USED]
+    told = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+    warnings = [*one.warnings, *([f"{method.name} does not use {told}"] if told else [])]
+    return ControlPlan(options, method, settings, [replace(one, picture=shown)], None, None, warnings)
 
 
 def _check_alone(method: Any, checked: Sequence[Checked]) -> None:
@@ -117,7 +145,7 @@ def steered(method: Any, conditions: Sequence[Any]) -> dict[str, Any]:
 @python_errors
 def control(
     conditions: Any,
-    prompt: str,
+    prompt: str = "",
     method: str = "freecontrol",
     model: str = "mini",
     *,
@@ -152,7 +180,7 @@ def control(
 
     Args:
         conditions: path, "-" for stdin, PIL picture, array, tensor, mesh (.obj, .glb, .ply), or a list of these.
-        prompt: what the result shows.
+        prompt: what the result shows; "gan" alone needs none.
         concept: word(s) of the prompt that the condition shows; several with a single condition hold at once.
         source_prompt: what the condition shows; default: the seed template filled with the concept.
         mask: "attention" (where the concept is), "none", or the path of a picture of the condition's size, white
@@ -183,6 +211,8 @@ def run(checked: ControlPlan, *, cache: Any = True, progress: bool = False, on_s
     from freectl.files.cache import Cache
 
     options, cost = checked.options, Cost()
+    if checked.source is None:
+        return _run_outside(checked, cost, progress)
     with cost.stage("load"):
         # preprocessors first: weights of theirs that are missing are found before a large model has been read
         draw = drawings(checked.conditions, editing.machine(options)[0])
@@ -220,6 +250,31 @@ def run(checked: ControlPlan, *, cache: Any = True, progress: bool = False, on_s
     made = [one.image for one in pictures]
     source = sources[0] or made[0]
     return ControlResult(output.images, source, record, output.trace, notes, seeded, sources=sources, conditions=made)
+
+
+def _run_outside(checked: ControlPlan, cost: Any, progress: bool) -> ControlResult:
+    options, one = checked.options, checked.conditions[0]
+    device, reason = resolve_device(options.device)
+    with cost.stage("load"):
+        apply = one.preprocess.prepare(device)
+        network = checked.method.load(checked.settings, options.seed, device)
+    picture: Image.Image = one.picture  # type: ignore[assignment]
+    shown = picture if one.preprocess.kind.name == "none" else apply(picture)
+    result = outside.made(checked.method, network, shown, cost, progress=progress)
+    cost.record_memory(device)
+    record = {
+        "command": "control",
+        **records.head(options),
+        "model": None,
+        "steps": None,
+        "settings": {**options.model_dump(mode="json", include=set(NAMED)), **checked.settings.model_dump()},
+        "conditions": [{"picture": one.name, "size": list(shown.size)}],
+        "about": network.about,
+        "cost": cost.to_dict(),
+        "warnings": checked.warnings,
+    }
+    notes = [f"device {device} ({reason})", network.label]
+    return ControlResult([result], picture, record, [], notes, sources=[picture], conditions=[shown])
 
 
 def _default_size(first: Checked, pipe: Any) -> Size:

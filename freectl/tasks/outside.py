@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from PIL import Image
 from tqdm.auto import tqdm
@@ -49,7 +49,12 @@ class Outside(Description):
 
     Names of settings start with the first word of the method's name, so that they tell whose they are among several
     methods.
+
+    Attributes:
+        follows: whether it also makes a picture of a condition, in `freectl control`.
     """
+
+    follows: ClassVar[bool] = False
 
     def resolved(self, settings: Any) -> Any:
         """The settings with what their files say filled in; reads no weights.
@@ -69,6 +74,17 @@ class Outside(Description):
             if name not in self.inputs:
                 option = f"--{name.replace('_', '-')}"
                 raise InputError(option, f"given to {self.name}, which does not use it", "nothing, or another --method")
+
+    def following(self, settings: Any, given: Any, picture: Image.Image) -> tuple[Any, Image.Image]:
+        """As `resolved`, where a condition is followed; and what of the condition the network is shown.
+
+        Args:
+            given: the condition as it was given, such as a path. picture: what was read there, RGB.
+
+        Raises:
+            InputError: as `resolved`, or a condition that the network does not read.
+        """
+        return self.resolved(settings), picture
 
     def load(self, settings: Any, seed: int, device: str, appearance: Image.Image | None = None) -> Network:
         """The network of resolved settings.
@@ -119,6 +135,14 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     return Plan(options, method, settings, picture, None, appearance, None, [*picture.warnings, *ignored], keep)
 
 
+def made(method: Any, network: Network, picture: Image.Image, cost: Any, *, progress: bool) -> Image.Image:
+    """What a loaded network makes of a picture; its time goes to `cost`."""
+    bar = method.progress_bar(total=network.passes(picture), disable=not progress)
+    with cost.stage("synthesis"), bar:
+        bar.set_description("editing")
+        return network(picture, bar.update)
+
+
 def run(checked: Plan, *, progress: bool = False) -> EditResult:
     """Run a plan of `plan`.
 
@@ -134,10 +158,7 @@ def run(checked: Plan, *, progress: bool = False) -> EditResult:
     device, reason = resolve_device(options.device)
     with cost.stage("load"):
         network = checked.method.load(checked.settings, options.seed, device, checked.appearance)
-    bar = checked.method.progress_bar(total=network.passes(picture), disable=not progress)
-    with cost.stage("synthesis"), bar:
-        bar.set_description("editing")
-        result = network(picture, bar.update)
+    result = made(checked.method, network, picture, cost, progress=progress)
     if isinstance(checked.keep, Image.Image):
         result = Image.composite(picture, result, checked.keep)
     result = with_alpha(result, checked)

@@ -29,6 +29,7 @@ class Settings(TypedDict, total=False):
     blend_threshold: float
     checkpointing: str
     components: int
+    control_mode: int | None
     control_start: float
     control_stop: float
     controlnet: str | None

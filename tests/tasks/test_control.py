@@ -548,7 +548,8 @@ CAT, DOG = ["--concept", "cat"], ["--concept", "dog"]
         (["--structure-strength", "-1"], ["structure_strength"]),
         (["--appearance-image", "no.png"], ["--appearance-image", "no.png"]),
         (["--appearance-image", "a.png", "--appearance-weight", "0"], ["--appearance-weight"]),
-        (["--method", "gan"], ["--method", "gan", "freecontrol"]),
+        (["--method", "gan"], ["--gan-weights", "nothing", "cyclegan-noto-fluent"]),
+        (["--method", "style-transfer"], ["--method", "style-transfer", "gan"]),
         (
             ["--method", "sdedit", "--condition", "a.png", "--condition", "b.png"],
             ["--condition", "2 for sdedit", "freecontrol, "],
