@@ -2,56 +2,24 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Unpack
 
 from PIL import Image
 
 from freectl import methods
-from freectl.errors import InputError, python_errors
+from freectl.errors import python_errors
 from freectl.files import pictures as image_io
 from freectl.files import record as records
 from freectl.files.pictures import Fitted, Size
-from freectl.pipelines.loading import Source, check_adapters, check_method, resolve_device, resolve_model
+from freectl.pipelines.loading import check_adapters, check_method, resolve_model
 from freectl.pipelines.trained import check_trained
+from freectl.tasks import control_outside, hints
 from freectl.tasks import edit as editing
-from freectl.tasks import hints, outside
 from freectl.tasks import options as config
-from freectl.tasks.control_inputs import Checked, checked_conditions, drawings, given_size
+from freectl.tasks.control_inputs import Checked, check_alone, checked_conditions, drawings, given_size
+from freectl.tasks.control_plan import ControlPlan, ControlResult
 from freectl.tasks.options import ControlOptions
-from freectl.tasks.plan import EditResult
 from freectl.tasks.settings import Settings
-
-USED = ("condition", "method", "preset", "preprocess", "seed", "device", "background")
-"""Run options that mean something without a diffusion model."""
-NAMED = ("condition", "preprocess", "device", "background")
-"""Those of them that a record has among its settings."""
-
-
-@dataclass(frozen=True)
-class ControlResult(EditResult):
-    """What control gives; `source` is the first condition as it was read.
-
-    Attributes:
-        sources: the conditions as they were read; None for a mesh.
-        conditions: the pictures that the method followed, at the working size.
-    """
-
-    sources: list[Image.Image | None] = field(default_factory=list)
-    conditions: list[Image.Image] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ControlPlan:
-    """A run whose inputs have all been checked, and of which nothing has run; `source` is None where no model runs."""
-
-    options: ControlOptions
-    method: Any
-    settings: Any
-    conditions: list[Checked]
-    appearance: Image.Image | None
-    source: Source | None
-    warnings: list[str]
 
 
 def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str, Any]) -> ControlPlan:
@@ -62,7 +30,7 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     """
     checked = checked_conditions(conditions, options)
     if options.method in methods.OUTSIDE:
-        return _plan_outside(conditions, checked, options, overrides)
+        return control_outside.plan(conditions, checked, options, overrides)
     source = resolve_model(options.model)
     check_adapters(options.lora, options.textual_inversion)
     appearance = None
@@ -78,53 +46,12 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     if options.method in methods.CONTROL:
         check_trained(method, settings, source)
     if not follows:
-        _check_alone(method, checked)
+        check_alone(method, checked)
     warnings = [text for one in checked for text in one.warnings] + hints.of_prompt(options.prompt)
     if source.name == "mini":
         sources = (part.source_prompt or "" for one in checked for part in one.parts)
         warnings += hints.of_words(options.prompt, *sources)
     return ControlPlan(options, method, settings, checked, appearance, source, list(dict.fromkeys(warnings)))
-
-
-def _plan_outside(
-    conditions: Sequence[Any], checked: list[Checked], options: ControlOptions, overrides: dict[str, Any]
-) -> ControlPlan:
-    """A plan of a method that runs no diffusion model; what such a model would read gets a warning."""
-    method = methods.get(options.method)
-    if not method.follows:
-        allowed = ", ".join((*methods.REGISTRY, *methods.CONTROL, *methods.following()))
-        raise InputError("--method", f"{method.name}, which takes no condition pictures", allowed)
-    _check_alone(method, checked)
-    one = checked[0]
-    if one.picture is None:
-        raise InputError("--condition", f"the mesh '{one.name}' for {method.name}", "a picture")
-    settings = config.method_settings(method, options.preset, overrides)
-    method.check(settings, ["appearance_image"] if options.appearance_image is not None else [])
-    settings, shown = method.following(settings, conditions[0], one.picture)
-    if shown is not one.picture and one.preprocess.kind.name != "none":
-        raise InputError("--preprocess", f"{one.preprocess.kind.name} for a label map", "none")
-    fields = ControlOptions.model_fields
-    unused = [name for name in fields if getattr(options, name) != fields[name].default and name not in USED]
-    told = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-    warnings = [*one.warnings, *([f"{method.name} does not use {told}"] if told else [])]
-    return ControlPlan(options, method, settings, [replace(one, picture=shown)], None, None, warnings)
-
-
-def _check_alone(method: Any, checked: Sequence[Checked]) -> None:
-    """A method without conditions edits the one that is given.
-
-    Raises:
-        InputError: several conditions, or a concept or mask that it does not use.
-    """
-    parts = [part for one in checked for part in one.parts]
-    able = f"one; several with {', '.join(methods.of_conditions())}"
-    if len(checked) > 1:
-        raise InputError("--condition", f"{len(checked)} for {method.name}, which edits a picture", able)
-    for option, given in (("concept", parts[0].concept), ("mask", parts[0].mask)):
-        if given is not None and option not in method.inputs:
-            raise InputError(f"--{option}", f"given to {method.name}, which does not use it", "nothing")
-    if len(parts) > 1:
-        raise InputError("--concept", f"{len(parts)} for {method.name}, which edits a picture", "one")
 
 
 def from_noise(method: Any) -> dict[str, str]:
@@ -212,7 +139,7 @@ def run(checked: ControlPlan, *, cache: Any = True, progress: bool = False, on_s
 
     options, cost = checked.options, Cost()
     if checked.source is None:
-        return _run_outside(checked, cost, progress)
+        return control_outside.run(checked, cost, progress=progress)
     with cost.stage("load"):
         # preprocessors first: weights of theirs that are missing are found before a large model has been read
         draw = drawings(checked.conditions, editing.machine(options)[0])
@@ -250,31 +177,6 @@ def run(checked: ControlPlan, *, cache: Any = True, progress: bool = False, on_s
     made = [one.image for one in pictures]
     source = sources[0] or made[0]
     return ControlResult(output.images, source, record, output.trace, notes, seeded, sources=sources, conditions=made)
-
-
-def _run_outside(checked: ControlPlan, cost: Any, progress: bool) -> ControlResult:
-    options, one = checked.options, checked.conditions[0]
-    device, reason = resolve_device(options.device)
-    with cost.stage("load"):
-        apply = one.preprocess.prepare(device)
-        network = checked.method.load(checked.settings, options.seed, device)
-    picture: Image.Image = one.picture  # type: ignore[assignment]
-    shown = picture if one.preprocess.kind.name == "none" else apply(picture)
-    result = outside.made(checked.method, network, shown, cost, progress=progress)
-    cost.record_memory(device)
-    record = {
-        "command": "control",
-        **records.head(options),
-        "model": None,
-        "steps": None,
-        "settings": {**options.model_dump(mode="json", include=set(NAMED)), **checked.settings.model_dump()},
-        "conditions": [{"picture": one.name, "size": list(shown.size)}],
-        "about": network.about,
-        "cost": cost.to_dict(),
-        "warnings": checked.warnings,
-    }
-    notes = [f"device {device} ({reason})", network.label]
-    return ControlResult([result], picture, record, [], notes, sources=[picture], conditions=[shown])
 
 
 def _default_size(first: Checked, pipe: Any) -> Size:

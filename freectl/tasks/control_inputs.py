@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from freectl import methods
 from freectl.errors import InputError
 from freectl.files import pictures
 from freectl.files.pictures import Fitted, Size
@@ -132,6 +133,23 @@ def _part(concept: str | None, source: str | None, mask: str | None, prompt: str
     if size is None:
         raise InputError("--mask", f"'{mask}' for a mesh, which has no size", "none, attention")
     return Part(concept, source, pictures.load_mask(mask, size))
+
+
+def check_alone(method: Any, checked: Sequence[Checked]) -> None:
+    """A method without conditions edits the one that is given.
+
+    Raises:
+        InputError: several conditions, or a concept or mask that it does not use.
+    """
+    parts = [part for one in checked for part in one.parts]
+    able = f"one; several with {', '.join(methods.of_conditions())}"
+    if len(checked) > 1:
+        raise InputError("--condition", f"{len(checked)} for {method.name}, which edits a picture", able)
+    for option, given in (("concept", parts[0].concept), ("mask", parts[0].mask)):
+        if given is not None and option not in method.inputs:
+            raise InputError(f"--{option}", f"given to {method.name}, which does not use it", "nothing")
+    if len(parts) > 1:
+        raise InputError("--concept", f"{len(parts)} for {method.name}, which edits a picture", "one")
 
 
 def drawings(conditions: Sequence[Checked], device: str) -> list[Draw]:

@@ -121,6 +121,7 @@ BAD: list[tuple[list[str], str]] = [
     (["--condition", "labels.png", "--gan-weights", "nowhere"], "--gan-weights: found"),
     (["--condition", "labels.png", "--gan-weights", "instances"], "instance maps beside labels"),
     (["--condition", "labels.png", "--gan-direction", "BA"], "without a generator BA"),
+    (["--condition", "labels.png", "--device", "tpu"], "--device: found 'tpu'"),
     (["--condition", "box.obj"], "--condition: found the mesh 'box.obj' for gan; allowed: a picture"),
     (["--condition", "labels.png", "--method", "style-transfer"], "style-transfer, which takes no condition pictures"),
 ]
