@@ -1,5 +1,6 @@
 """What bounds FreeControl here: `python -m eval.ceiling probe` reads outlines from the features that it follows, and
-`python -m eval.ceiling oracle` gives it the exact answer's features in place of the input's.
+`python -m eval.ceiling oracle` gives it the exact answer's features in place of the input's; `blocks` asks of every
+block what its keys know.
 """
 
 import sys
@@ -137,6 +138,22 @@ def oracle_command(
     cases = chosen_cases(sized(loaded, world_side(model)), None, subset)
     opened = load_model(model, steps, seed, device="cpu", dtype="fp32")
     sys.stdout.write(table(measured(opened, cases, scorer_for("mini", "cpu"))))
+
+
+@app.command(name="blocks")
+def blocks_command(
+    count: Annotated[int, typer.Option(help="Scenes; three quarters are fitted to.", min=8)] = 240,
+    model: Annotated[str, typer.Option(help="A model of the embedded world.")] = "mini",
+) -> None:
+    """Print what each block's keys know: the place alone, the outline, the object and the style."""
+    from eval.showcase.blocks import key_sites, known
+
+    engine = Engine(load_model(model, 50, 0, device="cpu", dtype="fp32").pipe)
+    lines = ["| keys | level | place % of variance | outline IoU | object % | style % |", "|---" * 6 + "|"]
+    for one in known(engine, count, key_sites(engine), world_side(model)):
+        cells = [f"{100 * one.place:.0f}", f"{one.outline.mean:.3f}", f"{100 * one.object.mean:.0f}"]
+        lines.append(f"| {one.site} | {one.level} | {' | '.join(cells)} | {100 * one.style.mean:.0f} |")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 @app.command(name="probe")

@@ -83,7 +83,7 @@ def probe(engine: Engine, bases: SemanticBases, count: int, sites: Sequence[str]
     )
     path = engine.path(50)
     times = [path.times[round((1 - share) * (len(path.times) - 1))] for share in LEVELS]
-    found = _features(engine, [(scene.caption, render(scene, side)) for scene in shown], times, sites)
+    found = features_of(engine, [(scene.caption, render(scene, side)) for scene in shown], times, sites)
     known = round(TRAINED * count)
     for tokens in sorted({value.shape[1] for value in found.values()}, reverse=True):
         cut = patches(masks, tokens)[known:]
@@ -99,7 +99,7 @@ def probe(engine: Engine, bases: SemanticBases, count: int, sites: Sequence[str]
                     yield Read(f"{site}, {own.shape[2]} components", share, estimate(reconstructed(own, masks)))
 
 
-def _features(
+def features_of(
     engine: Engine, shown: Sequence[tuple[str, Image.Image]], times: Sequence[float], sites: Sequence[str]
 ) -> dict[Site, Tensor]:
     """Features (N, tokens, C) of noised scenes, by level and site; the noise is a function of the scene's number."""

@@ -5,14 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from flow_toy import small_sd3
 from sklearn.linear_model import Ridge
 
 from eval.bench.mini import scene_case
 from eval.bench.mini_files import load_mini
 from eval.bench.world import world_side
 from eval.run.runners import Model, load_model
-from eval.showcase import ceiling, probe
+from eval.showcase import blocks, ceiling, probe
 from freectl.models.engine import Engine
+from freectl.pipelines.sd3 import FreeControl3Pipeline
 from freectl.semantics.lookup import EMBEDDED, load
 
 
@@ -54,6 +56,38 @@ def test_outlines_are_read_from_the_embedded_models_features(model: Model) -> No
     assert {row.level for row in rows} == {None, *probe.LEVELS}
     assert all(0 <= row.iou.mean <= 1 and row.iou.count == 3 for row in rows)
     assert {f"{sites[0]}, {most} components" for most in probe.COMPONENTS} <= {row.what for row in rows}
+
+
+def test_the_share_of_the_place_is_that_of_the_variances() -> None:
+    generator = torch.Generator().manual_seed(0)
+    place, noise = torch.randn(1, 400, 6, generator=generator), torch.randn(60, 400, 6, generator=generator)
+    assert blocks.place_share(place.expand(60, -1, -1)) == pytest.approx(1)
+    assert blocks.place_share(noise) == pytest.approx(0, abs=0.003)
+    for spread in (0.5, 2.0):
+        assert blocks.place_share(spread * place + noise) == pytest.approx(spread**2 / (1 + spread**2), abs=0.02)
+
+
+def test_what_is_shown_is_named_where_it_is_in_the_features() -> None:
+    words = ["cat", "fox", "dog", "car"] * 15
+    of_words = torch.eye(4).repeat(15, 1)[:, None].expand(-1, 9, -1)
+    noise = torch.randn(60, 9, 4, generator=torch.Generator().manual_seed(0))
+    assert all(blocks.named(3 * of_words + noise, words))
+    assert np.mean(blocks.named(noise, words)) < 0.7
+
+
+@pytest.mark.parametrize("kind", ["unet", "transformer"])
+def test_every_block_is_asked(model: Model, tmp_path, kind: str) -> None:
+    """Keys behind their norms and before, in the order in which they run."""
+    pipe = model.pipe if kind == "unet" else FreeControl3Pipeline.from_pipe(small_sd3(tmp_path))
+    engine = Engine(pipe)
+    sites = blocks.key_sites(engine)
+    normed = [site for site in sites if site.endswith("norm_k")]
+    depth = len(engine.family.self_layers(engine.network))
+    assert len(sites) - len(normed) == depth
+    assert len(normed) in (0, depth)
+    (site, rows) = sites[-1], list(blocks.known(engine, 12, sites[-1:], 64 if kind == "transformer" else world_side()))
+    assert [(row.site, row.level) for row in rows] == [(site, level) for level in probe.LEVELS]
+    assert all(0 <= row.place <= 1 and row.object.count == 3 for row in rows)
 
 
 def test_an_oracle_whose_answer_is_the_input_is_the_plain_edit(model: Model) -> None:
