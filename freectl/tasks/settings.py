@@ -79,6 +79,7 @@ class Settings(TypedDict, total=False):
     self_area: float
     self_stop: float
     sentences: int
+    sites: str | None
     skip: float
     source_guidance: float
     source_row: str

@@ -253,6 +253,18 @@ def test_choices_change_the_result(pipe, cache):
         assert not torch.equal(run(pipe, cache, **base, **{field: other}).images, expected), field
 
 
+def test_named_modules_are_compared(pipe, cache):
+    """The family's own by their names are its default; others are followed in its place."""
+    own = SD.structure_sites(pipe.unet, "all", "keys")
+    chosen = run(pipe, cache, sites="+".join(own), layers="first", features="block")
+    assert torch.equal(chosen.images, run(pipe, cache, layers="all", features="keys").images)
+    with pytest.raises(InputError, match="sites: found 'up_blocks.1.to_q', which the network does not"):
+        run(pipe, cache, sites="up_blocks.1.to_q")
+    second = run(pipe, cache, sites=own[-1])
+    assert second.trace[0]["structure"] > 0
+    assert not torch.equal(second.images, chosen.images)
+
+
 def test_every_setting_is_read_somewhere():
     package = Path(store.__file__).parents[1]
     code = "".join(p.read_text() for p in package.rglob("*.py") if p.parts[-2:] != ("freecontrol", "settings.py"))

@@ -1,5 +1,6 @@
 """FreeControl (Mo et al., CVPR 2024, arXiv 2312.07536): training-free spatial control by semantic bases."""
 
+import difflib
 from collections.abc import Collection
 
 from freectl.denoising.grad import checkpointed, is_wanted
@@ -40,7 +41,7 @@ class FreeControl(Method[FreeControlSettings]):
         Each condition is inverted with its own source prompt and compared in the bases of its own concept, inside its
         own mask; `FreeControlGuide` says how several are weighted.
         """
-        sites = engine.family.structure_sites(engine.network, settings.layers or "all", settings.features or "keys")
+        sites = sites_of(engine, settings)
         with engine.cost.counting(engine.network):
             with engine.cost.stage("analysis"):
                 analyser = Analyser(engine, request, settings, sites)
@@ -100,3 +101,19 @@ class FreeControl(Method[FreeControlSettings]):
             f"inversion {inversion} + reference {reference} x executed share + sibling {sibling} "
             f"+ synthesis {2 * steps} (+ {max(0, guided - idle)} row backwards; a repeat has the synthesis alone)"
         )
+
+
+def sites_of(engine: Engine, settings: FreeControlSettings) -> list[str]:
+    """The modules whose outputs are compared: those that the settings name, or the model family's.
+
+    Raises:
+        InputError: the network has no module of a name.
+    """
+    if settings.sites is None:
+        return engine.family.structure_sites(engine.network, settings.layers or "all", settings.features or "keys")
+    modules, names = dict(engine.network.named_modules()), settings.sites.split("+")
+    for name in names:
+        if name not in modules:
+            near = difflib.get_close_matches(name, modules, n=3)
+            raise InputError("--set sites", f"'{name}', which the network does not have", ", ".join(near) or "a module")
+    return names

@@ -157,6 +157,12 @@ class FreeControlSettings(BaseModel):
         unit="choice",
         source="section 4: first; all in the code; last is ours",
     )
+    sites: str | None = setting(
+        None,
+        "modules whose outputs are compared, a + between names, as they run; none = what layers and features say",
+        unit="text",
+        source="ours",
+    )
     seed_features: Literal["sampling", "inversion"] = setting(
         "sampling",
         "when features of seed pictures are recorded",
