@@ -96,15 +96,24 @@ class Translator:
         direction: "AB" or "BA"; None is AB, or the only one.
         seed: of dropout, which is Pix2Pix's noise.
         device: where it runs, such as "cpu" or "cuda".
+        labels: whether it is given label maps where the weights read such: palette pictures.
 
     Raises:
         InputError: as `direction_of`, or weights that do not fit the model.
     """
 
-    def __init__(self, weights: Path | str, direction: str | None = None, seed: int = 0, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        weights: Path | str,
+        direction: str | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        *,
+        labels: bool = False,
+    ) -> None:
         from gan_baselines.weights import load_weights
 
-        chosen = direction_of(weights, direction, labels=True)
+        chosen = direction_of(weights, direction, labels=labels)
         with translated_errors():
             loaded = load_weights(weights, OPTION, only=chosen)
         if (forms := {loaded.model.form(side) for side in chosen}) != {"rgb"}:
@@ -226,5 +235,5 @@ y = G(x, z),  z = dropout (Pix2Pix) or nothing (CycleGAN);  trained from picture
         return settings.model_copy(update={"gan_direction": direction}), shown
 
     def load(self, settings: GanSettings, seed: int, device: str, appearance: Image.Image | None = None) -> Translator:
-        """The generator."""
-        return Translator(settings.gan_weights or "", settings.gan_direction, seed, device)
+        """The generator; a run of pictures has been refused by now where it reads label maps."""
+        return Translator(settings.gan_weights or "", settings.gan_direction, seed, device, labels=True)

@@ -57,7 +57,7 @@ def check(variant: Variant, control: bool = False, paired: bool = False) -> Chec
     from freectl.tasks.control import from_noise
 
     if control and variant.method in methods.OUTSIDE:
-        raise InputError("--methods", f"{variant.method}, which reads no words", "methods of `freectl control`")
+        raise InputError("--methods", f"{variant.method}, which takes no condition", "methods of `freectl control`")
     if not control and variant.method in methods.CONTROL:
         raise InputError(
             "--methods", f"{variant.method}, which edits no picture", "--bench mini-control, or conditions"
