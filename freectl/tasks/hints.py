@@ -83,4 +83,14 @@ def next_step(checked: Any, result: Any) -> str:
         return f"--set strength={max(0.1, settings.strength - 0.2):.1f} stays nearer to the input, more changes more"
     if not getattr(options, "source_prompt", "") and "inversion" in checked.method.needs:
         return "--source-prompt with what the input shows"
+    if hasattr(options, "condition"):
+        return _next_control(checked, fields)
     return "--method all --compare shows what each method makes of it"
+
+
+def _next_control(checked: Any, fields: Any) -> str:
+    if "scale" in fields:
+        return f"--set scale={max(0.1, checked.settings.scale - 0.3):.1f} follows the condition less"
+    others = " or ".join(name for name in ("freecontrol", "ctrlx") if name != checked.method.name)
+    words = "" if checked.options.prompt.strip() else " and a --prompt"
+    return f"--method {others}{words}: another way to follow the same condition"

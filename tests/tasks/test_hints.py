@@ -2,6 +2,8 @@
 
 import io
 import random
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from freectl import methods
 from freectl.mini.scene import random_scene, render
 from freectl.tasks import hints
+from freectl.tasks import options as config
 
 
 def photograph():
@@ -63,3 +66,22 @@ def test_a_method_without_a_seed_names_ways_that_exist():
     assert "start" in methods.get("freecontrol").settings.model_fields
     assert "start" not in hints.unseeded(methods.get("pnp"))
     assert set(hints.DRAWING) <= set(methods.REGISTRY)
+
+
+@pytest.mark.parametrize("command", ["edit", "control"])
+def test_what_to_try_next_can_be_tried(command):
+    """Whatever the method: settings that it has, in their range, and methods that the command runs."""
+    for method in methods.available():
+        if command == "edit" and method.name in methods.CONTROL:
+            continue
+        more = {"condition": ("a.png",)} if command == "control" else {}
+        options = SimpleNamespace(prompt="a fox", source_prompt="", **more)
+        settings = method.settings(**method.presets["default"])
+        said = hints.next_step(SimpleNamespace(options=options, settings=settings, method=method), None)
+        for name, value in re.findall(r"--set (\w+)=(\S+)", said):
+            config.method_settings(method, "default", {name: value})
+        named = re.findall(r"--method ([\w-]+(?: or [\w-]+)*)", said)
+        tried = [name for names in named for name in names.split(" or ")]
+        assert method.name not in tried
+        assert {"all"} >= set(tried) if command == "edit" else set(tried) <= set(methods.of_conditions())
+        assert re.search(r"--[a-z]", said)
