@@ -15,10 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from eval.scores.intervals import Estimate, estimate, share
-from eval.showcase.probe import LEVELS, RIDGE, SEED, TRAINED, features_of, reconstructed
-from freectl.mini.domain import ARTWORK
-from freectl.mini.export import scenes
-from freectl.mini.scene import render, render_mask
+from eval.showcase.probe import LEVELS, RIDGE, TRAINED, features_of, masked_scenes, reconstructed, times_of
+from freectl.mini.scene import render
 from freectl.models.engine import Engine
 
 
@@ -79,12 +77,8 @@ def known(engine: Engine, count: int, sites: Sequence[str], side: int) -> Iterat
     Args:
         side: of the pictures in px.
     """
-    shown = list(scenes(count, SEED, ARTWORK))
-    masks = torch.stack(
-        [torch.from_numpy(np.asarray(render_mask(scene, side), dtype=np.float32) / 255) for scene in shown]
-    )
-    path = engine.path(50)
-    times = [path.times[round((1 - level) * (len(path.times) - 1))] for level in LEVELS]
+    shown, masks = masked_scenes(count, side)
+    times = times_of(engine)
     found = features_of(engine, [("", render(scene, side)) for scene in shown], times, sites)
     for site in sites:
         for time, level in zip(times, LEVELS, strict=True):

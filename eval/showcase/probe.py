@@ -13,7 +13,7 @@ from freectl.denoising.inversion import Trajectory
 from freectl.errors import FreectlError
 from freectl.mini.domain import ARTWORK
 from freectl.mini.export import scenes
-from freectl.mini.scene import render, render_mask
+from freectl.mini.scene import Scene, render, render_mask
 from freectl.models.engine import Engine
 from freectl.semantics.analysis import TOLERANCE, Site, features_at
 from freectl.semantics.bases import Basis, SemanticBases
@@ -71,18 +71,27 @@ def overlaps(read: Tensor, true: Tensor) -> list[float]:
     return ((one & other).sum(1) / (one | other).sum(1).clamp(min=1)).tolist()
 
 
+def masked_scenes(count: int, side: int) -> tuple[list[Scene], Tensor]:
+    """The probes' scenes and their exact masks (N, side, side), 0 to 1."""
+    shown = list(scenes(count, SEED, ARTWORK))
+    masks = [torch.from_numpy(np.asarray(render_mask(scene, side), dtype=np.float32) / 255) for scene in shown]
+    return shown, torch.stack(masks)
+
+
+def times_of(engine: Engine) -> list[float]:
+    """The times of `LEVELS`."""
+    times = engine.path(50).times
+    return [times[round((1 - share) * (len(times) - 1))] for share in LEVELS]
+
+
 def probe(engine: Engine, bases: SemanticBases, count: int, sites: Sequence[str], side: int) -> Iterator[Read]:
     """Read the masks of `count` scenes from what passes the sites, whole and as coordinates, and from the grid alone.
 
     Args:
         side: of the pictures in px.
     """
-    shown = list(scenes(count, SEED, ARTWORK))
-    masks = torch.stack(
-        [torch.from_numpy(np.asarray(render_mask(scene, side), dtype=np.float32) / 255) for scene in shown]
-    )
-    path = engine.path(50)
-    times = [path.times[round((1 - share) * (len(path.times) - 1))] for share in LEVELS]
+    shown, masks = masked_scenes(count, side)
+    times = times_of(engine)
     found = features_of(engine, [(scene.caption, render(scene, side)) for scene in shown], times, sites)
     known = round(TRAINED * count)
     for tokens in sorted({value.shape[1] for value in found.values()}, reverse=True):
