@@ -39,7 +39,7 @@ STEPS = 4
 GIVEN: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_scale": 3.0, "negative_prompt": "grey"}
 CASES = [("sd", "controlnet"), ("sd", "t2i-adapter"), ("sdxl", "controlnet"), ("sdxl", "t2i-adapter"),
          ("sd3", "controlnet"), ("sd3-instantx", "controlnet"), ("flux", "controlnet"), ("flux-hint", "controlnet"),
-         ("flux-union", "controlnet")]  # fmt: skip
+         ("flux-union", "controlnet"), ("flux-schnell", "controlnet")]  # fmt: skip
 UNION: dict[str, dict[str, Any]] = {"flux-union": {"control_mode": 2}}
 
 
@@ -63,7 +63,11 @@ def made(toy: Any, family: str, kind: str) -> Any:
         network.register_to_config(force_zeros_for_pooled_projection=family == "sd3-instantx")
         return lively(network)
     if family.startswith("flux"):
-        changes = {"flux-union": {"num_mode": 4}, "flux-hint": {"conditioning_embedding_channels": PACKED}}
+        changes = {
+            "flux-union": {"num_mode": 4},
+            "flux-schnell": {"guidance_embeds": True},
+            "flux-hint": {"conditioning_embedding_channels": PACKED},
+        }
         config = {**toy.transformer.config, "num_layers": 2, "num_single_layers": 1, **changes.get(family, {})}
         return lively(FluxControlNetModel.from_config(config))
     return lively(ControlNetModel.from_unet(toy.unet, conditioning_embedding_out_channels=(4, 8, 8)))
@@ -78,7 +82,8 @@ def toys(toy_pipe: Any, toy_xl_pipe: Any, tmp_path_factory: pytest.TempPathFacto
     xl = StableDiffusionXLPipeline(**{**toy_xl_pipe.components, "unet": even}, add_watermarker=False)
     flux = flux_pipeline(tmp_path_factory.mktemp("flux"))
     return {"sd": toy_pipe, "sdxl": xl, **dict.fromkeys(("sd3", "sd3-instantx"), flow),
-            **dict.fromkeys(("flux", "flux-hint", "flux-union"), flux)}  # fmt: skip
+            **dict.fromkeys(("flux", "flux-hint", "flux-union"), flux),
+            "flux-schnell": flux_pipeline(tmp_path_factory.mktemp("schnell"), guidance=False)}  # fmt: skip
 
 
 def ours(toy: Any, kind: str, folder: Path | str | None, **settings: Any) -> torch.Tensor:
@@ -89,6 +94,8 @@ def ours(toy: Any, kind: str, folder: Path | str | None, **settings: Any) -> tor
     given = GIVEN | {"generator": generator, "output_type": "latent", "method": methods.get(kind)} | settings
     if isinstance(pipe, FreeControlFluxPipeline):
         del given["negative_prompt"]
+        if not toy.transformer.config.guidance_embeds:
+            del given["guidance_scale"]
     conditions = [Condition(picture())]
     return pipe("a cat", conditions=conditions, controlnet=None if folder is None else str(folder), **given).images
 
@@ -112,6 +119,8 @@ def theirs(toy: Any, family: str, kind: str, network: Any, scale: float) -> torc
         given = {"control_image": picture(), "controlnet_conditioning_scale": scale, "control_guidance_end": 0.5}
         given |= {"height": 32, "width": 32} | UNION.get(family, {})
         del shared["negative_prompt"]
+        if family == "flux-schnell":  # the network was distilled on guidance, the model was not
+            shared["guidance_scale"] = families.FLUX.guidance_scale
     else:
         xl = family == "sdxl"
         cls = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
