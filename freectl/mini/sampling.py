@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -17,6 +17,7 @@ T5_TOKENS = 16
 """What `training.flow` mostly trains with; the longest caption has nine tokens."""
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusion3Pipeline")
 STAGES = ("base", "sr")
+Thresholding = Literal["dynamic", "static", "none"]
 
 
 class Sampler:
@@ -38,13 +39,36 @@ class Sampler:
         for stage in self.stages:
             stage.set_progress_bar_config(disable=True)
 
+    def threshold(self, kind: Thresholding) -> None:
+        """How a cascade's predicted pictures stay in -1 to 1 at each step (Saharia et al. 2022, section 2.3).
+
+        Args:
+            kind: "dynamic", as trained ones are saved: where the 99.5th percentile of the values is above 1, clip to
+                it and divide by it; "static": clip to -1 to 1; "none".
+
+        Raises:
+            InputError: the generator draws latents, which know no such range.
+        """
+        if self.kind != "cascade":
+            raise InputError("--thresholding", f"'{kind}' of a generator of latents", "a cascade")
+        for stage in self.stages:
+            changes = {"thresholding": kind == "dynamic", "clip_sample": kind == "static"}
+            stage.scheduler = type(stage.scheduler).from_config(stage.scheduler.config, **changes)
+
     def draw(
-        self, captions: Sequence[str], steps: int = 50, first_seed: int = 0, guidance: float = GUIDANCE
+        self,
+        captions: Sequence[str],
+        steps: int = 50,
+        first_seed: int = 0,
+        guidance: float = GUIDANCE,
+        noise_level: int | None = None,
     ) -> list[Image.Image]:
         """Samples, RGB; picture i has generator seed `first_seed` + i, whatever it is drawn together with.
 
         Args:
             steps: of each stage. guidance: classifier-free guidance scale of each stage.
+            noise_level: timestep of the noise that a cascade's second stage sees its small picture with (noise
+                conditioning augmentation), 0 for none; diffusers' own where not given, 250.
         """
         made: list[Image.Image] = []
         for part, seeds in _batches(captions, first_seed):
@@ -59,6 +83,7 @@ class Sampler:
             if self.kind == "cascade":
                 options["clean_caption"] = False  # needs beautifulsoup4, and captions hold no markup
                 small = self.stages[0](part, output_type="pt", **options).images
+                options |= {} if noise_level is None else {"noise_level": noise_level}
                 made += self.stages[1](part, image=small, **options).images
             else:
                 made += self.stages[0](part, **options).images
