@@ -4,7 +4,7 @@ A prompt describes the result: "a bronze horse", not "make the horse bronze".
 
     import freectl
 
-    result = freectl.edit("fox.png", "a fluent cat on a blue background")
+    result = freectl.edit("fox.png", "a noto cat on a blue background")
     result.image.save("cat.png")
 
 `edit` changes a picture, `control` makes one with the structure of a sketch or another condition, `compare` runs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from freectl.files.data import EMBEDDED, MODEL_DIR
 from freectl.files.paths import at_home, is_file
-from freectl.mini import MODEL_DIR
 from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.scene import Scene, render, render_mask
 
@@ -20,7 +20,7 @@ def world_side(model: str = "mini") -> int:
     Args:
         model: as `--model` has it.
     """
-    folder = MODEL_DIR if model == "mini" else at_home(model)
+    folder = EMBEDDED.get(model) or at_home(model)
     # a further generator lies inside the folder of the first
     return _side_of(folder) or _side_of(folder.parent) or _side_of(MODEL_DIR) or PICTURE_SIZE
 

@@ -75,7 +75,7 @@ def _arranged(
     from gan_baselines.data.scenes import from_scenes
 
     if not source.exists() or (source / UNFINISHED).exists():
-        write_scenes(source, data["scenes"], data["seed"], styles=styles, layout=layout)
+        write_scenes(source, data["scenes"], data["seed"], styles=styles, layout=layout, size=data["size"])
     held = data["test_objects"] if arranged in ("paired", "unpaired") else None
     from_scenes(source, out, arranged, test_objects=held)
 
@@ -85,7 +85,7 @@ def _answers(folder: Path, data: dict[str, Any]) -> None:
     from freectl.mini.export import scenes
     from freectl.mini.scene import render
 
-    side, lines = 64, []
+    side, lines = data["size"], []
     for index, scene in enumerate(scenes(data["scenes"], data["seed"] + 1, (data["styles"][1],))):
         split, name = ("test" if scene.object in data["test_objects"] else "train"), f"{index:05d}"
         places = {"A": scene.with_words(style=SKETCH), "B": scene}

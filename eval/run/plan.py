@@ -15,8 +15,9 @@ from freectl.errors import InputError, unknown
 
 Task = tuple[str, str]
 """(case key, variant label)."""
-BESIDE = {"judge", "clip", "controlnet", "t2i-adapter"}
-"""Folders of the embedded model that no method of all reads: they may be added without making results others."""
+BESIDE = {"judge", "clip", "controlnet", "t2i-adapter", "flow", "cascade"}
+"""Folders of the embedded model that no method of all reads, or that are models of their own: they may be added without
+making results others."""
 
 
 @dataclass(frozen=True)

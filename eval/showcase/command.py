@@ -19,6 +19,7 @@ from eval.bench.world import drawn
 from eval.files import PROMPTS, check_target, read_picture, write_picture, write_text
 from eval.scores.mini import outline_iou
 from eval.showcase.edits import Case, judged, plan, ten_cases
+from freectl.errors import InputError
 from freectl.files.pictures import compare_sheet
 from freectl.mini import MODEL_DIR
 from freectl.mini.domain import ARTWORK
@@ -136,20 +137,26 @@ def keep(methods: str = "all", steps: int = 50, edits: int = 6, table: Path | No
 
 @app.command()
 def ten(
-    output: Path = IMAGES / "ten.png", table: Path | None = None, methods: str | None = None, steps: int = 50
+    output: Path = IMAGES / "ten.png",
+    table: Path | None = None,
+    methods: str | None = None,
+    steps: int = 50,
+    model: str = "mini",
 ) -> None:
     """Run the ten edits with FreeControl and SDEdit; write the sheet, print the table as JSON.
 
     With `--methods all`, or names with commas between, those methods run instead, told the source prompt too; their
-    sheet goes to ten_methods.png beside `--output`, and the table is printed for reading.
+    sheet goes to ten_methods.png beside `--output`, and the table is printed for reading; `--model` is theirs.
     """
     check_target(output, "--output")
     check_target(table, "--table", picture=False)
     if methods is not None:
         from eval.showcase.methods import tell, ten_of_all
 
-        tell(ten_of_all(methods, steps, output.with_name(f"{output.stem}_methods.png")), table)
+        tell(ten_of_all(methods, steps, output.with_name(f"{output.stem}_methods.png"), model), table)
         return
+    if model != "mini":
+        raise InputError("--model", f"'{model}' without --methods", "mini, or --methods all")
     cases = ten_cases()
     runs = {"freecontrol": freecontrol(), "sdedit 0.5": sdedit(0.5), "sdedit 0.75": sdedit(0.75)}
     results = {name: [run(case) for case in cases] for name, run in runs.items()}

@@ -51,14 +51,15 @@ def entries_of(case: Case, names: Sequence[str], **options: Any) -> list[Entry]:
     )
 
 
-def ten_of_all(names: str, steps: int, output: Path | None) -> dict[str, Any]:
+def ten_of_all(names: str, steps: int, output: Path | None, model: str = "mini") -> dict[str, Any]:
     """Run the ten edits with the methods; per method a row of means, and every edit's own row.
 
     Args:
         output: where a sheet goes, a row of it for each edit.
+        model: as `--model` has it; "all" are those that it runs, and what fails is a black cell.
     """
-    cases, chosen = ten_cases(), comparing.chosen(names)
-    found = [entries_of(case, chosen, steps=steps) for case in cases]
+    cases, chosen = ten_cases(), comparing.chosen(names, model=model)
+    found = [entries_of(case, chosen, steps=steps, model=model) for case in cases]
     if output is not None:
         cells, side = [], world_side()
         for case, entries in zip(cases, found, strict=True):
@@ -70,7 +71,7 @@ def ten_of_all(names: str, steps: int, output: Path | None) -> dict[str, Any]:
         small = sheet.quantize(256, dither=Image.Dither.NONE)  # a quarter of the bytes
         write_picture(output, small, "--output", optimize=True)
     rows = {name: _rows(cases, [entries[i] for entries in found]) for i, name in enumerate(chosen)}
-    return {"steps": steps, "edits": len(cases), "summary": _summaries(rows), "rows": rows}
+    return {"model": model, "steps": steps, "edits": len(cases), "summary": _summaries(rows), "rows": rows}
 
 
 def _rows(cases: Sequence[Case], entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ def kept_of_all(names: str, steps: int, edits: int) -> dict[str, Any]:
         "--keep PATH": lambda case: ImageChops.invert(objects_of(case)),
         "--keep-background": background_of,
     }
-    chosen = comparing.chosen(names)
+    chosen = comparing.chosen(names, model="mini")
     rows: dict[str, dict[str, list[dict[str, Any]]]] = {name: {way: [] for way in ways} for name in chosen}
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(cases):

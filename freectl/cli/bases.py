@@ -9,7 +9,7 @@ import typer
 from freectl.cli import panels
 from freectl.cli.app import App, examples
 from freectl.cli.bases_text import explained, facts
-from freectl.cli.options import Overwrite
+from freectl.cli.options import MODEL_NAMES, Overwrite
 from freectl.cli.output import Format, FormatOption, emit, quiet_libraries, size_text, table, warn
 
 ABOUT = """\b
@@ -27,7 +27,7 @@ Name = Annotated[
     str,
     typer.Argument(help="Key (or its beginning) or concept, as `freectl bases list` shows; a .safetensors file; mini."),
 ]
-Model = Annotated[str, panels.model(help="As for `freectl edit`.", metavar="mini|DIR|FILE.safetensors|HUB_ID")]
+Model = Annotated[str, panels.model(help="As for `freectl edit`.", metavar=MODEL_NAMES)]
 Device = Annotated[str, panels.machine(help="auto, cpu, cuda, mps.")]
 Dtype = Annotated[str, panels.machine(help="auto, fp32, fp16, bf16.")]
 

@@ -40,7 +40,8 @@ def batch(
     prompt: shared.Prompt = None,
     method: Annotated[str | None, panels.strong(help="See `freectl methods`.  [default: freecontrol]")] = None,
     model: Annotated[
-        str | None, panels.model(help="As for edit.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID")
+        str | None,
+        panels.model(help="As for edit.  [default: mini]", metavar=shared.MODEL_NAMES),
     ] = None,
     source_prompt: Annotated[str | None, panels.what(help="What the inputs show; used while inverting.")] = None,
     negative_prompt: shared.NegativePrompt = None,

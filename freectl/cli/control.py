@@ -17,7 +17,7 @@ Examples:
   freectl control --condition sketch.png --concept fox \\
     --prompt "a fluent fox on a blue background"
   freectl control --condition photo.jpg --preprocess canny=50,150 --concept cat \\
-    --prompt "a fluent cat on a blue background" --compare
+    --prompt "a noto cat on a blue background" --compare
   freectl control --condition room.png --preprocess canny --prompt "a wooden cabin" \\
     --method controlnet --set inverted=true --controlnet lllyasviel/control_v11p_sd15_canny \\
     --model stable-diffusion-v1-5/stable-diffusion-v1-5
@@ -78,7 +78,7 @@ def control(
     method: Annotated[str | None, panels.strong(help="See `freectl methods`.  [default: freecontrol]")] = None,
     model: Annotated[
         str | None,
-        panels.model(help="As for `freectl edit`.  [default: mini]", metavar="mini|DIR|FILE.safetensors|HUB_ID"),
+        panels.model(help="As for `freectl edit`.  [default: mini]", metavar=shared.MODEL_NAMES),
     ] = None,
     negative_prompt: shared.NegativePrompt = None,
     steps: shared.Steps = None,

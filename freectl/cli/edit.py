@@ -19,12 +19,12 @@ not "make the horse bronze".
 
 \b
 Examples:
-  freectl edit --image fox.png --prompt "a fluent cat on a blue background"
+  freectl edit --image fox.png --prompt "a noto cat on a blue background"
   freectl edit --image photo.jpg --prompt "a bronze horse" \\
     --model stable-diffusion-v1-5/stable-diffusion-v1-5
-  freectl edit --image fox.png --prompt "a fluent cat on a blue background" \\
+  freectl edit --image fox.png --prompt "a noto cat on a blue background" \\
     --source-prompt "a fluent fox on an orange background" --method all --compare
-  freectl edit --image fox.png --prompt "a fluent cat on a blue background" --method sdedit --seeds 4
+  freectl edit --image fox.png --prompt "a noto cat on a blue background" --method sdedit --seeds 4
   freectl edit --image photos --prompt "a bronze horse" --output results
   freectl edit --config out.png --output again.png
   freectl edit --image fox.png --method gan --gan-weights runs/pix2pix/weights
@@ -52,7 +52,7 @@ def edit(
         panels.model(
             help="Embedded model, folder, single file, or hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5."
             "  [default: mini]",
-            metavar="mini|DIR|FILE.safetensors|HUB_ID",
+            metavar=shared.MODEL_NAMES,
         ),
     ] = None,
     source_prompt: Annotated[str | None, panels.what(help="What the input shows; used while inverting it.")] = None,

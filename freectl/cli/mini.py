@@ -8,6 +8,7 @@ import typer
 from freectl.cli.app import App, examples
 from freectl.cli.options import Overwrite
 from freectl.cli.output import Format, FormatOption, emit, table, warn
+from freectl.mini.domain import PICTURE_SIZE
 
 CONTROLS = ("controlnet", "t2i-adapter")
 
@@ -54,7 +55,7 @@ def scenes(
     ] = None,
     size: Annotated[
         int, typer.Option(help="Side in pixels; 64, 128 and 256 are drawn sharply.", min=16, max=1024)
-    ] = 64,
+    ] = PICTURE_SIZE,
     form: FormatOption = Format.human,
 ) -> None:
     """Write pictures, exact masks and a JSONL of what they show."""
@@ -85,7 +86,7 @@ def scenes(
 @app.command(
     epilog=examples(
         "freectl mini train --out runs/mini --model models/mini",
-        "freectl mini train --out runs/flow --model models/mini --size 128 --part flow",
+        "freectl mini train --out runs/flow --model models/mini --part flow",
     )
 )
 def train(
@@ -94,8 +95,8 @@ def train(
     part: Annotated[
         str,
         typer.Option(
-            help="vae, unet, clip, judge or all (in that order); cascade-base, cascade-sr; with --size 128 decoder, "
-            "flow, controlnet, t2i-adapter."
+            help="vae, unet, clip, judge or all (in that order); decoder, flow, controlnet, t2i-adapter, "
+            "cascade-base, cascade-sr."
         ),
     ] = "all",
     pictures: Annotated[int | None, typer.Option(help="Pictures seen in all.  [default: by part]", min=1)] = None,
@@ -113,7 +114,7 @@ def train(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the networks: minutes to start, a quarter faster after.")
     ] = False,
-    size: Annotated[int, typer.Option(help="Side of the pictures: 64 or 128.")] = 64,
+    size: Annotated[int, typer.Option(help="Side of the pictures: 64 or 128.")] = PICTURE_SIZE,
 ) -> None:
     """Train the embedded model, or go on after an interruption: how the shipped weights were made."""
     import os

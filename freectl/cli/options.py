@@ -9,10 +9,13 @@ import typer
 from freectl.cli import panels
 from freectl.cli.trust import check_trusted
 from freectl.errors import InputError
+from freectl.files.data import EMBEDDED
 from freectl.methods import FLAGS
 
 SHORTCUTS = ("structure_strength", "appearance_weight", "controlnet", *FLAGS)
 """Flags that are settings of methods."""
+MODEL_NAMES = "|".join((*EMBEDDED, "DIR", "FILE.safetensors", "HUB_ID"))
+"""What `--model` takes, as help shows it."""
 Given = dict[str, Any]
 
 # Options that edit and control share

@@ -6,6 +6,7 @@ import typer
 
 from freectl.cli import panels
 from freectl.cli.app import examples
+from freectl.cli.options import MODEL_NAMES
 
 EXAMPLES = examples("freectl ui --open", "freectl ui --model stable-diffusion-v1-5/stable-diffusion-v1-5 --port 8000")
 
@@ -14,7 +15,8 @@ def ui(
     model: Annotated[
         str,
         panels.model(
-            help="As for `freectl edit`; others can be chosen in the page.", metavar="mini|DIR|FILE.safetensors|HUB_ID"
+            help="As for `freectl edit`; others can be chosen in the page.",
+            metavar=MODEL_NAMES,
         ),
     ] = "mini",
     host: Annotated[

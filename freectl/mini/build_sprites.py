@@ -1,4 +1,4 @@
-"""Build `sprites_fine.webp` from three emoji packages; run once, by hand: `python -m freectl.mini.build_sprites DIR`.
+"""Build `sprites.webp` from three emoji packages; run once, by hand: `python -m freectl.mini.build_sprites DIR`.
 
 DIR holds the unpacked npm packages in folders named after them: `noto` (`@iconify-json/noto`, Noto Emoji, Apache-2.0),
 `svg` (`@twemoji/svg`, Twemoji, CC-BY 4.0) and `fluent-emoji-3d` (`@lobehub/fluent-emoji-3d`, Fluent Emoji, MIT). Vector
@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from freectl.files.pictures import FORMATS
-from freectl.mini import SPRITES_FINE
+from freectl.mini import SPRITES
 from freectl.mini.domain import ARTWORK, OBJECTS
 
 SPRITE_SIZE = 256
@@ -71,7 +71,7 @@ def normalise(picture: Image.Image) -> Image.Image:
     return sprite
 
 
-def build(folder: Path, output: Path = SPRITES_FINE) -> None:
+def build(folder: Path, output: Path = SPRITES) -> None:
     """Write the sprite sheet.
 
     Raises:

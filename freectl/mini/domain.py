@@ -54,7 +54,7 @@ HELD_OUT: tuple[tuple[str, str], ...] = (
 SAME_OUTLINE: dict[tuple[str, str], str] = {("panda", "twemoji"): "bear", ("panda", "fluent"): "bear"}
 """(object, artwork) whose silhouette is, but for a grey level, that of another object of the same artwork."""
 
-PICTURE_SIZE = 64
+PICTURE_SIZE = 128
 """Side of a scene in pixels."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from freectl.files.paths import is_file, is_folder, there
-from freectl.mini.domain import ARTWORK
+from freectl.mini.domain import ARTWORK, PICTURE_SIZE
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 
 Layout = Literal["single", "paired", "unpaired"]
@@ -47,7 +47,7 @@ def _asked(arguments: dict[str, Any]) -> str:
 
 
 def write_scenes(
-    out: Path, count: int, seed: int, *, styles: tuple[str, ...], layout: Layout = "single", size: int = 64
+    out: Path, count: int, seed: int, *, styles: tuple[str, ...], layout: Layout = "single", size: int = PICTURE_SIZE
 ) -> int:
     """Write pictures, masks and `scenes.jsonl`; returns the number of pictures.
 

@@ -18,6 +18,9 @@ from freectl.mini.domain import BACKGROUNDS, OBJECTS, PICTURE_SIZE, STYLES
 
 HEADS: dict[str, tuple[str, ...]] = {"object": tuple(OBJECTS), "style": STYLES, "background": tuple(BACKGROUNDS)}
 
+SMALLEST = 64
+"""Side of the pictures that four stages are made for, px."""
+
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
@@ -45,7 +48,7 @@ class Judge(nn.Module):
         super().__init__()
         self.size = size
         self.heads = {name: tuple(labels) for name, labels in (heads or HEADS).items()}
-        widths = (*(16 for _ in range((size // PICTURE_SIZE).bit_length() - 1)), 32, 64, 96, 160)
+        widths = (*(16 for _ in range((size // SMALLEST).bit_length() - 1)), 32, 64, 96, 160)
         self.stages = nn.ModuleList([_stage(3, widths[0], 2), *(_stage(a, b, 2) for a, b in pairwise(widths))])
         self.up = nn.ModuleList([nn.Conv2d(width, 24, 1) for width in widths])
         self.mask = nn.Sequential(nn.Conv2d(24, 24, 3, 1, 1), nn.ReLU(inplace=True), nn.Conv2d(24, 1, 3, 1, 1))
@@ -84,7 +87,7 @@ def save_judge(judge: Judge, folder: Path) -> None:
 def load_judge(folder: Path) -> Judge:
     """The judge of a model folder, in fp32 and eval mode."""
     config = json.loads((folder / "config.json").read_text())
-    judge = Judge(config["heads"], config.get("size", PICTURE_SIZE))
+    judge = Judge(config["heads"], config.get("size", SMALLEST))
     judge.load_state_dict(load_file(folder / "model.safetensors"))
     return judge.float().eval().requires_grad_(False)
 

@@ -8,12 +8,10 @@ from functools import cache
 from PIL import Image, ImageChops, ImageFilter
 
 from freectl.files.pictures import FORMATS
-from freectl.mini import SPRITES, SPRITES_FINE
+from freectl.mini import SPRITES
 from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, PICTURE_SIZE, STYLES, caption
 
 SUPERSAMPLING = 2
-COARSE_SIZE = 64
-"""Up to this side pictures are drawn from the coarse sheet: the shipped weights know its drawings."""
 MAX_ROTATION = 15.0
 MIN_SCALE, MAX_SCALE = 0.6, 0.95
 INK = (35, 35, 40)
@@ -92,13 +90,9 @@ def random_scene(
 
 
 @cache
-def sprite(object: str, artwork: str, style: str, fine: bool = False) -> Image.Image:
-    """The RGBA sprite, premultiplied (mode "RGBa") so that resampling leaves no dark fringe.
-
-    Args:
-        fine: from the sheet for pictures above `COARSE_SIZE`.
-    """
-    with Image.open(SPRITES_FINE if fine else SPRITES, formats=FORMATS) as sheet:
+def sprite(object: str, artwork: str, style: str) -> Image.Image:
+    """The RGBA sprite, premultiplied (mode "RGBa") so that resampling leaves no dark fringe."""
+    with Image.open(SPRITES, formats=FORMATS) as sheet:
         side = sheet.height // len(ARTWORK)
         x, y = list(OBJECTS).index(object) * side, ARTWORK.index(artwork) * side
         art = sheet.convert("RGBA").crop((x, y, x + side, y + side))
@@ -130,7 +124,9 @@ def _outline(art: Image.Image, side: int) -> Image.Image:
 
 def _placed(scene: Scene, size: int) -> Image.Image:
     """The object alone on a transparent picture, premultiplied."""
-    art = sprite(scene.object, scene.artwork, scene.style, size > COARSE_SIZE)
+    art = sprite(scene.object, scene.artwork, scene.style)
+    if (shrink := art.width // (2 * size)) > 1:  # bilinear sampling of an artwork that is much finer would skip pixels
+        art = art.reduce(shrink)
     supersampling = SUPERSAMPLING
     fine = size * supersampling
     per_pixel = art.width / (scene.scale * fine)

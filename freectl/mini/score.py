@@ -21,6 +21,8 @@ from freectl.mini.score_helpers import clip_scores, judge_scores, share
 from freectl.mini.training.data import batch_rng, scene_batch
 
 SCORE_SEED = 1234
+CELL = 128
+"""Pixels to a side of a sheet's pictures, as far as whole multiples of theirs go."""
 DISTANCES = 60
 """Samples whose distance to the nearest true drawing is searched for: about a second each at 128 px."""
 
@@ -153,4 +155,5 @@ def sheet(sampler: Sampler, count: int = 64, columns: int = 8, steps: int = 50) 
 
     captions = [one.caption for one in fixed_captions()[:count]]
     short = [text.replace(" background", "").removeprefix("an ").removeprefix("a ") for text in captions]
-    return compare_sheet(list(zip(short, sampler.draw(captions, steps), strict=True)), columns=columns, scale=2)
+    made = sampler.draw(captions, steps)
+    return compare_sheet(list(zip(short, made, strict=True)), columns=columns, scale=max(1, CELL // made[0].width))

@@ -1,22 +1,19 @@
 """From `--model` to a pipeline: the embedded model, a folder, a file or a hub id; device and dtype with reasons."""
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from freectl.errors import FreectlError, InputError, suggest, unknown
+from freectl.errors import InputError, suggest, unknown
 from freectl.files import collector, tensor_files
-from freectl.files.data import MODEL_DIR
+from freectl.files.data import EMBEDDED
 from freectl.files.paths import at_home, is_file, is_folder
 from freectl.pipelines import checkpoints
 from freectl.pipelines import lora as adapters
-from freectl.pipelines.parts import MAKING, load_parts, parts_of
+from freectl.pipelines.opening import opened
+from freectl.pipelines.parts import MAKING
 from freectl.pipelines.textual_inversion import OPTION, check_textual_inversion, load_textual_inversion
-from freectl.pipelines.unread import explained
 
 HUB_EXAMPLE = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PICKLED = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
@@ -33,6 +30,11 @@ class Source:
     path: str
     name: str
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it ships with the package and knows its own small world only."""
+        return self.name in EMBEDDED
+
 
 def resolve_model(model: str) -> Source:
     """Check a model's name without reading weights.
@@ -40,9 +42,10 @@ def resolve_model(model: str) -> Source:
     Raises:
         InputError: a pickled checkpoint, a folder or file of another kind of model, or nothing that exists or could.
     """
-    allowed = f"mini, a folder in Stable Diffusion layout, a .safetensors file, or a hub id such as {HUB_EXAMPLE}"
-    if model == "mini":
-        return Source("folder", str(MODEL_DIR), "mini")
+    names = ", ".join(EMBEDDED)
+    allowed = f"{names}, a folder in Stable Diffusion layout, a .safetensors file, or a hub id such as {HUB_EXAMPLE}"
+    if model in EMBEDDED:
+        return Source("folder", str(EMBEDDED[model]), model)
     path = at_home(model)
     if path.suffix.lower() in PICKLED:
         raise InputError("--model", f"'{model}', a pickled checkpoint, which can run any code", "safetensors only")
@@ -56,7 +59,7 @@ def resolve_model(model: str) -> Source:
         return Source("file", str(path), model)
     if HUB_ID.fullmatch(model) and not model.startswith(".") and path.suffix.lower() != ".safetensors":
         return Source("hub", model, model)
-    hint = suggest(model, ["mini"])
+    hint = suggest(model, list(EMBEDDED))
     raise InputError(
         "--model", f"'{model}', which is neither a name, a folder nor a file{' - ' + hint if hint else ''}", allowed
     )
@@ -215,7 +218,7 @@ def load_pipeline(
 def _complete(
     source: Source, device: str, dtype: Any, lora: Sequence[str], textual_inversion: Sequence[str], offload: str
 ) -> Any:
-    pipe = _loaded(source, dtype)
+    pipe = opened(source.kind, source.path, dtype)
     checkpoints.check_complete(pipe, source.path)
     for path in textual_inversion:
         load_textual_inversion(pipe, tensor_files.named(path, OPTION))
@@ -226,74 +229,4 @@ def _complete(
         pipe.enable_sequential_cpu_offload(device=device)
     else:
         pipe.to(device)
-    return pipe
-
-
-def _loaded(source: Source, dtype: Any) -> Any:
-    location = checkpoints.configuration(source.path) if source.kind == "file" else source.path
-    try:
-        if source.kind == "file" and checkpoints.transformer_alone(tensor_files.shapes(source.path)):
-            return _of_transformer(source.path, location, dtype)
-        if source.kind == "file":
-            cls = checkpoints.pipeline_class(location, source.path)
-            pipe = cls.from_single_file(source.path, config=location, dtype=dtype)
-            checkpoints.with_own_schedule(pipe, source.path)
-            pipe.load_warnings = checkpoints.unused_weights(pipe, source.path)
-            _remember(pipe, Path(source.path))
-            return pipe
-        folder = _fetched(location) if source.kind == "hub" else location
-        return _of_folder(Path(folder), location, dtype)
-    except FreectlError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise explained(source.kind, source.path, location, error) from error
-
-
-def _remember(pipe: Any, file: Path) -> None:
-    """Say that network and VAE are what a single file holds; text encoders may come from elsewhere."""
-    from freectl.models import families, fingerprint
-
-    for name in (families.of_pipe(pipe).component, "vae"):
-        fingerprint.from_files(getattr(pipe, name), [file], name)
-
-
-def _of_transformer(file: str, location: str, dtype: Any) -> Any:
-    """A transformer out of a file of its own, in a folder's or hub id's pipeline in place of that one's."""
-    import diffusers
-    from safetensors.torch import load_file
-
-    from freectl.models import families, fingerprint
-
-    folder = location if Path(location).is_dir() else _fetched(location, ("transformer",))
-    cls = getattr(diffusers, checkpoints.family_of(folder, file).network)
-    if not hasattr(cls, "from_single_file"):
-        found = f"file '{file}' of a {cls.__name__}, of which diffusers reads no single file"
-        raise InputError("--model", found, "a folder or hub id")
-    held: Any = file
-    if any(name != checkpoints.without_prefix(name) for name in tensor_files.shapes(file)):  # some layouts keep it
-        held = {checkpoints.without_prefix(name): tensor for name, tensor in load_file(file).items()}
-    network = cls.from_single_file(held, config=folder, subfolder="transformer", dtype=dtype)
-    fingerprint.from_files(network, [Path(file)])
-    return _of_folder(Path(folder), file, dtype, {families.networks()[cls.__name__]: network})
-
-
-def _fetched(hub_id: str, without: Sequence[str] = ()) -> str:
-    """The folder of a hub's model: whole in the local cache, but for parts `without`, or fetched into it."""
-    from diffusers import DiffusionPipeline
-
-    cached = checkpoints.snapshot(hub_id)
-    if cached is not None:
-        with suppress(InputError):  # parts that were not fetched yet
-            checkpoints.check_folder(cached, hub_id, without)
-            return str(cached)
-    return DiffusionPipeline.download(hub_id, use_safetensors=True)
-
-
-def _of_folder(folder: Path, name: str, dtype: Any, given: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """The pipeline of a folder, with the parts that are given in place of its own."""
-    cls = checkpoints.pipeline_class(str(folder), name)
-    index = {part: entry for part, entry in cls.load_config(str(folder)).items() if part not in given}
-    networks, notes = load_parts(str(folder), parts_of(folder, index, name), dtype)
-    pipe = cls.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, **networks, **given)
-    pipe.load_warnings = tuple(notes)
     return pipe

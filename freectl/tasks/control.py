@@ -48,7 +48,7 @@ def plan(conditions: Sequence[Any], options: ControlOptions, overrides: dict[str
     if not follows:
         check_alone(method, checked)
     warnings = [text for one in checked for text in one.warnings] + hints.of_prompt(options.prompt)
-    if source.name == "mini":
+    if source.embedded:
         sources = (part.source_prompt or "" for one in checked for part in one.parts)
         warnings += hints.of_words(options.prompt, *sources)
     return ControlPlan(options, method, settings, checked, appearance, source, list(dict.fromkeys(warnings)))

@@ -57,7 +57,7 @@ def plan(image: Any, options: EditOptions, overrides: dict[str, Any]) -> Plan:
     optional = {"concept": options.concept, "mask": mask, "appearance_image": appearance}
     method.check(settings, method.used(optional, options.keep_background))
     warnings = [*picture.warnings, *hints.of_prompt(options.prompt)]
-    if source.name == "mini":
+    if source.embedded:
         warnings += hints.of_words(options.prompt, options.source_prompt) + hints.of_picture(picture.image)
     return Plan(options, method, settings, picture, mask, appearance, source, warnings, keep)
 

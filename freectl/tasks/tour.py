@@ -87,7 +87,7 @@ class Tour:
 
     def edited(self) -> Stop:
         """An edit, seen from inside."""
-        options = self._options("a fluent cat on a blue background")
+        options = self._options("a noto cat on a blue background")
         seen = explaining.run(editing.plan(self._path("fox.png"), options, {}))
         self.put("cat.png", seen.result.image, seen.result.record)
         return Stop(

@@ -30,7 +30,7 @@ class CompareTab:
     def __init__(self, sessions: Sessions, panel: Panel, models: list[str]) -> None:
         self.panel = panel
         self.parts: dict[str, Any] = {"image": picture("Picture", height=220)}
-        self.parts["prompt"] = gr.Textbox(label="Prompt", placeholder="a fluent cat on a blue background")
+        self.parts["prompt"] = gr.Textbox(label="Prompt", placeholder="a noto cat on a blue background")
         self.parts["source_prompt"] = gr.Textbox(label="Source prompt", placeholder="a fluent fox")
         self.parts["methods"] = gr.CheckboxGroup(list(methods.REGISTRY), value=FIRST, label="Methods")
         with gr.Row():

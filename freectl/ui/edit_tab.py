@@ -53,7 +53,7 @@ class EditTab:
         self.parts["prompt"] = gr.Textbox(
             label="Prompt",
             info="What the result shows, not an instruction.",
-            placeholder="a fluent cat on a blue background",
+            placeholder="a noto cat on a blue background",
         )
         self.unknown = gr.HTML("", elem_id="edit-unknown", padding=False, visible=HIDDEN)
         self.parts["source_prompt"] = gr.Textbox(

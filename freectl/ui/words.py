@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from freectl.errors import InputError
+from freectl.files.data import EMBEDDED
 
 MOST = 16
 """Pictures that one press of the button makes at most."""
@@ -68,9 +69,9 @@ def unknown(text: str) -> list[str]:
 
 def marked(text: str, model: str) -> str:
     """HTML of a prompt with the words marked that the embedded model does not know; empty where it knows all."""
-    missing = set(unknown(text)) if model == "mini" else set()
+    missing = set(unknown(text)) if model in EMBEDDED else set()
     if not missing:
         return ""
     parts = re.split(r"([A-Za-z]+)", text)
     shown = "".join(f"<mark>{escape(one)}</mark>" if one.lower() in missing else escape(one) for one in parts)
-    return f"<p class='unknown'>mini does not know what is marked: {shown}</p>"
+    return f"<p class='unknown'>{model} does not know what is marked: {shown}</p>"

@@ -60,7 +60,7 @@ MEASURED = {
 
 
 def test_data_of_every_task_and_what_its_runs_are_measured_by(tmp_path):
-    data = {"scenes": 30, "seed": 1, "styles": ["noto", "fluent"], "test_objects": ["cat", "dog", "bear"]}
+    data = {"scenes": 30, "seed": 1, "size": 64, "styles": ["noto", "fluent"], "test_objects": ["cat", "dog", "bear"]}
     groups = dict.fromkeys(MEASURED, "g") | {"bicyclegan": "answers"}
     plan = {"data": data, "tasks": PLAN["tasks"], "runs": {name: [name, groups[name], []] for name in MEASURED}}
     wanted = {tasks.task_of(name, plan) for name in MEASURED}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from freectl.mini.training.recipe import FINE, Recipe
+from freectl.mini.training.recipe import SHIPPED, Recipe
 from freectl.mini.training.tokenizer import write_tokenizer
 from freectl.mini.training.unet import UNetPart
 from freectl.mini.training.vae import VAEPart
@@ -14,7 +14,7 @@ from freectl.mini.training.vae import VAEPart
 @pytest.fixture(scope="session")
 def tiny_recipe() -> Recipe:
     return replace(
-        FINE,
+        SHIPPED,
         vae_widths=(4, 4, 4, 4),
         widths=(8, 8, 8),
         heads=1,

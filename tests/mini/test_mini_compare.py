@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from freectl.mini.training import compare
+from freectl.mini.training import cascade, compare
+from freectl.mini.training.cascade import CascadePart
 from freectl.mini.training.data import batch_rng, scene_batch
-from freectl.mini.training.recipe import FINE, RECIPES, Recipe
+from freectl.mini.training.recipe import RECIPES, SHIPPED, Recipe
 from freectl.mini.training.trainer import TrainConfig
 from freectl.mini.training.unet import UNetPart
 
 
 @pytest.mark.parametrize(("kind", "size"), list(compare.VARIANTS))
 def test_variants_change_what_there_is(kind: str, size: int) -> None:
-    known = {field.name for field in (*fields(Recipe), *fields(TrainConfig))} | {"start"}
+    known = {field.name for field in (*fields(Recipe), *fields(TrainConfig))} | {"start", "text"}
     variants = compare.VARIANTS[kind, size]
     assert all(set(change) <= known for change in variants.values())
     assert len({tuple(sorted(change.items())) for change in variants.values()}) == len(variants)
@@ -32,7 +33,36 @@ def test_a_variant_trains_and_is_measured(tmp_path: Path, tiny_model: Path, tiny
     assert all(unet[name] > 0 for name in compare.COLUMNS["unet"])
     vae = compare.run("vae", {"batch": 2}, 0.25, tiny_model, 128)
     assert 0 < vae["psnr_db"] < 20
-    assert FINE is not RECIPES[128]
+    assert SHIPPED is not RECIPES[128]
+
+
+def test_text_encoders_of_a_cascade_train_and_are_measured(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascade, "WIDTHS", {"cascade-base": (8, 32)})
+    monkeypatch.setattr(compare, "COUNTS", {"cascade-base": 4})
+    monkeypatch.setattr(compare, "_pictures_a_second", lambda part, config: 16.0)
+    found = {
+        text: compare.run("cascade-base", {"batch": 2, "text": text}, 0.25, tiny_model, 64) for text in ("t5", "clip")
+    }
+    assert found["t5"]["parameters"] != found["clip"]["parameters"]
+    for one in found.values():
+        assert all(one[name] > 0 for name in compare.COLUMNS["cascade-base"])
+    with pytest.raises(OSError, match="tokenizer"):
+        CascadePart("cascade-base", tiny_model / "vae", text="clip")
+
+
+def test_the_error_of_pixels_is_that_of_the_clean_pictures(tiny_model: Path) -> None:
+    """As below, for the first stage of a cascade, whose pictures are means of the scenes' pixels."""
+    part = CascadePart("cascade-base", tiny_model, (8, 32))
+    torch.nn.init.zeros_(part.unet.conv_out.weight)
+    torch.nn.init.zeros_(part.unet.conv_out.bias)
+    found = compare.clean_errors(part, 4)
+    _, pictures = scene_batch(batch_rng(-7, 0), 4, size=64)
+    small = pictures.double().unflatten(-1, (16, 4)).unflatten(-3, (16, 4)).mean((-3, -1))
+    noise = torch.randn(small.shape, generator=torch.Generator().manual_seed(7)).double()
+    for timestep in compare.TIMESTEPS:
+        kept = float(part.scheduler.alphas_cumprod[timestep])
+        error = (1 - kept) * small - (kept * (1 - kept)) ** 0.5 * noise
+        assert found[f"t={timestep}"] == pytest.approx(float(error.square().mean()), abs=2e-4)
 
 
 def test_the_error_is_that_of_the_clean_latents(tiny_model: Path, tiny_recipe: Recipe) -> None:

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from freectl.cli import app
 from freectl.errors import InputError
 from freectl.mini import MODEL_DIR
+from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.judge import Judge, judge_pictures, load_judge, save_judge
 from freectl.mini.scene import Scene, random_scene, render, render_mask
 from freectl.mini.score_control import score_control
@@ -33,13 +34,17 @@ from freectl.mini.training.cascade import CascadePart
 from freectl.mini.training.clip import ClipPart
 from freectl.mini.training.control import ControlPart, condition
 from freectl.mini.training.data import batch_rng, scene_batch
-from freectl.mini.training.flow import LONG, LONG_EVERY, SHORT, FlowPart
+from freectl.mini.training.flow import LONG, LONG_EVERY, SHORT, FlowPart, make_transformer
 from freectl.mini.training.judge import JudgePart
-from freectl.mini.training.recipe import SHIPPED, Recipe
+from freectl.mini.training.networks import make_vae
+from freectl.mini.training.recipe import SHIPPED, SMALL, Recipe
 from freectl.mini.training.t5 import make_t5_tokenizer
 from freectl.mini.training.trainer import TrainConfig, Trainer
 from freectl.mini.training.unet import UNetPart
 from freectl.mini.training.vae import DecoderPart, VAEPart
+from freectl.models import families
+from freectl.models.engine import Engine
+from freectl.pipelines.sd3 import FreeControl3Pipeline
 
 CONFIG = TrainConfig(pictures=8, batch=2, warmup=1, bf16=False, checkpoint_seconds=1e6)
 PARTS = ["decoder", "unet", "flow", "controlnet", "t2i-adapter", "cascade-base", "cascade-sr", "judge"]
@@ -83,11 +88,12 @@ def test_parts_resume_to_the_same_weights(
     assert len(moved) > len(before) / 4  # zero-initialised layers hide others from the first steps
 
 
-def test_a_larger_autoencoder_starts_from_the_layers_next_to_the_pixels(tiny_model: Path) -> None:
+def test_a_larger_autoencoder_starts_from_the_layers_next_to_the_pixels(tmp_path: Path) -> None:
     """Names counted by hand: the decoder's blocks are numbered from the latents, the encoder's from the pixels."""
-    part = VAEPart(replace(SHIPPED, picture_size=128, vae_widths=(16, 32, 64, 96)))
-    old = AutoencoderKL.from_pretrained(MODEL_DIR / "vae").float().state_dict()
-    part.start_from(MODEL_DIR)
+    part = VAEPart(SHIPPED)
+    make_vae(SMALL).save_pretrained(tmp_path / "vae")
+    old = AutoencoderKL.from_pretrained(tmp_path / "vae").float().state_dict()
+    part.start_from(tmp_path)
     new = part.vae.state_dict()
     same = "resnets.0.conv1.weight"
     for index in (0, 1, 2):
@@ -122,6 +128,16 @@ def test_the_flow_model_loads_and_samples_as_stable_diffusion_3(
     )
     assert one.shape == (1, 3, 128, 128)
     torch.testing.assert_close(one, two, rtol=0, atol=5e-3)  # half precision of the file
+    ours = FreeControl3Pipeline.from_pretrained(tmp_path)
+    assert Engine(ours).text.reads == SHORT
+
+
+def test_the_shipped_transformer_is_a_family_of_its_own() -> None:
+    with torch.device("meta"):
+        network = make_transformer(SHIPPED)
+    assert families.of(network) is families.MINI_FLOW
+    assert families.MINI_FLOW.patch(network) == 2
+    assert families.MINI_FLOW.latent_shape(network) == (8, 16, 16)
 
 
 def test_the_flow_is_straight_from_noise_to_latents(model: Path, tiny_recipe: Recipe) -> None:
@@ -207,7 +223,7 @@ def test_a_judge_of_128_px_sees_pictures_of_any_size(tmp_path: Path) -> None:
     assert mask.shape == (2, 1, 128, 128)
     assert judge_pictures(loaded, [render(scene, 128) for scene in scenes])[0].mask.shape == (128, 128)
     assert judge_pictures(loaded, [Image.new("RGB", (64, 64))])[0].mask.shape == (128, 128)
-    assert load_judge(MODEL_DIR / "judge").size == 64
+    assert load_judge(MODEL_DIR / "judge").size == PICTURE_SIZE
 
 
 def test_a_clip_of_128_px_has_as_many_patches(tiny_model: Path) -> None:
@@ -255,4 +271,4 @@ def test_a_part_of_another_picture_size_is_refused(tiny_model: Path) -> None:
     for part in PARTS[:4]:
         run.check_inputs(part, tiny_model, 128)
     for part in ("unet", "controlnet", "t2i-adapter"):
-        run.check_inputs(part, MODEL_DIR, 64)
+        run.check_inputs(part, MODEL_DIR, 128)

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from freectl.mini import SPRITES
-from freectl.mini.domain import ARTWORK, BACKGROUNDS, HELD_OUT, OBJECTS, SAME_OUTLINE, STYLES, caption, vocabulary
+from freectl.mini.domain import (
+    ARTWORK,
+    BACKGROUNDS,
+    HELD_OUT,
+    OBJECTS,
+    PICTURE_SIZE,
+    SAME_OUTLINE,
+    STYLES,
+    caption,
+    vocabulary,
+)
 from freectl.mini.export import may_write, scenes, split_of, write_scenes
 from freectl.mini.scene import Scene, random_scene, render, render_mask, sprite
 
@@ -63,16 +73,17 @@ def test_rendering_is_deterministic(scene):
     assert render_mask(scene).tobytes() == render_mask(replace(scene)).tobytes()
     sprite.cache_clear()
     assert render(scene).tobytes() == render(scene).tobytes()
-    assert (render(scene).mode, render(scene).size) == ("RGB", (64, 64))
+    assert (render(scene).mode, render(scene).size) == ("RGB", (PICTURE_SIZE, PICTURE_SIZE))
     assert render(scene, 100).size == render_mask(scene, 100).size == (100, 100)
 
 
+@pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("rotation", [-15.0, 0.0, 12.0])
 @pytest.mark.parametrize("object_", ["fox", "car", "apple"])
-def test_mask_equals_a_pointwise_transform(object_, rotation, flip):
+def test_mask_equals_a_pointwise_transform(object_, rotation, flip, size):
     scene = replace(FOX, object=object_, rotation=rotation, flip=flip)
-    mask, coverage = array(render_mask(scene)), naive_alpha(scene, 64)
+    mask, coverage = array(render_mask(scene, size)), naive_alpha(scene, size)
     assert set(np.unique(mask)) == {0, 255}
     wrong = (mask == 255) != (coverage >= 0.5)
     assert wrong.sum() <= 0.01 * wrong.size
@@ -106,7 +117,8 @@ def test_pose_moves_the_object():
 
     still = replace(FOX, rotation=0, shift=(0.0, 0.0), scale=0.6)
     moved = replace(still, shift=(0.125, -0.0625))
-    np.testing.assert_allclose(centre(moved) - centre(still), [-4, 8], atol=0.5)  # rows, columns
+    told = [-0.0625 * PICTURE_SIZE, 0.125 * PICTURE_SIZE]  # rows, columns
+    np.testing.assert_allclose(centre(moved) - centre(still), told, atol=0.5)
     small, large = (array(render_mask(replace(still, scale=s))).sum() for s in (0.6, 0.9))
     assert large / small == pytest.approx(1.5**2, rel=0.05)
     flipped = array(render_mask(replace(still, object="car", flip=True)))

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from freectl.errors import InputError
 from freectl.mini import MODEL_DIR
+from freectl.mini.domain import PICTURE_SIZE
 from freectl.mini.scene import Scene
 from freectl.mini.training import run
 from freectl.mini.training.data import batch_rng, scene_batch, training_caption
 from freectl.mini.training.judge import _seen
 from freectl.mini.training.optimizers import Muon, hidden_matrices
-from freectl.mini.training.recipe import FINE, SHIPPED
+from freectl.mini.training.recipe import SHIPPED, SMALL
 from freectl.mini.training.state import STATE
 from freectl.mini.training.stopping import StoppedError
 from freectl.mini.training.trainer import TrainConfig, Trainer
@@ -112,10 +113,10 @@ def test_moments_of_channels_last_networks_survive_a_resume(tmp_path: Path, muon
 
 def small(part: str) -> Any:
     """A shipped part, its networks shrunk where a recipe can."""
-    recipe = replace(SHIPPED, widths=(8, 8, 8), heads=1)
+    recipe = replace(SMALL, widths=(8, 8, 8), heads=1)
     made: dict[str, Callable[[], Any]] = {
-        "vae": lambda: VAEPart(replace(SHIPPED, vae_widths=(4, 4, 4))),
-        "fine vae": lambda: VAEPart(replace(FINE, vae_widths=(4, 4, 4, 4))),
+        "vae": lambda: VAEPart(replace(SMALL, vae_widths=(4, 4, 4))),
+        "fine vae": lambda: VAEPart(replace(SHIPPED, vae_widths=(4, 4, 4, 4))),
         "unet": lambda: UNetPart(MODEL_DIR, recipe),
     }
     return made[part]() if part in made else run.make_part(part, MODEL_DIR, 64)
@@ -292,7 +293,7 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     assert first[0] == again[0]
     assert torch.equal(first[1], again[1])
     assert first[0] != other[0]
-    assert first[1].shape == (3, 3, 64, 64)
+    assert first[1].shape == (3, 3, PICTURE_SIZE, PICTURE_SIZE)
     assert first[1].min() >= -1
     assert first[1].max() <= 1
 

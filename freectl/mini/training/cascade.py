@@ -5,14 +5,14 @@ level that it is told (noise conditioning augmentation). Both are asked for velo
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import DDPMScheduler, IFPipeline, IFSuperResolutionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
 from freectl.mini.training.data import (
     TRAINING_STYLES,
@@ -22,7 +22,7 @@ from freectl.mini.training.data import (
     strata,
     training_caption,
 )
-from freectl.mini.training.networks import TEXT_WIDTH, save_pipeline
+from freectl.mini.training.networks import TEXT_WIDTH, make_text_encoder, save_pipeline
 from freectl.mini.training.optimizers import hidden_matrices
 from freectl.mini.training.t5 import make_t5_encoder, make_t5_tokenizer
 from freectl.mini.training.vae import tile
@@ -41,9 +41,17 @@ class CascadePart:
         model_dir: the stage is written below it, to `cascade/base` or `cascade/sr`; the second takes the first's text
             encoder from there.
         widths: channels by level, in place of `WIDTHS`.
+        text: "clip" reads captions with a CLIP text tower and the tokenizer of `model_dir`, to compare: IF's pipelines
+            have T5 alone, so that such a stage is not exported.
     """
 
-    def __init__(self, name: str, model_dir: Path, widths: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        model_dir: Path,
+        widths: tuple[int, ...] | None = None,
+        text: Literal["t5", "clip"] = "t5",
+    ) -> None:
         torch.manual_seed(6)
         self.name = name
         self.enlarges = name == "cascade-sr"
@@ -57,8 +65,7 @@ class CascadePart:
             self.tokenizer = T5TokenizerFast.from_pretrained(first / "tokenizer")
             self.text_encoder = T5EncoderModel.from_pretrained(first / "text_encoder").float().requires_grad_(False)
         else:
-            self.tokenizer = make_t5_tokenizer()
-            self.text_encoder = make_t5_encoder(self.tokenizer, TEXT_WIDTH, 2)
+            self.tokenizer, self.text_encoder = _made_text(text, model_dir)
             self.modules["text_encoder"] = self.text_encoder
         self.facts: dict[str, Any] = {"widths": list(widths)}
 
@@ -73,10 +80,9 @@ class CascadePart:
         self.text_encoder.load_state_dict(T5EncoderModel.from_pretrained(stage / "text_encoder").float().state_dict())
 
     def encode_text(self, captions: list[str]) -> Tensor:
-        """Captions to (B, 77, 128)."""
-        told = self.tokenizer(
-            captions, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
-        )
+        """Captions to (B, 77, 128); a CLIP tower has as many tokens as it has positions."""
+        tokens = min(TEXT_TOKENS, self.tokenizer.model_max_length)
+        told = self.tokenizer(captions, padding="max_length", max_length=tokens, truncation=True, return_tensors="pt")
         return self.text_encoder(told.input_ids, attention_mask=told.attention_mask)[0]
 
     def losses(self, seed: int, step: int, batch: int) -> dict[str, Tensor]:
@@ -140,6 +146,14 @@ class CascadePart:
     def export(self, folder: Path) -> None:
         """Write the stage in fp16."""
         save_pipeline(self.pipeline(), folder)
+
+
+def _made_text(text: str, model_dir: Path) -> tuple[Any, nn.Module]:
+    if text == "t5":
+        tokenizer = make_t5_tokenizer()
+        return tokenizer, make_t5_encoder(tokenizer, TEXT_WIDTH, 2)
+    words = CLIPTokenizer.from_pretrained(model_dir / "tokenizer")
+    return words, make_text_encoder(words)
 
 
 def make_cascade_unet(side: int, widths: tuple[int, ...], enlarges: bool) -> UNet2DConditionModel:

@@ -21,7 +21,7 @@ from freectl.mini.scene import Scene, render
 from freectl.mini.tensors import to_tensor
 from freectl.mini.training.data import batch_rng, scene_batch
 from freectl.mini.training.optimizers import hidden_matrices
-from freectl.mini.training.recipe import FINE, Recipe
+from freectl.mini.training.recipe import SHIPPED, Recipe
 from freectl.mini.training.unet import UNetPart
 from freectl.mini.training.vae import tile
 
@@ -39,7 +39,7 @@ class ControlPart:
         cache: folder for the latents of training scenes.
     """
 
-    def __init__(self, kind: Kind, model_dir: Path, recipe: Recipe = FINE, cache: Path | None = None) -> None:
+    def __init__(self, kind: Kind, model_dir: Path, recipe: Recipe = SHIPPED, cache: Path | None = None) -> None:
         self.name: str = kind
         self.base = UNetPart(model_dir, recipe, cache)
         self.base.start_from(model_dir)

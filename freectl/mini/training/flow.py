@@ -3,6 +3,7 @@
 x = (1 - s) x0 + s n; the network is asked for n - x0 at time 1000 s; s = sigmoid(z), z normal.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from freectl.mini.training.data import sheet_captions, strata
 from freectl.mini.training.latents import TrainingLatents
 from freectl.mini.training.networks import TEXT_WIDTH, clip_text_config, save_pipeline
 from freectl.mini.training.optimizers import hidden_matrices
-from freectl.mini.training.recipe import FINE, Recipe
+from freectl.mini.training.recipe import SHIPPED, Recipe
 from freectl.mini.training.t5 import make_t5_encoder, make_t5_tokenizer
 from freectl.mini.training.vae import tile
 
@@ -36,7 +37,7 @@ class FlowPart:
 
     name = "flow"
 
-    def __init__(self, model_dir: Path, recipe: Recipe = FINE, cache: Path | None = None) -> None:
+    def __init__(self, model_dir: Path, recipe: Recipe = SHIPPED, cache: Path | None = None) -> None:
         torch.manual_seed(4)
         self.recipe = recipe
         self.latents = TrainingLatents(model_dir, recipe, cache)
@@ -112,8 +113,10 @@ class FlowPart:
         return tile(pictures * 2 - 1, 8)
 
     def export(self, folder: Path) -> None:
-        """Write the whole model in fp16, Stable Diffusion 3 layout."""
+        """Write the whole model in fp16, Stable Diffusion 3 layout; T5's number of tokens is read by our pipelines."""
         save_pipeline(self.pipe, folder)
+        index = folder / "model_index.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"max_sequence_length": SHORT}, indent=2) + "\n")
 
 
 def make_transformer(recipe: Recipe) -> SD3Transformer2DModel:

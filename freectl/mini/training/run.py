@@ -12,7 +12,6 @@ from diffusers import AutoencoderKL
 from freectl.errors import InputError
 from freectl.files import tensor_files
 from freectl.mini.domain import PICTURE_SIZE
-from freectl.mini.scene import COARSE_SIZE
 from freectl.mini.training.cascade import CascadePart
 from freectl.mini.training.clip import ClipPart
 from freectl.mini.training.control import ControlPart
@@ -34,17 +33,17 @@ DEFAULTS: dict[str, TrainConfig] = {
     "clip": TrainConfig(pictures=300_000, batch=64, warmup=100, ema_decay=0.998, muon=True),
     "judge": TrainConfig(pictures=120_000, batch=32, learning_rate=2e-3, ema_decay=0.998),
     "decoder": TrainConfig(pictures=40_000, batch=4, ema_decay=0.998, warmup=100, muon=True, sheet_steps=500),
-    "flow": TrainConfig(pictures=600_000, batch=32, muon=True),
+    "flow": TrainConfig(pictures=600_000, batch=32),
     "controlnet": TrainConfig(pictures=60_000, batch=16, learning_rate=5e-4),
     "t2i-adapter": TrainConfig(pictures=60_000, batch=16),
     "cascade-base": TrainConfig(pictures=400_000, batch=32),
     "cascade-sr": TrainConfig(pictures=100_000, batch=16),
 }
-FINE: dict[str, Mapping[str, Any]] = {
+SHIPPED: dict[str, Mapping[str, Any]] = {
     "vae": {"pictures": 24_000, "batch": 4, "muon": True, "warmup": 100, "ema_decay": 0.998, "sheet_steps": 500},
     "unet": {"pictures": 2_000_000},
 }
-"""What differs in the world of 128 px."""
+"""What differs where pictures are of the embedded world's size."""
 
 
 EXPORTS = {"unet": "", "decoder": "vae", "cascade-base": "cascade/base", "cascade-sr": "cascade/sr"}
@@ -53,7 +52,7 @@ EXPORTS = {"unet": "", "decoder": "vae", "cascade-base": "cascade/base", "cascad
 
 def defaults(name: str, size: int) -> TrainConfig:
     """The configuration of a part for pictures of that side."""
-    return replace(DEFAULTS[name], **FINE.get(name, {})) if size > COARSE_SIZE else DEFAULTS[name]
+    return replace(DEFAULTS[name], **SHIPPED.get(name, {})) if size >= PICTURE_SIZE else DEFAULTS[name]
 
 
 NEEDS: dict[str, tuple[str, ...]] = {

@@ -10,6 +10,7 @@ from freectl.models.families.chroma import CHROMA
 from freectl.models.families.flux import FLUX, FLUX_SCHNELL
 from freectl.models.families.flux2 import FLUX2, KLEIN, KLEIN_DISTILLED
 from freectl.models.families.mini import MINI
+from freectl.models.families.mini_flow import MINI_FLOW
 from freectl.models.families.pixart import PIXART
 from freectl.models.families.qwen_image import QWEN_IMAGE
 from freectl.models.families.sd import SD
@@ -20,7 +21,7 @@ from freectl.models.networks import unwrapped
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _FLUX: list[Family] = [FLUX, FLUX_SCHNELL, CHROMA, FLUX2, KLEIN, KLEIN_DISTILLED]
-FAMILIES: list[Family] = [SD, SDXL, MINI, SD3, *_FLUX, PIXART, QWEN_IMAGE, Z_IMAGE]
+FAMILIES: list[Family] = [SD, SDXL, MINI, MINI_FLOW, SD3, *_FLUX, PIXART, QWEN_IMAGE, Z_IMAGE]
 
 
 def of(network: Any, config: Mapping[str, Any] = NOTHING) -> Family:
