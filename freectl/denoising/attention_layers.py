@@ -72,6 +72,7 @@ class AttentionLayer:
         multiple: that the tokens of what comes first in one sequence are filled up to.
         patch: latent cells to a token's side; of use in one sequence alone.
         rotate: positions; None = they are in the tokens already.
+        framed: whether what words name never fills the picture's border; see `attention_maps.turned`.
     """
 
     name: str
@@ -88,6 +89,7 @@ class AttentionLayer:
     multiple: int = 1
     patch: int = 1
     rotate: Rotate | None = None
+    framed: bool = False
 
     @property
     def sites(self) -> tuple[Site, ...]:

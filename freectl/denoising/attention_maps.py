@@ -195,8 +195,23 @@ def word_maps(
     Args:
         captured: at the layers' `asked` sites. positions: of the words. size: the latents' (h, w).
     """
-    each = [layer.word_map(network, captured, slice(None), positions, size) for layer in layers]
+    each = []
+    for layer in layers:
+        maps = layer.word_map(network, captured, slice(None), positions, size)
+        each.append(turned(maps, token_grid(maps.shape[1], size)) if layer.framed else maps)
     return torch.stack(each).mean(0)
+
+
+def turned(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Maps (B, tokens) whose border is higher than their inside, turned over within their range; others as they are.
+
+    For a world in which things never fill the border. A network that learnt words from pictures of one thing each may
+    as well look at a word where the thing is not: attention to the other words tells the same.
+    """
+    inside = torch.zeros(grid, dtype=torch.bool, device=maps.device)
+    inside[1:-1, 1:-1] = True
+    over = maps[:, ~inside.flatten()].mean(1, keepdim=True) > maps[:, inside.flatten()].mean(1, keepdim=True)
+    return torch.where(over, maps.amax(1, keepdim=True) + maps.amin(1, keepdim=True) - maps, maps)
 
 
 def nearest_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -21,7 +21,7 @@ import freectl
 from freectl.errors import FreectlError, InputError
 from freectl.models import families
 from freectl.models.engine import Engine
-from freectl.pipelines import checkpoints, loading
+from freectl.pipelines import checkpoints, loading, opening
 from freectl.pipelines.loading import check_adapters, load_pipeline, resolve_device, resolve_dtype, resolve_model
 
 NAMES = ("sd1", "sd2", "sdxl")
@@ -166,7 +166,7 @@ def test_folders_of_other_models(tmp_path, index, found):
 
 
 def test_a_unet_of_no_family_is_refused_before_weights_are_read(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "load_parts", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr(opening, "load_parts", lambda *_: pytest.fail("weights were read"))
     shutil.copytree(folders["sd1"], tmp_path / "odd")
     config = tmp_path / "odd" / "unet" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 9}))

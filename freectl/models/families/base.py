@@ -47,6 +47,7 @@ class Family(ABC):
         pnp: Plug-and-Play's windows that depend on the kind of model; a feature_stop of 0 where it has no features.
         upcast_vae: its VAE runs in fp32 where fp16 weights ask for it.
         square: pictures are fitted to the square it was trained on, whatever their shape.
+        framed: whether what its pictures show never fills their border; see `attention_maps.turned`.
         words: its entry of `prompts/seeds.yaml` and `prompts/directions.yaml`: what its seed pictures are asked for.
         network: class of that network in diffusers.
         methods: names of the methods that it runs; None = all, those of `FLOW_METHODS` on flows.
@@ -68,6 +69,7 @@ class Family(ABC):
     pnp: Mapping[str, float] = field(default_factory=dict)
     upcast_vae: bool = False
     square: bool = False
+    framed: bool = False
     words: str = "photos"
     network: str = "UNet2DConditionModel"
     methods: tuple[str, ...] | None = None

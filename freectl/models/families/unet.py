@@ -1,7 +1,7 @@
 """What families on a `UNet2DConditionModel` share: how it is called, and its attention layers by block."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -132,7 +132,7 @@ class UNetFamily(Family):
 
     def word_layers(self, network: nn.Module) -> list[AttentionLayer]:
         """Cross-attentions of the word blocks; blocks without any add none."""
-        layers = self.cross_layers(network)
+        layers = [replace(one, framed=self.framed) for one in self.cross_layers(network)]
         return [one for block in self.word_blocks for one in layers if one.name.startswith(f"{block}.")]
 
     def self_layers(self, network: nn.Module) -> list[AttentionLayer]:

@@ -198,7 +198,8 @@ def test_a_run_is_resumed_and_reported(tmp_path: Path) -> None:
     right = sum(line["scores"]["words"] for line in lines)
     assert (text.count('class="right"'), text.count('class="wrong"')) == (right, len(lines) - right)
     assert all(line["cpu_seconds"] > 0 for line in lines)
-    for methods, told in (("gan", "gan"), ("style-transfer", "no condition"), ("controlnet", "--controlnet")):
+    lost = f"controlnet[controlnet={tmp_path / 'none'}]"
+    for methods, told in (("gan", "gan"), ("style-transfer", "no condition"), (lost, "--controlnet")):
         extra = ["--gan-weights", "no"] if methods == "gan" else []
         refused = CliRunner().invoke(app, ["--methods", methods, *extra, *arguments[:-1], str(tmp_path / "new")])
         assert isinstance(refused.exception, InputError)
