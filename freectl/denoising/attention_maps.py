@@ -190,16 +190,25 @@ def word_maps(
     positions: Sequence[int],
     size: tuple[int, int],
 ) -> Tensor:
-    """Mean over layers of `AttentionLayer.word_map`, (B, tokens).
+    """Mean over layers of `layer_map`, (B, tokens).
 
     Args:
         captured: at the layers' `asked` sites. positions: of the words. size: the latents' (h, w).
     """
-    each = []
-    for layer in layers:
-        maps = layer.word_map(network, captured, slice(None), positions, size)
-        each.append(turned(maps, token_grid(maps.shape[1], size)) if layer.framed else maps)
-    return torch.stack(each).mean(0)
+    return torch.stack([layer_map(one, network, captured, slice(None), positions, size) for one in layers]).mean(0)
+
+
+def layer_map(
+    layer: AttentionLayer,
+    network: nn.Module,
+    seen: Mapping[str, Tensor],
+    rows: slice,
+    positions: Sequence[int],
+    size: tuple[int, int],
+) -> Tensor:
+    """`AttentionLayer.word_map`, (B, tokens), `turned` where the layer's family asks for it."""
+    maps = layer.word_map(network, seen, rows, positions, size)
+    return turned(maps, token_grid(maps.shape[1], size)) if layer.framed else maps
 
 
 def turned(maps: Tensor, grid: tuple[int, int]) -> Tensor:

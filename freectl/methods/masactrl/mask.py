@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from freectl.denoising.attention_layers import AttentionLayer, picture_sites
-from freectl.denoising.attention_maps import WordMaps, token_grid, turned, word_mask
+from freectl.denoising.attention_maps import WordMaps, layer_map, token_grid, word_mask
 from freectl.denoising.injection import (
     EDIT,
     SOURCE,
@@ -78,8 +78,6 @@ class MaskedInjector(SourceInjector):
         if lane in self.given:
             return nn.functional.interpolate(self.given[lane][:, None], size=grid, mode="nearest").flatten(1)
         maps = self.maps.mean(lane, size)
-        if self.word_layers[0].framed:
-            maps = turned(maps.flatten(1), (maps.shape[1], maps.shape[2])).view_as(maps)
         found = word_mask(maps, threshold=self.threshold, size=grid, smooth=True)
         return found.flatten(1)
 
@@ -96,7 +94,7 @@ class MaskedInjector(SourceInjector):
             rows = places[lane, "cond"]
             alone = [slice(row, row + 1) for row in range(rows.start, rows.stop)]
             pairs = zip(alone, each, strict=True)
-            self.maps.add(lane, torch.cat([layer.word_map(network, seen, row, one, size) for row, one in pairs]))
+            self.maps.add(lane, torch.cat([layer_map(layer, network, seen, row, one, size) for row, one in pairs]))
         return output
 
     def _mutual(
